@@ -1,0 +1,291 @@
+//! Where the terminals are: the connections that terminals hold to this replica and the services
+//! that each of them offers (invariant 5: its own name, its own declared services, nothing else).
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidegate_policy::model::{KeyBlob, Label, ObjectKey};
+
+use crate::clock::Moment;
+use crate::ssh::{Channel, Connection, OpenError};
+
+/// How long a terminal may take to open the channel for a session.
+pub const DIAL: Duration = Duration::from_secs(10);
+/// A connection that was taken over shows within this time that it was alive.
+pub const PROBE: Duration = Duration::from_secs(3);
+/// More takeovers of a live connection than this within [`CONTENTION`] are a fight.
+const TAKEOVERS: usize = 3;
+/// The span over which takeovers count, and for which newcomers are then refused.
+const CONTENTION: Duration = Duration::from_secs(60);
+
+/// A service as one connection offers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    pub service: Label,
+    /// The service's port on the terminal, as declared.
+    pub service_port: u16,
+    /// The bind host exactly as asked for; the terminal's client compares it.
+    pub host: String,
+    /// The port that the terminal's client knows the forward by: the asked one, or after port 0
+    /// the one that the reply gave.
+    pub port: u32,
+}
+
+/// One connection of one terminal.
+#[derive(Debug)]
+pub struct TerminalLink {
+    pub id: u64,
+    pub terminal: ObjectKey,
+    pub uid: Arc<str>,
+    pub key: KeyBlob,
+    pub from: SocketAddr,
+    pub since: Timestamp,
+    connection: OnceLock<Connection>,
+    forwards: Mutex<Vec<Forward>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl TerminalLink {
+    pub fn new(
+        terminal: ObjectKey,
+        uid: Arc<str>,
+        key: KeyBlob,
+        from: SocketAddr,
+        since: Timestamp,
+    ) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            terminal,
+            uid,
+            key,
+            from,
+            since,
+            connection: OnceLock::new(),
+            forwards: Mutex::default(),
+        })
+    }
+
+    pub fn connected(&self, connection: Connection) {
+        let _ = self.connection.set(connection);
+    }
+
+    pub fn connection(&self) -> Option<&Connection> {
+        self.connection.get()
+    }
+
+    pub fn forwards(&self) -> Vec<Forward> {
+        lock(&self.forwards).clone()
+    }
+
+    pub fn offers(&self, service: &Label) -> Option<Forward> {
+        lock(&self.forwards).iter().find(|f| f.service == *service).cloned()
+    }
+
+    /// Says why and closes the connection.
+    pub async fn end(&self, reason: &str) {
+        if let Some(connection) = self.connection() {
+            connection.end(reason).await;
+        }
+    }
+
+    /// Opens the terminal's channel for `forward`; waits for the terminal at most [`DIAL`].
+    pub async fn dial(&self, forward: &Forward) -> Result<Channel, DialError> {
+        let connection = self.connection().ok_or(DialError::Gone)?;
+        let open = connection.handle.open_forwarded(&forward.host, forward.port);
+        match tokio::time::timeout(DIAL, open).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(OpenError::Refused)) => Err(DialError::Refused),
+            Ok(Err(OpenError::Gone)) => Err(DialError::Gone),
+            Err(_) => Err(DialError::Silent),
+        }
+    }
+}
+
+/// Why a connected terminal's service could not be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialError {
+    /// Its client refused, most likely because nothing listens on the service's port there.
+    Refused,
+    /// Its connection has just ended.
+    Gone,
+    /// No answer within [`DIAL`].
+    Silent,
+}
+
+/// When and from where a terminal was last connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastSeen {
+    pub at: Timestamp,
+    pub from: SocketAddr,
+}
+
+/// What locating found.
+#[derive(Debug)]
+pub enum Located {
+    Here(Arc<TerminalLink>, Forward),
+    /// Connected, but it offers this service on none of its connections.
+    NotOffered,
+    NotConnected(Option<LastSeen>),
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// Newest last; each service is offered by one of them at most.
+    links: Vec<Arc<TerminalLink>>,
+    last_seen: Option<LastSeen>,
+    /// When live connections were taken over, on the boot clock; at most [`TAKEOVERS`] + 1.
+    takeovers: VecDeque<Duration>,
+    contended_until: Option<Duration>,
+}
+
+/// What became of a connection's wish to offer a service.
+#[derive(Debug)]
+pub enum Offered {
+    /// It offers it now.
+    Taken,
+    /// It took it over from these, which should be probed, and closed where they have none left.
+    TakenOver(Arc<TerminalLink>),
+    /// Two connections fight for this terminal's name; the one in place stays.
+    Contended,
+}
+
+/// The terminals of this replica, by their names, which are unique per mesh.
+#[derive(Debug, Default)]
+pub struct Registry {
+    entries: Mutex<HashMap<Label, Entry>>,
+}
+
+impl Registry {
+    /// Lets `link` offer `forward.service`. A newer connection takes a service over from an older
+    /// one at once, unless the two have been fighting.
+    pub fn offer(&self, link: &Arc<TerminalLink>, forward: Forward, now: Moment) -> Offered {
+        let mut entries = lock(&self.entries);
+        let entry = entries.entry(link.terminal.name.clone()).or_default();
+        let holder = entry
+            .links
+            .iter()
+            .find(|held| held.id != link.id && held.offers(&forward.service).is_some())
+            .cloned();
+        if holder.is_some() && entry.contended_until.is_some_and(|until| now.boot < until) {
+            return Offered::Contended;
+        }
+        if let Some(holder) = &holder {
+            lock(&holder.forwards).retain(|held| held.service != forward.service);
+        }
+        {
+            let mut forwards = lock(&link.forwards);
+            forwards.retain(|held| held.service != forward.service);
+            forwards.push(forward);
+        }
+        if entry.links.iter().all(|held| held.id != link.id) {
+            entry.links.push(Arc::clone(link));
+        }
+        holder.map_or(Offered::Taken, Offered::TakenOver)
+    }
+
+    /// Counts a takeover of a connection that turned out to be alive; `true` if that makes it a
+    /// fight.
+    pub fn taken_over_alive(&self, terminal: &Label, now: Moment) -> bool {
+        let mut entries = lock(&self.entries);
+        let entry = entries.entry(terminal.clone()).or_default();
+        entry.takeovers.retain(|at| now.boot.saturating_sub(*at) < CONTENTION);
+        entry.takeovers.push_back(now.boot);
+        if entry.takeovers.len() < TAKEOVERS {
+            return false;
+        }
+        entry.takeovers.clear();
+        entry.contended_until = Some(now.boot.saturating_add(CONTENTION));
+        true
+    }
+
+    pub fn is_contended(&self, terminal: &Label, now: Moment) -> bool {
+        let until = lock(&self.entries).get(terminal).and_then(|entry| entry.contended_until);
+        until.is_some_and(|until| now.boot < until)
+    }
+
+    /// Takes back a forward; `true` if `link` had it.
+    pub fn withdraw(&self, link: &TerminalLink, host: &str, port: u32) -> bool {
+        let mut forwards = lock(&link.forwards);
+        let before = forwards.len();
+        forwards.retain(|held| !(held.host == host && held.port == port));
+        forwards.len() < before
+    }
+
+    /// Drops what a connection offers beyond what the policy still declares.
+    pub fn keep_only(&self, link: &TerminalLink, declared: impl Fn(&Forward) -> bool) {
+        lock(&link.forwards).retain(declared);
+    }
+
+    /// Forgets a connection that has ended, but not when and whence it was there.
+    pub fn remove(&self, link: &TerminalLink, now: Timestamp) {
+        let mut entries = lock(&self.entries);
+        if let Some(entry) = entries.get_mut(&link.terminal.name) {
+            let before = entry.links.len();
+            entry.links.retain(|held| held.id != link.id);
+            if entry.links.len() < before {
+                entry.last_seen = Some(LastSeen { at: now, from: link.from });
+            }
+        }
+    }
+
+    /// Where `service` of `terminal` is to be had now.
+    pub fn locate(&self, terminal: &Label, service: &Label) -> Located {
+        let entries = lock(&self.entries);
+        let Some(entry) = entries.get(terminal) else { return Located::NotConnected(None) };
+        for link in entry.links.iter().rev() {
+            if let Some(forward) = link.offers(service) {
+                return Located::Here(Arc::clone(link), forward);
+            }
+        }
+        if entry.links.is_empty() {
+            Located::NotConnected(entry.last_seen)
+        } else {
+            Located::NotOffered
+        }
+    }
+
+    /// The connections of one terminal, newest last.
+    pub fn links(&self, terminal: &Label) -> Vec<Arc<TerminalLink>> {
+        lock(&self.entries).get(terminal).map(|entry| entry.links.clone()).unwrap_or_default()
+    }
+
+    pub fn last_seen(&self, terminal: &Label) -> Option<LastSeen> {
+        lock(&self.entries).get(terminal).and_then(|entry| entry.last_seen)
+    }
+
+    /// Every connection of every terminal.
+    pub fn all(&self) -> Vec<Arc<TerminalLink>> {
+        lock(&self.entries).values().flat_map(|entry| entry.links.clone()).collect()
+    }
+
+    /// How many terminals are connected.
+    pub fn connected(&self) -> usize {
+        lock(&self.entries).values().filter(|entry| !entry.links.is_empty()).count()
+    }
+
+    /// What is to be remembered across a restart: terminals that were here and when.
+    pub fn remember(&self, now: Timestamp) -> Vec<(Label, LastSeen)> {
+        let entries = lock(&self.entries);
+        let seen = |entry: &Entry| match entry.links.last() {
+            Some(link) => Some(LastSeen { at: now, from: link.from }),
+            None => entry.last_seen,
+        };
+        entries.iter().filter_map(|(name, entry)| Some((name.clone(), seen(entry)?))).collect()
+    }
+
+    /// Puts back what an earlier process remembered.
+    pub fn restore(&self, seen: impl IntoIterator<Item = (Label, LastSeen)>) {
+        let mut entries = lock(&self.entries);
+        for (name, last_seen) in seen {
+            entries.entry(name).or_default().last_seen = Some(last_seen);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What one staff connection does on one service of one terminal, from the first admitted channel
+//! to its end; and the table of all that live on this replica.
+//!
+//! A session ends exactly once: whoever takes its liveness first says why (`end.rs` does the rest).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidegate_policy::decide::Admitted;
+use tidegate_policy::model::{Case, Meta};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::claim::Claim;
+use crate::clock::{Deadline, Moment};
+use crate::locate::TerminalLink;
+pub use crate::record::EndedBy;
+use crate::staff::StaffLink;
+
+/// How a session ended.
+#[derive(Clone, Debug)]
+pub struct End {
+    pub by: EndedBy,
+    /// One sentence, for the person and the trail.
+    pub reason: String,
+    pub at: Timestamp,
+    /// By how much a deadline was missed; zero for every other end.
+    pub overrun: Duration,
+}
+
+/// The window as it was when it admitted the session.
+#[derive(Clone, Debug)]
+pub struct AdmittedBy {
+    pub meta: Meta,
+    pub case: Option<Case>,
+    pub one_time: bool,
+    pub idle_timeout: Option<Duration>,
+    /// What is said when the deadline comes, if nothing moves it before.
+    pub deadline_reason: String,
+}
+
+/// A live or ended session.
+pub struct Session {
+    pub id: Uuid,
+    pub opened_at: Timestamp,
+    pub window: AdmittedBy,
+    pub staff: Arc<StaffLink>,
+    pub terminal: Arc<TerminalLink>,
+    /// Bytes from staff to terminal.
+    pub bytes_in: AtomicU64,
+    /// Bytes from terminal to staff.
+    pub bytes_out: AtomicU64,
+    admitted: Mutex<Admitted>,
+    deadline: Mutex<Deadline>,
+    end: Mutex<Option<End>>,
+    over: CancellationToken,
+    /// What it holds of a limited window, until it is written down that it ended.
+    claim: Mutex<Option<Claim>>,
+    /// Whether its admission was written down; one that was not has no end to write down.
+    recorded: AtomicBool,
+    /// Bytes seen at the last look, and when they last changed.
+    idle: Mutex<(u64, Duration)>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Session {
+    pub fn new(
+        id: Uuid,
+        admitted: Admitted,
+        window: AdmittedBy,
+        staff: Arc<StaffLink>,
+        terminal: Arc<TerminalLink>,
+        claim: Option<Claim>,
+        now: Moment,
+    ) -> Arc<Self> {
+        let deadline = Deadline::at(admitted.deadline, now);
+        Arc::new(Self {
+            id,
+            opened_at: now.wall,
+            window,
+            staff,
+            terminal,
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            admitted: Mutex::new(admitted),
+            deadline: Mutex::new(deadline),
+            end: Mutex::new(None),
+            over: CancellationToken::new(),
+            claim: Mutex::new(claim),
+            recorded: AtomicBool::new(false),
+            idle: Mutex::new((0, now.boot)),
+        })
+    }
+
+    pub fn admitted(&self) -> Admitted {
+        lock(&self.admitted).clone()
+    }
+
+    pub fn deadline(&self) -> Deadline {
+        *lock(&self.deadline)
+    }
+
+    /// Moves the deadline, which only ever moves earlier.
+    pub fn move_deadline(&self, wall: Timestamp, now: Moment) {
+        let mut deadline = lock(&self.deadline);
+        *deadline = deadline.moved_earlier(wall, now);
+        lock(&self.admitted).deadline = deadline.wall;
+    }
+
+    pub fn is_live(&self) -> bool {
+        !self.over.is_cancelled()
+    }
+
+    /// Resolves when the session has ended.
+    pub async fn ended(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// How it ended; `None` while it lives.
+    pub fn end(&self) -> Option<End> {
+        lock(&self.end).clone()
+    }
+
+    /// Whether a byte may pass now: the session lives and neither clock has reached its deadline.
+    pub fn may_forward(&self, now: Moment) -> bool {
+        self.is_live() && !self.deadline().passed(now)
+    }
+
+    /// Ends the session for good. Only the first caller gets `true`, and its reason stands.
+    pub(crate) fn take(&self, end: End) -> bool {
+        let mut slot = lock(&self.end);
+        if slot.is_some() {
+            return false;
+        }
+        *slot = Some(end);
+        self.over.cancel();
+        true
+    }
+
+    /// Takes what it holds of a limited window, to give it back.
+    pub(crate) fn take_claim(&self) -> Option<Claim> {
+        lock(&self.claim).take()
+    }
+
+    /// The admission is on disk.
+    pub(crate) fn recorded(&self) {
+        self.recorded.store(true, Ordering::Release);
+    }
+
+    pub fn is_recorded(&self) -> bool {
+        self.recorded.load(Ordering::Acquire)
+    }
+
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.bytes_in.load(Ordering::Relaxed), self.bytes_out.load(Ordering::Relaxed))
+    }
+
+    /// For how long no byte has passed, as seen at this look and the ones before.
+    pub fn idle_for(&self, now: Moment) -> Duration {
+        let (bytes_in, bytes_out) = self.bytes();
+        let total = bytes_in.saturating_add(bytes_out);
+        let mut idle = lock(&self.idle);
+        if idle.0 != total {
+            *idle = (total, now.boot);
+        }
+        now.boot.saturating_sub(idle.1)
+    }
+}
+
+/// The sessions that live on this replica, by their ids.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    live: Mutex<HashMap<Uuid, Arc<Session>>>,
+}
+
+impl Sessions {
+    pub fn insert(&self, session: Arc<Session>) {
+        lock(&self.live).insert(session.id, session);
+    }
+
+    pub fn remove(&self, id: Uuid) {
+        lock(&self.live).remove(&id);
+    }
+
+    pub fn get(&self, id: Uuid) -> Option<Arc<Session>> {
+        lock(&self.live).get(&id).cloned()
+    }
+
+    /// All of them, at this instant.
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        lock(&self.live).values().cloned().collect()
+    }
+
+    pub fn len(&self) -> usize {
+        lock(&self.live).len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,210 @@
+//! The connections of login users, and what hangs on each of them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidegate_policy::model::{KeyBlob, Label, Login};
+
+use crate::clock::Moment;
+use crate::session::Session;
+use crate::ssh::Connection;
+
+/// Repeats of one refusal within this time become one line with a count.
+const REPEATS: Duration = Duration::from_secs(60);
+/// A connection that was refused this often is closed.
+pub const DENIES: u32 = 20;
+/// Distinct refusals remembered per connection; as many as it can have.
+const DISTINCT: usize = DENIES as usize;
+
+/// A service of a terminal.
+pub type Target = (Label, Label);
+
+/// One connection of one login user.
+#[derive(Debug)]
+pub struct StaffLink {
+    pub id: u64,
+    pub login: Login,
+    pub key: KeyBlob,
+    pub from: SocketAddr,
+    pub since: Timestamp,
+    connection: OnceLock<Connection>,
+    sessions: Mutex<HashMap<Target, Arc<Session>>>,
+    /// Held while a session on a target is being made, so that parallel opens make one.
+    making: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<()>>>>,
+    denies: Mutex<Denies>,
+}
+
+#[derive(Debug, Default)]
+struct Denies {
+    total: u32,
+    seen: HashMap<(String, &'static str), Repeated>,
+}
+
+/// One refusal and how often it came again.
+#[derive(Clone, Debug)]
+struct Repeated {
+    sentence: String,
+    first: Duration,
+    again: u32,
+}
+
+/// What to do about a refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// Write it down.
+    New,
+    /// It is counted; the line will follow.
+    Again,
+}
+
+/// Repeats of a refusal whose minute is over, or whose connection has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repeats {
+    pub target: String,
+    pub code: &'static str,
+    pub sentence: String,
+    pub count: u32,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl StaffLink {
+    pub fn new(login: Login, key: KeyBlob, from: SocketAddr, since: Timestamp) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            login,
+            key,
+            from,
+            since,
+            connection: OnceLock::new(),
+            sessions: Mutex::default(),
+            making: Mutex::default(),
+            denies: Mutex::default(),
+        })
+    }
+
+    pub fn connected(&self, connection: Connection) {
+        let _ = self.connection.set(connection);
+    }
+
+    /// Says why and closes the connection.
+    pub async fn end(&self, reason: &str) {
+        if let Some(connection) = self.connection.get() {
+            connection.end(reason).await;
+        }
+    }
+
+    /// Closes the socket without a word.
+    pub fn kill(&self) {
+        if let Some(connection) = self.connection.get() {
+            connection.socket.kill();
+        }
+    }
+
+    /// The live session on a target, which a further channel joins.
+    pub fn session(&self, target: &Target) -> Option<Arc<Session>> {
+        lock(&self.sessions).get(target).filter(|session| session.is_live()).cloned()
+    }
+
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        lock(&self.sessions).values().cloned().collect()
+    }
+
+    pub fn add(&self, target: Target, session: Arc<Session>) {
+        lock(&self.sessions).insert(target, session);
+    }
+
+    /// Forgets sessions that have ended; `true` if none is left.
+    pub fn forget_ended(&self) -> bool {
+        let mut sessions = lock(&self.sessions);
+        sessions.retain(|_, session| session.is_live());
+        sessions.is_empty()
+    }
+
+    /// Whether every session that this connection carries is past its deadline though it still
+    /// counts as live: the process stood still meanwhile. `false` without sessions.
+    pub fn overdue(&self, now: Moment) -> bool {
+        lock(&self.sessions)
+            .values()
+            .any(|session| session.is_live() && session.deadline().passed(now))
+    }
+
+    /// The lock under which a session on `target` is made.
+    pub fn making(&self, target: &Target) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(lock(&self.making).entry(target.clone()).or_default())
+    }
+
+    /// Counts a refusal.
+    pub fn deny(&self, target: &str, code: &'static str, sentence: &str, now: Moment) -> Noted {
+        let mut denies = lock(&self.denies);
+        denies.total = denies.total.saturating_add(1);
+        let key = (target.to_owned(), code);
+        if let Some(seen) = denies.seen.get_mut(&key)
+            && now.boot.saturating_sub(seen.first) < REPEATS
+        {
+            seen.again = seen.again.saturating_add(1);
+            return Noted::Again;
+        }
+        if denies.seen.len() < DISTINCT {
+            let sentence = sentence.to_owned();
+            denies.seen.insert(key, Repeated { sentence, first: now.boot, again: 0 });
+        }
+        Noted::New
+    }
+
+    pub fn denied_too_often(&self) -> bool {
+        lock(&self.denies).total >= DENIES
+    }
+
+    /// Takes the repeats whose minute is over; all of them if the connection has ended.
+    pub fn repeats(&self, now: Moment, ended: bool) -> Vec<Repeats> {
+        let mut denies = lock(&self.denies);
+        let over = |seen: &Repeated| ended || now.boot.saturating_sub(seen.first) >= REPEATS;
+        let due = denies.seen.iter().filter(|(_, seen)| over(seen) && seen.again > 0);
+        let repeats = due
+            .map(|((target, code), seen)| Repeats {
+                target: target.clone(),
+                code,
+                sentence: seen.sentence.clone(),
+                count: seen.again,
+            })
+            .collect();
+        denies.seen.retain(|_, seen| !over(seen));
+        repeats
+    }
+}
+
+/// The login users' connections to this replica.
+#[derive(Debug, Default)]
+pub struct StaffLinks {
+    links: Mutex<HashMap<u64, Arc<StaffLink>>>,
+}
+
+impl StaffLinks {
+    pub fn insert(&self, link: Arc<StaffLink>) {
+        lock(&self.links).insert(link.id, link);
+    }
+
+    pub fn remove(&self, link: &StaffLink) {
+        lock(&self.links).remove(&link.id);
+    }
+
+    pub fn all(&self) -> Vec<Arc<StaffLink>> {
+        lock(&self.links).values().cloned().collect()
+    }
+
+    pub fn len(&self) -> usize {
+        lock(&self.links).len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
