@@ -1,1 +1,60 @@
-//! To come.
+//! Ends sessions: takes the liveness, closes what the relay owns, writes the end down and gives the
+//! claim back (invariants 2, 3 and 7). Every end of every session comes through [`end`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{self, Moment};
+use crate::gate::Gate;
+use crate::sentences;
+use crate::session::{End, EndedBy, Session};
+
+/// Ends `session` for `reason` unless it has already ended; `true` if this call did it. Nothing of
+/// it is forwarded once this returns; its sockets and channels follow within `ssh::LAST_WORDS`.
+pub fn end(
+    gate: &Arc<Gate>,
+    session: &Arc<Session>,
+    by: EndedBy,
+    reason: String,
+    overrun: Duration,
+) -> bool {
+    let at = clock::now().wall;
+    if !session.take(End { by, reason: reason.clone(), at, overrun }) {
+        return false;
+    }
+    let (gate, session) = (Arc::clone(gate), Arc::clone(session));
+    let tasks = gate.tasks.clone();
+    tasks.spawn_uncut("end of a session", async move {
+        let telling = async {
+            // A connection that carries other sessions stays; one that is gone needs no word.
+            if session.staff.forget_ended() && by != EndedBy::Staff {
+                session.staff.end(&reason).await;
+            }
+            session.set_told();
+        };
+        let recording = async {
+            gate.trail.ended(&session).await;
+            if let Some(claim) = session.take_claim() {
+                gate.claims.release(claim).await;
+            }
+        };
+        tokio::join!(telling, recording);
+        gate.sessions.remove(session.id);
+    });
+    true
+}
+
+/// Ends the session because one of its clocks reached the deadline; `checked` is the boot time of
+/// the last look at which it had not.
+pub fn deadline(gate: &Arc<Gate>, session: &Arc<Session>, now: Moment, checked: Duration) {
+    let overrun = session.deadline().overrun(now, checked);
+    let reason = sentences::deadline(&session.admission, session.deadline().wall);
+    end(gate, session, EndedBy::Deadline, reason, overrun);
+}
+
+/// Ends everything that hangs on a staff connection that is gone.
+pub fn staff_left(gate: &Arc<Gate>, sessions: Vec<Arc<Session>>) {
+    for session in sessions {
+        end(gate, &session, EndedBy::Staff, sentences::staff_left(), Duration::ZERO);
+    }
+}

@@ -5,27 +5,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
-use crate::claim::Claims;
+use crate::claim::FileClaims;
 use crate::locate::Registry;
 use crate::metrics::Metrics;
 use crate::session::Sessions;
 use crate::settings::Settings;
-use crate::source::PolicyHandle;
+use crate::source::{Feed, Policy};
 use crate::staff::StaffLinks;
 use crate::supervisor::Supervisor;
 use crate::trail::Trail;
+use crate::warden::LastLook;
 
 /// One relay replica.
 pub struct Gate {
     /// The replica's name, as sessions and claims carry it in `relayPod`.
     pub name: String,
-    pub policy: PolicyHandle,
+    pub policy: Feed,
     pub registry: Registry,
     pub staff: StaffLinks,
     pub sessions: Sessions,
-    pub claims: Claims,
+    pub claims: FileClaims,
     pub trail: Trail,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
+    pub last_look: LastLook,
     pub tasks: Supervisor,
     pub settings: ArcSwap<Settings>,
     draining: AtomicBool,
@@ -35,10 +37,10 @@ impl Gate {
     #[expect(clippy::too_many_arguments, reason = "each part is made where its errors are told")]
     pub fn new(
         name: String,
-        policy: PolicyHandle,
-        claims: Claims,
+        policy: Feed,
+        claims: FileClaims,
         trail: Trail,
-        metrics: Metrics,
+        metrics: Arc<Metrics>,
         tasks: Supervisor,
         settings: Settings,
     ) -> Arc<Self> {
@@ -51,6 +53,7 @@ impl Gate {
             claims,
             trail,
             metrics,
+            last_look: LastLook::default(),
             tasks,
             settings: ArcSwap::from_pointee(settings),
             draining: AtomicBool::new(false),
@@ -59,6 +62,11 @@ impl Gate {
 
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
+    }
+
+    /// The policy in force now.
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow())
     }
 
     /// From now on nobody is admitted.

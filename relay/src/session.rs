@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidegate_policy::decide::Admitted;
-use tidegate_policy::model::{Case, Meta};
+use tidegate_policy::decide::Admission;
+use tidegate_policy::model::Login;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -31,32 +31,23 @@ pub struct End {
     pub overrun: Duration,
 }
 
-/// The window as it was when it admitted the session.
-#[derive(Clone, Debug)]
-pub struct AdmittedBy {
-    pub meta: Meta,
-    pub case: Option<Case>,
-    pub one_time: bool,
-    pub idle_timeout: Option<Duration>,
-    /// What is said when the deadline comes, if nothing moves it before.
-    pub deadline_reason: String,
-}
-
 /// A live or ended session.
 pub struct Session {
     pub id: Uuid,
-    pub opened_at: Timestamp,
-    pub window: AdmittedBy,
+    /// By what it was admitted; its deadline is the one of admission, [`Session::deadline`] the one
+    /// in force.
+    pub admission: Admission,
     pub staff: Arc<StaffLink>,
     pub terminal: Arc<TerminalLink>,
     /// Bytes from staff to terminal.
     pub bytes_in: AtomicU64,
     /// Bytes from terminal to staff.
     pub bytes_out: AtomicU64,
-    admitted: Mutex<Admitted>,
     deadline: Mutex<Deadline>,
     end: Mutex<Option<End>>,
     over: CancellationToken,
+    /// The staff connection has been told why, or carries other sessions and stays.
+    told: CancellationToken,
     /// What it holds of a limited window, until it is written down that it ended.
     claim: Mutex<Option<Claim>>,
     /// Whether its admission was written down; one that was not has no end to write down.
@@ -78,34 +69,38 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Session {
     pub fn new(
         id: Uuid,
-        admitted: Admitted,
-        window: AdmittedBy,
+        admission: Admission,
         staff: Arc<StaffLink>,
         terminal: Arc<TerminalLink>,
         claim: Option<Claim>,
         now: Moment,
     ) -> Arc<Self> {
-        let deadline = Deadline::at(admitted.deadline, now);
+        let deadline = Deadline::at(admission.deadline, now);
         Arc::new(Self {
             id,
-            opened_at: now.wall,
-            window,
+            admission,
             staff,
             terminal,
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
-            admitted: Mutex::new(admitted),
             deadline: Mutex::new(deadline),
             end: Mutex::new(None),
             over: CancellationToken::new(),
+            told: CancellationToken::new(),
             claim: Mutex::new(claim),
             recorded: AtomicBool::new(false),
             idle: Mutex::new((0, now.boot)),
         })
     }
 
-    pub fn admitted(&self) -> Admitted {
-        lock(&self.admitted).clone()
+    /// Its name as a SupportSession: `ss-` and a UUIDv7.
+    pub fn name(&self) -> String {
+        format!("ss-{}", self.id)
+    }
+
+    /// The login user whose it is.
+    pub fn login(&self) -> &Login {
+        &self.admission.staff.login
     }
 
     pub fn deadline(&self) -> Deadline {
@@ -116,7 +111,6 @@ impl Session {
     pub fn move_deadline(&self, wall: Timestamp, now: Moment) {
         let mut deadline = lock(&self.deadline);
         *deadline = deadline.moved_earlier(wall, now);
-        lock(&self.admitted).deadline = deadline.wall;
     }
 
     pub fn is_live(&self) -> bool {
@@ -126,6 +120,17 @@ impl Session {
     /// Resolves when the session has ended.
     pub async fn ended(&self) {
         self.over.cancelled().await;
+    }
+
+    /// Resolves when the login user's connection was told of the end, or need not be: only then may
+    /// the session's staff channels be closed, since a CLOSE before a DISCONNECT makes `ssh -W` exit
+    /// in silence (CLIENTS: cut).
+    pub async fn told(&self) {
+        self.told.cancelled().await;
+    }
+
+    pub(crate) fn set_told(&self) {
+        self.told.cancel();
     }
 
     /// How it ended; `None` while it lives.
@@ -186,8 +191,19 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    pub fn insert(&self, session: Arc<Session>) {
-        lock(&self.live).insert(session.id, session);
+    /// Adds a session unless its login user has `most` already; `false` if so.
+    pub fn insert(&self, session: Arc<Session>, most: u32) -> bool {
+        let mut live = lock(&self.live);
+        if count(&live, session.login()) >= most {
+            return false;
+        }
+        live.insert(session.id, session);
+        true
+    }
+
+    /// How many sessions a login user has on this replica.
+    pub fn of_user(&self, login: &Login) -> u32 {
+        count(&lock(&self.live), login)
     }
 
     pub fn remove(&self, id: Uuid) {
@@ -210,4 +226,9 @@ impl Sessions {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+fn count(live: &HashMap<Uuid, Arc<Session>>, login: &Login) -> u32 {
+    let held = |session: &&Arc<Session>| session.is_live() && session.login() == login;
+    u32::try_from(live.values().filter(held).count()).unwrap_or(u32::MAX)
 }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidegate_policy::model::{KeyBlob, Label, Login};
+use tidegate_policy::decide::Staff;
+use tidegate_policy::model::Label;
 
 use crate::clock::Moment;
 use crate::session::Session;
@@ -27,8 +28,7 @@ pub type Target = (Label, Label);
 #[derive(Debug)]
 pub struct StaffLink {
     pub id: u64,
-    pub login: Login,
-    pub key: KeyBlob,
+    pub who: Staff,
     pub from: SocketAddr,
     pub since: Timestamp,
     connection: OnceLock<Connection>,
@@ -75,12 +75,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl StaffLink {
-    pub fn new(login: Login, key: KeyBlob, from: SocketAddr, since: Timestamp) -> Arc<Self> {
+    pub fn new(who: Staff, from: SocketAddr, since: Timestamp) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            login,
-            key,
+            who,
             from,
             since,
             connection: OnceLock::new(),
@@ -126,14 +125,6 @@ impl StaffLink {
         let mut sessions = lock(&self.sessions);
         sessions.retain(|_, session| session.is_live());
         sessions.is_empty()
-    }
-
-    /// Whether every session that this connection carries is past its deadline though it still
-    /// counts as live: the process stood still meanwhile. `false` without sessions.
-    pub fn overdue(&self, now: Moment) -> bool {
-        lock(&self.sessions)
-            .values()
-            .any(|session| session.is_live() && session.deadline().passed(now))
     }
 
     /// The lock under which a session on `target` is made.
