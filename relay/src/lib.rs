@@ -14,6 +14,7 @@ pub mod control;
 pub mod end;
 pub mod history;
 pub mod join;
+pub mod logging;
 pub mod metrics;
 pub mod record;
 pub mod registry;

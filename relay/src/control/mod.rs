@@ -1,0 +1,18 @@
+//! `STATE/control.sock`: what an operator on this machine may ask a running relay.
+//!
+//! One JSON object per line each way. Only the relay's own uid and root are served (SO_PEERCRED), and
+//! the socket is 0600. Touches that socket alone.
+
+mod client;
+mod protocol;
+mod server;
+
+pub use client::{
+    CutArgs, OutputFormat, SessionsArgs, StatusArgs, run_cut, run_sessions, run_status,
+};
+pub use protocol::{
+    AuditStatus, Cut, FindingView, PolicyStatus, Request, Response, SOCKET, Status, TerminalStatus,
+};
+pub use server::{Control, ControlError, Controlled};
+
+pub use crate::view::{SessionView, WindowRef};
