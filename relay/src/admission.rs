@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_policy::decide::{Admission, Allow, Candidate};
-use uuid::Uuid;
 
 use crate::authorise::authorise;
-use crate::claim::{Claim, ClaimError};
+use crate::claim::{Claim, Claimed, Claims as _};
 use crate::clock;
 use crate::end;
 use crate::failpoint::{Point, reach};
@@ -17,7 +16,7 @@ use crate::gate::Gate;
 use crate::join::join;
 use crate::locate::{DIAL, DialError, Located, TerminalLink};
 use crate::sentences;
-use crate::session::{EndedBy, Session};
+use crate::session::{EndedBy, Session, SessionId};
 use crate::ssh::{Channel, DirectOpen, Pending, Refusal};
 use crate::staff::{DENIES, StaffLink};
 use crate::warden;
@@ -127,50 +126,51 @@ async fn claim(
     gate: &Gate,
     staff: &StaffLink,
     allow: &Allow,
-) -> Result<(Candidate, Uuid, Option<Claim>), Refused> {
-    let id = Uuid::now_v7();
+) -> Result<(Candidate, SessionId, Option<Claim>), Refused> {
+    let now = clock::now().wall;
+    let id = SessionId::generate(now);
     let mut last = None;
     for candidate in &allow.candidates {
-        match gate.claims.claim(candidate, id, &staff.who.login, clock::now().wall).await {
-            Ok(claim) => return Ok((candidate.clone(), id, claim)),
-            Err(error) => {
-                gate.metrics.claim_refused(error.code());
-                last = Some(claim_refused(candidate, &error));
-            }
+        let claimed = gate.claims.claim(candidate, id, &staff.who.login, now).await;
+        gate.metrics.claim((&claimed).into());
+        match claimed {
+            Claimed::Free => return Ok((candidate.clone(), id, None)),
+            Claimed::Taken(claim) => return Ok((candidate.clone(), id, Some(claim))),
+            full => last = claim_refused(candidate, &full),
         }
     }
-    // `decide` allows with one candidate at least.
+    // `decide` allows with one candidate at least, and each that is not had says why.
     Err(last.unwrap_or_else(|| {
-        Refused::new(Refusal::Prohibited, "NotOpen", sentences::claim_failed())
+        Refused::new(Refusal::ResourceShortage, "ClaimUnavailable", sentences::claim_failed())
     }))
 }
 
-fn claim_refused(candidate: &Candidate, error: &ClaimError) -> Refused {
+/// Why a window could not be had; `None` if it could.
+pub fn claim_refused(candidate: &Candidate, claimed: &Claimed) -> Option<Refused> {
     let window = &candidate.window.meta.key;
-    let (why, sentence) = match error {
-        ClaimError::Full { max, holders } => {
-            (Refusal::ResourceShortage, sentences::window_full(window, *max, holders))
+    Some(match claimed {
+        Claimed::Free | Claimed::Taken(_) => return None,
+        Claimed::Full { holders } => {
+            let sentence = sentences::window_full(window, holders);
+            Refused::new(Refusal::ResourceShortage, "WindowFull", sentence)
         }
-        ClaimError::Used { by } => {
-            (Refusal::Prohibited, sentences::one_time_used(window, by.as_ref()))
+        Claimed::Used { holder } => {
+            let sentence = sentences::one_time_used(window, holder.as_ref());
+            Refused::new(Refusal::Prohibited, "OneTimeUsed", sentence)
         }
-        ClaimError::Uncertain { .. } => {
-            tracing::error!(%error, %window, "claiming a support window");
-            (Refusal::Prohibited, sentences::claim_uncertain(window))
+        Claimed::Unavailable { why } => {
+            tracing::error!(%window, %why, "claiming a support window");
+            let sentence = sentences::claim_failed();
+            Refused::new(Refusal::ResourceShortage, "ClaimUnavailable", sentence)
         }
-        ClaimError::Unavailable { .. } => {
-            tracing::error!(%error, %window, "claiming a support window");
-            (Refusal::ResourceShortage, sentences::claim_failed())
-        }
-    };
-    Refused::new(why, error.code(), sentence)
+    })
 }
 
 fn make(
     staff: &Arc<StaffLink>,
     allow: Allow,
     candidate: Candidate,
-    id: Uuid,
+    id: SessionId,
     link: &Arc<TerminalLink>,
     claim: Option<Claim>,
 ) -> Arc<Session> {

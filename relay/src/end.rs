@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{self, Moment};
+use crate::claim::Claims as _;
+use crate::clock::{self, Boot, Now};
 use crate::gate::Gate;
 use crate::sentences;
 use crate::session::{End, EndedBy, Session};
@@ -44,11 +45,12 @@ pub fn end(
     true
 }
 
-/// Ends the session because one of its clocks reached the deadline; `checked` is the boot time of
-/// the last look at which it had not.
-pub fn deadline(gate: &Arc<Gate>, session: &Arc<Session>, now: Moment, checked: Duration) {
-    let overrun = session.deadline().overrun(now, checked);
-    let reason = sentences::deadline(&session.admission, session.deadline().wall);
+/// Ends the session because one of its clocks reached the deadline; `checked` is when it was last
+/// seen not to have: a step of the wall clock since then is no overrun.
+pub fn deadline(gate: &Arc<Gate>, session: &Arc<Session>, now: Now, checked: Boot) {
+    let deadline = session.deadline();
+    let overrun = deadline.overrun(now).min(now.boot.since(checked));
+    let reason = sentences::deadline(&session.admission, deadline.wall());
     end(gate, session, EndedBy::Deadline, reason, overrun);
 }
 

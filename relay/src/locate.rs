@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tidegate_policy::model::{KeyBlob, Label, ObjectKey};
 
-use crate::clock::Moment;
+use crate::clock::{Boot, Now};
 use crate::ssh::{Channel, Connection, OpenError};
 
 /// How long a terminal may take to open the channel for a session.
@@ -142,8 +142,8 @@ struct Entry {
     links: Vec<Arc<TerminalLink>>,
     last_seen: Option<LastSeen>,
     /// When live connections were taken over, on the boot clock; at most [`TAKEOVERS`] + 1.
-    takeovers: VecDeque<Duration>,
-    contended_until: Option<Duration>,
+    takeovers: VecDeque<Boot>,
+    contended_until: Option<Boot>,
 }
 
 /// What became of a connection's wish to offer a service.
@@ -166,7 +166,7 @@ pub struct Registry {
 impl Registry {
     /// Lets `link` offer `forward.service`. A newer connection takes a service over from an older
     /// one at once, unless the two have been fighting.
-    pub fn offer(&self, link: &Arc<TerminalLink>, forward: Forward, now: Moment) -> Offered {
+    pub fn offer(&self, link: &Arc<TerminalLink>, forward: Forward, now: Now) -> Offered {
         let mut entries = lock(&self.entries);
         let entry = entries.entry(link.terminal.name.clone()).or_default();
         let holder = entry
@@ -193,20 +193,20 @@ impl Registry {
 
     /// Counts a takeover of a connection that turned out to be alive; `true` if that makes it a
     /// fight.
-    pub fn taken_over_alive(&self, terminal: &Label, now: Moment) -> bool {
+    pub fn taken_over_alive(&self, terminal: &Label, now: Now) -> bool {
         let mut entries = lock(&self.entries);
         let entry = entries.entry(terminal.clone()).or_default();
-        entry.takeovers.retain(|at| now.boot.saturating_sub(*at) < CONTENTION);
+        entry.takeovers.retain(|at| now.boot.since(*at) < CONTENTION);
         entry.takeovers.push_back(now.boot);
         if entry.takeovers.len() < TAKEOVERS {
             return false;
         }
         entry.takeovers.clear();
-        entry.contended_until = Some(now.boot.saturating_add(CONTENTION));
+        entry.contended_until = Some(now.boot.plus(CONTENTION));
         true
     }
 
-    pub fn is_contended(&self, terminal: &Label, now: Moment) -> bool {
+    pub fn is_contended(&self, terminal: &Label, now: Now) -> bool {
         let until = lock(&self.entries).get(terminal).and_then(|entry| entry.contended_until);
         until.is_some_and(|until| now.boot < until)
     }

@@ -12,12 +12,11 @@ use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
 use tidegate_policy::model::Login;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::claim::Claim;
-use crate::clock::{Deadline, Moment};
+use crate::clock::{Boot, Deadline, Now};
 use crate::locate::TerminalLink;
-pub use crate::record::EndedBy;
+pub use crate::record::{EndedBy, SessionId};
 use crate::staff::StaffLink;
 
 /// How a session ended.
@@ -33,7 +32,7 @@ pub struct End {
 
 /// A live or ended session.
 pub struct Session {
-    pub id: Uuid,
+    pub id: SessionId,
     /// By what it was admitted; its deadline is the one of admission, [`Session::deadline`] the one
     /// in force.
     pub admission: Admission,
@@ -53,7 +52,7 @@ pub struct Session {
     /// Whether its admission was written down; one that was not has no end to write down.
     recorded: AtomicBool,
     /// Bytes seen at the last look, and when they last changed.
-    idle: Mutex<(u64, Duration)>,
+    idle: Mutex<(u64, Boot)>,
 }
 
 impl std::fmt::Debug for Session {
@@ -68,14 +67,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Session {
     pub fn new(
-        id: Uuid,
+        id: SessionId,
         admission: Admission,
         staff: Arc<StaffLink>,
         terminal: Arc<TerminalLink>,
         claim: Option<Claim>,
-        now: Moment,
+        now: Now,
     ) -> Arc<Self> {
-        let deadline = Deadline::at(admission.deadline, now);
+        let deadline = Deadline::new(now, admission.deadline);
         Arc::new(Self {
             id,
             admission,
@@ -93,11 +92,6 @@ impl Session {
         })
     }
 
-    /// Its name as a SupportSession: `ss-` and a UUIDv7.
-    pub fn name(&self) -> String {
-        format!("ss-{}", self.id)
-    }
-
     /// The login user whose it is.
     pub fn login(&self) -> &Login {
         &self.admission.staff.login
@@ -108,9 +102,8 @@ impl Session {
     }
 
     /// Moves the deadline, which only ever moves earlier.
-    pub fn move_deadline(&self, wall: Timestamp, now: Moment) {
-        let mut deadline = lock(&self.deadline);
-        *deadline = deadline.moved_earlier(wall, now);
+    pub fn move_deadline(&self, wall: Timestamp, now: Now) {
+        lock(&self.deadline).bring_forward(now, wall);
     }
 
     pub fn is_live(&self) -> bool {
@@ -139,8 +132,8 @@ impl Session {
     }
 
     /// Whether a byte may pass now: the session lives and neither clock has reached its deadline.
-    pub fn may_forward(&self, now: Moment) -> bool {
-        self.is_live() && !self.deadline().passed(now)
+    pub fn may_forward(&self, now: Now) -> bool {
+        self.is_live() && !self.deadline().reached(now)
     }
 
     /// Ends the session for good. Only the first caller gets `true`, and its reason stands.
@@ -173,21 +166,21 @@ impl Session {
     }
 
     /// For how long no byte has passed, as seen at this look and the ones before.
-    pub fn idle_for(&self, now: Moment) -> Duration {
+    pub fn idle_for(&self, now: Now) -> Duration {
         let (bytes_in, bytes_out) = self.bytes();
         let total = bytes_in.saturating_add(bytes_out);
         let mut idle = lock(&self.idle);
         if idle.0 != total {
             *idle = (total, now.boot);
         }
-        now.boot.saturating_sub(idle.1)
+        now.boot.since(idle.1)
     }
 }
 
 /// The sessions that live on this replica, by their ids.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    live: Mutex<HashMap<Uuid, Arc<Session>>>,
+    live: Mutex<HashMap<SessionId, Arc<Session>>>,
 }
 
 impl Sessions {
@@ -206,11 +199,11 @@ impl Sessions {
         count(&lock(&self.live), login)
     }
 
-    pub fn remove(&self, id: Uuid) {
+    pub fn remove(&self, id: SessionId) {
         lock(&self.live).remove(&id);
     }
 
-    pub fn get(&self, id: Uuid) -> Option<Arc<Session>> {
+    pub fn get(&self, id: SessionId) -> Option<Arc<Session>> {
         lock(&self.live).get(&id).cloned()
     }
 
@@ -228,7 +221,7 @@ impl Sessions {
     }
 }
 
-fn count(live: &HashMap<Uuid, Arc<Session>>, login: &Login) -> u32 {
+fn count(live: &HashMap<SessionId, Arc<Session>>, login: &Login) -> u32 {
     let held = |session: &&Arc<Session>| session.is_live() && session.login() == login;
     u32::try_from(live.values().filter(held).count()).unwrap_or(u32::MAX)
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tidegate_policy::decide::Staff;
 use tidegate_policy::model::Label;
 
-use crate::clock::Moment;
+use crate::clock::{Boot, Now};
 use crate::session::Session;
 use crate::ssh::Connection;
 
@@ -48,7 +48,7 @@ struct Denies {
 #[derive(Clone, Debug)]
 struct Repeated {
     sentence: String,
-    first: Duration,
+    first: Boot,
     again: u32,
 }
 
@@ -133,12 +133,12 @@ impl StaffLink {
     }
 
     /// Counts a refusal.
-    pub fn deny(&self, target: &str, code: &'static str, sentence: &str, now: Moment) -> Noted {
+    pub fn deny(&self, target: &str, code: &'static str, sentence: &str, now: Now) -> Noted {
         let mut denies = lock(&self.denies);
         denies.total = denies.total.saturating_add(1);
         let key = (target.to_owned(), code);
         if let Some(seen) = denies.seen.get_mut(&key)
-            && now.boot.saturating_sub(seen.first) < REPEATS
+            && now.boot.since(seen.first) < REPEATS
         {
             seen.again = seen.again.saturating_add(1);
             return Noted::Again;
@@ -155,9 +155,9 @@ impl StaffLink {
     }
 
     /// Takes the repeats whose minute is over; all of them if the connection has ended.
-    pub fn repeats(&self, now: Moment, ended: bool) -> Vec<Repeats> {
+    pub fn repeats(&self, now: Now, ended: bool) -> Vec<Repeats> {
         let mut denies = lock(&self.denies);
-        let over = |seen: &Repeated| ended || now.boot.saturating_sub(seen.first) >= REPEATS;
+        let over = |seen: &Repeated| ended || now.boot.since(seen.first) >= REPEATS;
         let due = denies.seen.iter().filter(|(_, seen)| over(seen) && seen.again > 0);
         let repeats = due
             .map(|((target, code), seen)| Repeats {

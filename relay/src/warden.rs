@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate_policy::decide::{Deny, Staff, admit_staff, may_attach, recheck};
 
-use crate::clock::{self, Moment};
+use crate::clock::{self, Boot, Now};
 use crate::end;
 use crate::gate::Gate;
 use crate::sentences;
@@ -22,17 +22,18 @@ const GAP: Duration = Duration::from_millis(500);
 /// How often the connections are looked at when nothing changed: windows open and close.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// When the warden last looked, as boot time in milliseconds.
+/// When the warden last looked, in milliseconds of boot time.
 #[derive(Debug, Default)]
 pub struct LastLook(AtomicU64);
 
 impl LastLook {
-    fn set(&self, boot: Duration) {
-        self.0.store(u64::try_from(boot.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+    fn set(&self, at: Boot) {
+        let millis = u64::try_from(at.since_start().as_millis()).unwrap_or(u64::MAX);
+        self.0.store(millis, Ordering::Release);
     }
 
-    fn get(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::Acquire))
+    fn get(&self) -> Boot {
+        Boot::from_start(Duration::from_millis(self.0.load(Ordering::Acquire)))
     }
 }
 
@@ -43,7 +44,7 @@ pub async fn watch(gate: Arc<Gate>) {
     let mut round = checked.boot;
     loop {
         gate.last_look.set(checked.boot);
-        let next = gate.sessions.all().iter().map(|s| s.deadline().left(checked)).min();
+        let next = gate.sessions.all().iter().map(|s| s.deadline().remaining(checked)).min();
         let look = next.unwrap_or(LOOK).min(LOOK);
         let policy_changed = tokio::select! {
             () = tokio::time::sleep(look) => false,
@@ -55,7 +56,7 @@ pub async fn watch(gate: Arc<Gate>) {
             look_at(&gate, session, now, checked.boot);
         }
         // Whether a window has opened or closed is asked once a second; what changed, at once.
-        if policy_changed || now.boot.saturating_sub(round) >= ROUND {
+        if policy_changed || now.boot.since(round) >= ROUND {
             round = now.boot;
             for session in &sessions {
                 review(&gate, session, now);
@@ -72,11 +73,11 @@ pub async fn watch(gate: Arc<Gate>) {
 pub fn before_write(gate: &Arc<Gate>) {
     let now = clock::now();
     let checked = gate.last_look.get();
-    if now.boot.saturating_sub(checked) < GAP {
+    if now.boot.since(checked) < GAP {
         return;
     }
     for session in gate.sessions.all() {
-        if session.is_live() && session.deadline().passed(now) {
+        if session.is_live() && session.deadline().reached(now) {
             end::deadline(gate, &session, now, checked);
             session.staff.kill();
             session.terminal.kill();
@@ -84,14 +85,14 @@ pub fn before_write(gate: &Arc<Gate>) {
     }
 }
 
-fn look_at(gate: &Arc<Gate>, session: &Arc<Session>, now: Moment, checked: Duration) {
+fn look_at(gate: &Arc<Gate>, session: &Arc<Session>, now: Now, checked: Boot) {
     if !session.is_live() {
         return;
     }
-    if session.deadline().passed(now) {
+    if session.deadline().reached(now) {
         end::deadline(gate, session, now, checked);
     } else if let Some(timeout) = session.admission.window.limits.idle_timeout {
-        let timeout = clock::positive(timeout);
+        let timeout = timeout.unsigned_abs();
         if session.idle_for(now) >= timeout {
             let reason = sentences::idle(&session.admission.window.meta.key, timeout);
             end::end(gate, session, EndedBy::Idle, reason, Duration::ZERO);
@@ -101,7 +102,7 @@ fn look_at(gate: &Arc<Gate>, session: &Arc<Session>, now: Moment, checked: Durat
 
 /// Decides a live session again, under the policy of now: it goes on, with the same deadline or an
 /// earlier one, or is cut.
-pub fn review(gate: &Arc<Gate>, session: &Arc<Session>, now: Moment) {
+pub fn review(gate: &Arc<Gate>, session: &Arc<Session>, now: Now) {
     if !session.is_live() {
         return;
     }
@@ -116,7 +117,7 @@ pub fn review(gate: &Arc<Gate>, session: &Arc<Session>, now: Moment) {
 }
 
 /// Connections whose key, name or time is no longer good are closed; their sessions went before.
-fn review_links(gate: &Arc<Gate>, now: Moment) {
+fn review_links(gate: &Arc<Gate>, now: Now) {
     let policy = gate.policy();
     let snapshot = &policy.snapshot;
     for link in gate.staff.all() {
