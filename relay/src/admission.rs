@@ -14,6 +14,7 @@ use crate::end;
 use crate::failpoint::{Point, reach};
 use crate::gate::Gate;
 use crate::join::join;
+use crate::metrics::{ClaimResult, Opened};
 use crate::locate::{DIAL, DialError, Located, TerminalLink};
 use crate::sentences;
 use crate::session::{EndedBy, Session, SessionId};
@@ -34,6 +35,17 @@ impl Refused {
     pub fn new(why: RefuseCode, code: &'static str, sentence: String) -> Self {
         Self { why, code, sentence }
     }
+
+    /// The same, as the metrics count it.
+    fn opened(&self) -> Opened {
+        match (self.why, self.code) {
+            (_, "AuditUnavailable" | "PolicyTooOld" | "Draining" | "ClaimUnavailable") => {
+                Opened::Unavailable
+            }
+            (RefuseCode::ConnectFailed, _) => Opened::Unreachable,
+            _ => Opened::Denied,
+        }
+    }
 }
 
 /// Answers one `direct-tcpip` open of a login user, and carries its bytes until it is over.
@@ -45,16 +57,15 @@ pub async fn open(gate: &Arc<Gate>, staff: &Arc<StaffLink>, request: OpenRequest
             reach(Point::Recorded);
             let channel = request.accept();
             reach(Point::Accepted);
-            gate.metrics.open(Opened::Joined);
-            gate.metrics.admission(clock::now().boot.since(began));
+            gate.metrics.session_opened(clock::now().boot.since(began));
             join(&session, channel, terminal).await;
         }
         Err(refused) => {
-            gate.metrics.open(Opened::Refused);
+            gate.metrics.open(refused.opened());
             gate.trail.deny(staff, &wanted, &refused).await;
             request.refuse(refused.why, &refused.sentence);
             if staff.denied_too_often() {
-                staff.end(&sentences::too_many_refusals(DENIES)).await;
+                staff.end(&sentences::too_many_refusals(DENIES));
             }
         }
     }
@@ -94,12 +105,13 @@ async fn admit(
     staff.add(target, Arc::clone(&session));
     // The warden sees the session from here on; a change of policy before that is seen here.
     warden::review(gate, &session, clock::now());
-    if gate.registry.is_gone(&link) {
+    if link.is_gone() {
         let reason = sentences::terminal_left(&link.terminal.name);
         end::end(gate, &session, EndedBy::Terminal, reason, Duration::ZERO);
     }
     still_live(&session)?;
     record(gate, &session).await?;
+    gate.metrics.open(Opened::Admitted);
     Ok((session, channel))
 }
 
@@ -137,7 +149,7 @@ async fn claim(
     let mut last = None;
     for candidate in &allow.candidates {
         let claimed = gate.claims.claim(candidate, id, &staff.who.login, now).await;
-        gate.metrics.claim((&claimed).into());
+        gate.metrics.claim(counted(&claimed));
         match claimed {
             Claimed::Free => return Ok((candidate.clone(), id, None)),
             Claimed::Taken(claim) => return Ok((candidate.clone(), id, Some(claim))),
@@ -148,6 +160,16 @@ async fn claim(
     Err(last.unwrap_or_else(|| {
         Refused::new(RefuseCode::Shortage, "ClaimUnavailable", sentences::claim_failed())
     }))
+}
+
+fn counted(claimed: &Claimed) -> ClaimResult {
+    match claimed {
+        Claimed::Free => ClaimResult::Unlimited,
+        Claimed::Taken(_) => ClaimResult::Taken,
+        Claimed::Full { .. } => ClaimResult::Full,
+        Claimed::Used { .. } => ClaimResult::Used,
+        Claimed::Unavailable { .. } => ClaimResult::Unavailable,
+    }
 }
 
 /// Why a window could not be had; `None` if it could.
@@ -239,5 +261,6 @@ async fn further(
         return Err(Refused::new(RefuseCode::Shortage, "AuditUnavailable", sentence));
     }
     still_live(session)?;
+    gate.metrics.open(Opened::Joined);
     Ok((Arc::clone(session), channel))
 }

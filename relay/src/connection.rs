@@ -106,7 +106,7 @@ impl Arrival {
         if let Some(owner) = snapshot.user_by_key(&key) {
             let login = owner.login.clone();
             let role = self.staff(&user, login, key, client);
-            let result = if matches!(role, Role::Barred(_)) { Proof::Barred } else { Proof::Allowed };
+            let result = if matches!(role, Role::Barred(_)) { Proof::NotNow } else { Proof::Accepted };
             self.gate.metrics.authenticated(RoleLabel::Staff, result);
             return Some(role);
         }
@@ -130,7 +130,7 @@ impl Arrival {
         );
         let refused = barred.as_ref().map(|(code, sentence)| (*code, sentence.as_str()));
         self.gate.trail.attached(&link, refused);
-        let result = if barred.is_some() { Proof::Barred } else { Proof::Allowed };
+        let result = if barred.is_some() { Proof::NotNow } else { Proof::Accepted };
         self.gate.metrics.authenticated(RoleLabel::Terminal, result);
         let barred = barred.map(|(_, sentence)| sentence);
         Some(Role::Terminal(TerminalPeer::arrived(&self.gate, link, barred)))
@@ -158,7 +158,7 @@ impl Arrival {
         self.gate.tasks.spawn("barred login user", async move {
             tokio::select! {
                 () = link.closed() => {}
-                () = tokio::time::sleep(BARRED) => link.end(&goodbye).await,
+                () = tokio::time::sleep(BARRED) => link.end(&goodbye),
             }
         });
         Role::Barred(sentence)

@@ -129,7 +129,7 @@ fn review_links(gate: &Arc<Gate>, now: Now) {
             Err(deny) => deny.to_string(),
         };
         let reason = sentences::revoked(&reason);
-        gate.tasks.spawn("closing a connection", async move { link.end(&reason).await });
+        link.end(&reason);
     }
     let busy: HashSet<u64> = gate.sessions.all().iter().map(|s| s.terminal.id).collect();
     for link in gate.registry.all() {
@@ -141,7 +141,7 @@ fn review_links(gate: &Arc<Gate>, now: Now) {
         });
         let Some(terminal) = terminal else {
             let reason = sentences::terminal_withdrawn(name);
-            gate.tasks.spawn("closing a connection", async move { link.end(&reason).await });
+            link.end(&reason);
             continue;
         };
         gate.registry.keep_only(&link, |forward| {
@@ -152,6 +152,6 @@ fn review_links(gate: &Arc<Gate>, now: Now) {
             continue;
         }
         let reason = sentences::not_attached_now(snapshot, terminal, now.wall);
-        gate.tasks.spawn("closing a connection", async move { link.end(&reason).await });
+        link.end(&reason);
     }
 }
