@@ -39,7 +39,9 @@ pub(super) fn status(status: &Status) -> String {
         None => line("ready", "yes"),
         Some((first, rest)) => {
             line("ready", &format!("no: {first}"));
-            rest.iter().for_each(|reason| line("", reason));
+            for reason in rest {
+                line("", reason);
+            }
         }
     }
     if status.draining {

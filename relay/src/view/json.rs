@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use tidegate_policy::model::{Need, Recording, Window};
+use tidegate_policy::model::{Label, Need, Recording, Window};
 
 use super::facts::{Input, Presence};
 use super::select;
@@ -65,8 +65,8 @@ pub(super) fn windows(input: &Input<'_>) -> String {
                 "case": case(window),
                 "open": seen.occurrences.iter().any(|o| o.open),
                 "nextOccurrences": next,
-                "terminals": seen.terminals.iter().map(|t| t.as_str()).collect::<Vec<_>>(),
-                "services": window.services.iter().map(|s| s.as_str()).collect::<Vec<_>>(),
+                "terminals": seen.terminals.iter().map(Label::as_str).collect::<Vec<_>>(),
+                "services": window.services.iter().map(Label::as_str).collect::<Vec<_>>(),
                 "consent": need(window.consent),
                 "code": need(window.code),
                 "recording": match window.recording {
@@ -127,7 +127,7 @@ pub(super) fn terminals(input: &Input<'_>) -> String {
                     "connectedSince": instant(since),
                     "source": from.ip().to_canonical().to_string(),
                     "contended": contended,
-                    "offers": services.iter().map(|s| s.as_str()).collect::<Vec<_>>(),
+                    "offers": services.iter().map(Label::as_str).collect::<Vec<_>>(),
                 }),
                 Presence::LastSeen { at, from } => json!({
                     "lastSeen": instant(at),

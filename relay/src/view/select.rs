@@ -1,6 +1,7 @@
 //! What of the policy she may see: the windows that name her, and the terminals that these select.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -213,7 +214,9 @@ pub(super) fn terms(window: &Window) -> Vec<String> {
 pub(super) fn duration(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().unsigned_abs();
     let parts = [(seconds / 3600, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
-    let shown: String =
-        parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    let mut shown = String::new();
+    for (count, unit) in parts.into_iter().filter(|(count, _)| *count > 0) {
+        let _ = write!(shown, "{count}{unit}");
+    }
     if shown.is_empty() { "0s".to_owned() } else { shown }
 }
