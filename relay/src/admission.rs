@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidegate_policy::decide::{Admission, Allow, Candidate};
 
-use crate::authorise::authorise;
+use crate::authorise::{Wanted, authorise};
 use crate::claim::{Claim, Claimed, Claims as _};
 use crate::clock;
 use crate::end;
@@ -17,37 +17,42 @@ use crate::join::join;
 use crate::locate::{DIAL, DialError, Located, TerminalLink};
 use crate::sentences;
 use crate::session::{EndedBy, Session, SessionId};
-use crate::ssh::{Channel, DirectOpen, Pending, Refusal};
+use crate::ssh::{Channel, OpenRequest, RefuseCode};
 use crate::staff::{DENIES, StaffLink};
 use crate::warden;
 
 /// Why a channel is not opened.
 #[derive(Debug)]
 pub struct Refused {
-    pub why: Refusal,
+    pub why: RefuseCode,
     /// A stable CamelCase word for metrics, the audit and `--json`.
     pub code: &'static str,
     pub sentence: String,
 }
 
 impl Refused {
-    pub fn new(why: Refusal, code: &'static str, sentence: String) -> Self {
+    pub fn new(why: RefuseCode, code: &'static str, sentence: String) -> Self {
         Self { why, code, sentence }
     }
 }
 
 /// Answers one `direct-tcpip` open of a login user, and carries its bytes until it is over.
-pub async fn open(gate: &Arc<Gate>, staff: &Arc<StaffLink>, open: &DirectOpen, pending: Pending) {
-    match admit(gate, staff, open).await {
+pub async fn open(gate: &Arc<Gate>, staff: &Arc<StaffLink>, request: OpenRequest) {
+    let began = clock::now().boot;
+    let wanted = Wanted { host: request.host.clone(), port: request.port };
+    match admit(gate, staff, &wanted).await {
         Ok((session, terminal)) => {
             reach(Point::Recorded);
-            let channel = pending.accept().await;
+            let channel = request.accept();
             reach(Point::Accepted);
+            gate.metrics.open(Opened::Joined);
+            gate.metrics.admission(clock::now().boot.since(began));
             join(&session, channel, terminal).await;
         }
-        Err(refusal) => {
-            gate.trail.deny(staff, open, &refusal).await;
-            pending.refuse(refusal.why, &refusal.sentence).await;
+        Err(refused) => {
+            gate.metrics.open(Opened::Refused);
+            gate.trail.deny(staff, &wanted, &refused).await;
+            request.refuse(refused.why, &refused.sentence);
             if staff.denied_too_often() {
                 staff.end(&sentences::too_many_refusals(DENIES)).await;
             }
@@ -59,9 +64,9 @@ pub async fn open(gate: &Arc<Gate>, staff: &Arc<StaffLink>, open: &DirectOpen, p
 async fn admit(
     gate: &Arc<Gate>,
     staff: &Arc<StaffLink>,
-    open: &DirectOpen,
+    wanted: &Wanted,
 ) -> Result<(Arc<Session>, Channel), Refused> {
-    let allow = authorise(gate, staff, open)?;
+    let allow = authorise(gate, staff, wanted)?;
     reach(Point::Authorised);
     let target = (allow.terminal.meta.key.name.clone(), allow.service.name.clone());
     // One session is made at a time on one target; parallel channels of a client then join it.
@@ -69,14 +74,14 @@ async fn admit(
     let guard = making.lock().await;
     if let Some(session) = staff.session(&target) {
         drop(guard);
-        return further(gate, staff, open, &session, &allow).await;
+        return further(gate, staff, wanted, &session, &allow).await;
     }
     // Time may have passed while another channel of this connection was made.
-    let allow = authorise(gate, staff, open)?;
+    let allow = authorise(gate, staff, wanted)?;
     let (link, channel) = locate(gate, &allow).await?;
     reach(Point::Located);
     // A dial may take seconds: the decision has to hold now.
-    let allow = authorise(gate, staff, open)?;
+    let allow = authorise(gate, staff, wanted)?;
     let (candidate, id, claim) = claim(gate, staff, &allow).await?;
     reach(Point::Claimed);
     let session = make(staff, allow, candidate, id, &link, claim);
@@ -84,7 +89,7 @@ async fn admit(
     if !gate.sessions.insert(Arc::clone(&session), most) {
         let sentence = sentences::too_many_sessions(&staff.who.login, most);
         end::end(gate, &session, EndedBy::Fault, sentence.clone(), Duration::ZERO);
-        return Err(Refused::new(Refusal::ResourceShortage, "TooManySessions", sentence));
+        return Err(Refused::new(RefuseCode::Shortage, "TooManySessions", sentence));
     }
     staff.add(target, Arc::clone(&session));
     // The warden sees the session from here on; a change of policy before that is seen here.
@@ -101,7 +106,7 @@ async fn admit(
 /// Finds the terminal's connection and opens its channel: a dead terminal burns no claim.
 async fn locate(gate: &Gate, allow: &Allow) -> Result<(Arc<TerminalLink>, Channel), Refused> {
     let name = &allow.terminal.meta.key.name;
-    let failed = |code, sentence| Refused::new(Refusal::ConnectFailed, code, sentence);
+    let failed = |code, sentence| Refused::new(RefuseCode::ConnectFailed, code, sentence);
     let (link, forward) = match gate.registry.locate(name, &allow.service.name) {
         Located::Here(link, forward) => (link, forward),
         Located::NotOffered => {
@@ -141,7 +146,7 @@ async fn claim(
     }
     // `decide` allows with one candidate at least, and each that is not had says why.
     Err(last.unwrap_or_else(|| {
-        Refused::new(Refusal::ResourceShortage, "ClaimUnavailable", sentences::claim_failed())
+        Refused::new(RefuseCode::Shortage, "ClaimUnavailable", sentences::claim_failed())
     }))
 }
 
@@ -152,16 +157,16 @@ pub fn claim_refused(candidate: &Candidate, claimed: &Claimed) -> Option<Refused
         Claimed::Free | Claimed::Taken(_) => return None,
         Claimed::Full { holders } => {
             let sentence = sentences::window_full(window, holders);
-            Refused::new(Refusal::ResourceShortage, "WindowFull", sentence)
+            Refused::new(RefuseCode::Shortage, "WindowFull", sentence)
         }
         Claimed::Used { holder } => {
             let sentence = sentences::one_time_used(window, holder.as_ref());
-            Refused::new(Refusal::Prohibited, "OneTimeUsed", sentence)
+            Refused::new(RefuseCode::Prohibited, "OneTimeUsed", sentence)
         }
         Claimed::Unavailable { why } => {
             tracing::error!(%window, %why, "claiming a support window");
             let sentence = sentences::claim_failed();
-            Refused::new(Refusal::ResourceShortage, "ClaimUnavailable", sentence)
+            Refused::new(RefuseCode::Shortage, "ClaimUnavailable", sentence)
         }
     })
 }
@@ -193,7 +198,7 @@ async fn record(gate: &Arc<Gate>, session: &Arc<Session>) -> Result<(), Refused>
         tracing::error!(%error, "a session was refused for want of its record");
         let sentence = sentences::audit_unavailable();
         end::end(gate, session, EndedBy::Fault, sentence.clone(), Duration::ZERO);
-        return Err(Refused::new(Refusal::ResourceShortage, "AuditUnavailable", sentence));
+        return Err(Refused::new(RefuseCode::Shortage, "AuditUnavailable", sentence));
     }
     still_live(session)
 }
@@ -201,7 +206,7 @@ async fn record(gate: &Arc<Gate>, session: &Arc<Session>) -> Result<(), Refused>
 fn still_live(session: &Session) -> Result<(), Refused> {
     match session.end() {
         None => Ok(()),
-        Some(end) => Err(Refused::new(Refusal::Prohibited, end.by.as_str(), end.reason)),
+        Some(end) => Err(Refused::new(RefuseCode::Prohibited, end.by.as_str(), end.reason)),
     }
 }
 
@@ -210,28 +215,28 @@ fn still_live(session: &Session) -> Result<(), Refused> {
 async fn further(
     gate: &Arc<Gate>,
     staff: &Arc<StaffLink>,
-    open: &DirectOpen,
+    wanted: &Wanted,
     session: &Arc<Session>,
     allow: &Allow,
 ) -> Result<(Arc<Session>, Channel), Refused> {
     let (link, channel) = locate(gate, allow).await?;
     // A dial may take seconds: the decision has to hold now, by this session's own window.
-    let allow = authorise(gate, staff, open)?;
+    let allow = authorise(gate, staff, wanted)?;
     warden::review(gate, session, clock::now());
     still_live(session)?;
     let window = &session.admission.window.meta;
     if allow.candidates.iter().all(|candidate| candidate.window.meta.uid != window.uid) {
         let sentence = sentences::revoked(&sentences::window_admits_no_longer(&window.key));
-        return Err(Refused::new(Refusal::Prohibited, "Revoked", sentence));
+        return Err(Refused::new(RefuseCode::Prohibited, "Revoked", sentence));
     }
     if link.id != session.terminal.id {
         // A newer connection of the terminal has taken over; the session ends with the old one.
         let sentence = sentences::taken_over(&link.terminal.name);
-        return Err(Refused::new(Refusal::ConnectFailed, "TakenOver", sentence));
+        return Err(Refused::new(RefuseCode::ConnectFailed, "TakenOver", sentence));
     }
     if gate.trail.further(session).await.is_err() {
         let sentence = sentences::audit_unavailable();
-        return Err(Refused::new(Refusal::ResourceShortage, "AuditUnavailable", sentence));
+        return Err(Refused::new(RefuseCode::Shortage, "AuditUnavailable", sentence));
     }
     still_live(session)?;
     Ok((Arc::clone(session), channel))

@@ -3,8 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -40,11 +39,14 @@ pub struct Forward {
 pub struct TerminalLink {
     pub id: u64,
     pub terminal: ObjectKey,
-    pub uid: Arc<str>,
     pub key: KeyBlob,
     pub from: SocketAddr,
+    /// The port of ours that it came in by.
+    pub listener_port: u16,
+    /// Its client's version line, cleaned.
+    pub client: String,
     pub since: Timestamp,
-    connection: OnceLock<Connection>,
+    pub connection: Connection,
     forwards: Mutex<Vec<Forward>>,
 }
 
@@ -55,30 +57,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl TerminalLink {
     pub fn new(
         terminal: ObjectKey,
-        uid: Arc<str>,
         key: KeyBlob,
-        from: SocketAddr,
+        connection: Connection,
+        listener_port: u16,
+        client: String,
         since: Timestamp,
     ) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let (id, from) = (connection.id(), connection.peer());
         Arc::new(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id,
             terminal,
-            uid,
             key,
             from,
+            listener_port,
+            client,
             since,
-            connection: OnceLock::new(),
+            connection,
             forwards: Mutex::default(),
         })
-    }
-
-    pub fn connected(&self, connection: Connection) {
-        let _ = self.connection.set(connection);
-    }
-
-    pub fn connection(&self) -> Option<&Connection> {
-        self.connection.get()
     }
 
     pub fn forwards(&self) -> Vec<Forward> {
@@ -91,9 +87,12 @@ impl TerminalLink {
 
     /// Says why and closes the connection.
     pub async fn end(&self, reason: &str) {
-        if let Some(connection) = self.connection() {
-            connection.end(reason).await;
-        }
+        self.connection.disconnect(DisconnectCode::ByApplication, reason).await;
+    }
+
+    /// Closes the socket without a word.
+    pub fn kill(&self) {
+        self.connection.kill();
     }
 
     /// Opens the terminal's channel for `forward`; waits for the terminal at most [`DIAL`].

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,7 +11,7 @@ use tidegate_policy::model::Label;
 
 use crate::clock::{Boot, Now};
 use crate::session::Session;
-use crate::ssh::Connection;
+use crate::ssh::{Connection, DisconnectCode};
 
 /// Repeats of one refusal within this time become one line with a count.
 const REPEATS: Duration = Duration::from_secs(60);
@@ -30,8 +29,12 @@ pub struct StaffLink {
     pub id: u64,
     pub who: Staff,
     pub from: SocketAddr,
+    /// The port of ours that she came in by.
+    pub listener_port: u16,
+    /// Her client's version line, cleaned.
+    pub client: String,
     pub since: Timestamp,
-    connection: OnceLock<Connection>,
+    connection: Connection,
     sessions: Mutex<HashMap<Target, Arc<Session>>>,
     /// Held while a session on a target is being made, so that parallel opens make one.
     making: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<()>>>>,
@@ -75,36 +78,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl StaffLink {
-    pub fn new(who: Staff, from: SocketAddr, since: Timestamp) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+    pub fn new(
+        who: Staff,
+        connection: Connection,
+        listener_port: u16,
+        client: String,
+        since: Timestamp,
+    ) -> Arc<Self> {
+        let (id, from) = (connection.id(), connection.peer());
         Arc::new(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id,
             who,
             from,
+            listener_port,
+            client,
             since,
-            connection: OnceLock::new(),
+            connection,
             sessions: Mutex::default(),
             making: Mutex::default(),
             denies: Mutex::default(),
         })
     }
 
-    pub fn connected(&self, connection: Connection) {
-        let _ = self.connection.set(connection);
-    }
-
     /// Says why and closes the connection.
     pub async fn end(&self, reason: &str) {
-        if let Some(connection) = self.connection.get() {
-            connection.end(reason).await;
-        }
+        self.connection.disconnect(DisconnectCode::ByApplication, reason).await;
     }
 
     /// Closes the socket without a word.
     pub fn kill(&self) {
-        if let Some(connection) = self.connection.get() {
-            connection.socket.kill();
-        }
+        self.connection.kill();
     }
 
     /// The live session on a target, which a further channel joins.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
 
 use crate::admission::Refused;
+use crate::authorise::Wanted;
 use crate::audit::{Audit, AuditError, Event, Reason, Verdict, What, WindowRef};
 use crate::clock;
 use crate::failpoint::{Point, reach};
@@ -16,7 +17,6 @@ use crate::locate::TerminalLink;
 use crate::metrics::Metrics;
 use crate::record::{Begun, Ended, Records};
 use crate::session::Session;
-use crate::ssh::DirectOpen;
 use crate::staff::{Noted, StaffLink};
 use crate::supervisor::Supervisor;
 use crate::view::clean;
@@ -133,9 +133,9 @@ impl Trail {
     }
 
     /// A login user's channel is refused; durable when this returns. Repeats are counted and follow.
-    pub async fn deny(&self, staff: &StaffLink, open: &DirectOpen, refused: &Refused) {
-        let host: String = open.host.chars().take(80).collect();
-        let target = clean(&format!("{host}:{}", open.port));
+    pub async fn deny(&self, staff: &StaffLink, wanted: &Wanted, refused: &Refused) {
+        let host: String = wanted.host.chars().take(80).collect();
+        let target = clean(&format!("{host}:{}", wanted.port));
         if let Some(event) = self.denied(staff, &target, refused.code, &refused.sentence)
             && let Err(error) = self.audit.record(event).await
         {
@@ -314,10 +314,5 @@ impl Trail {
             relay_pod: Some(self.relay_pod.clone()),
             ..Event::new(what, clock::now().wall)
         }
-    }
-
-    /// How long an admission took, from the decision to the join.
-    pub fn joined(&self, admission: Duration) {
-        self.metrics.session_opened(admission);
     }
 }
