@@ -9,6 +9,9 @@ use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+use tidegate_crds::manifest;
+
+use crate::claim::Claimed;
 
 /// Each metric is registered once, with its help text, here.
 #[derive(Debug)]
@@ -89,27 +92,17 @@ words! {
 words! {
     /// What came of an authentication.
     Proof {
-        Accepted = "accepted",
-        /// The key is known and may not enter now.
-        NotNow = "not_now",
+        Allowed = "allowed",
+        /// The key is known, and may not enter now.
+        Barred = "barred",
+        /// No key was proved that anyone here has.
         Refused = "refused",
     }
 }
 
 words! {
-    /// What came of a staff channel.
-    Opened {
-        /// It began a session.
-        Admitted = "admitted",
-        /// It joined a running session of its connection.
-        Joined = "joined",
-        /// Policy, a claim or a limit refused it.
-        Denied = "denied",
-        /// Policy admits, but the terminal could not be reached.
-        Unreachable = "unreachable",
-        /// The relay could not do its part: no audit line, policy too old, draining.
-        Unavailable = "unavailable",
-    }
+    /// What came of a staff channel; `tidegate_denies_total` says why.
+    Opened { Joined = "joined", Refused = "refused" }
 }
 
 words! {
@@ -321,7 +314,7 @@ impl Metrics {
             )?,
             admission: m.histogram(
                 "tidegate_admission_seconds",
-                "From the decision to the joined channel, of sessions that were admitted.",
+                "From a staff channel's request until it was joined to the terminal's.",
                 ADMISSION_BUCKETS,
             )?,
             policy_age: m.gauge(
@@ -403,9 +396,13 @@ impl Metrics {
         self.claims.with_label_values(&[result.word()]).inc();
     }
 
-    pub fn session_opened(&self, admission: Duration) {
+    pub fn session_opened(&self) {
         self.sessions_opened.inc();
-        self.admission.observe(admission.as_secs_f64());
+    }
+
+    /// From the channel's request to its joined channel.
+    pub fn admission(&self, took: Duration) {
+        self.admission.observe(took.as_secs_f64());
     }
 
     /// `ended_by` is a value of `status.endedBy`. `overrun` is observed only where a deadline cut.
@@ -466,6 +463,27 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+impl From<&Claimed> for ClaimResult {
+    fn from(claimed: &Claimed) -> Self {
+        match claimed {
+            Claimed::Free => Self::Unlimited,
+            Claimed::Taken(_) => Self::Taken,
+            Claimed::Full { .. } => Self::Full,
+            Claimed::Used { .. } => Self::Used,
+            Claimed::Unavailable { .. } => Self::Unavailable,
+        }
+    }
+}
+
+impl From<manifest::Severity> for Severity {
+    fn from(severity: manifest::Severity) -> Self {
+        match severity {
+            manifest::Severity::Error => Self::Error,
+            manifest::Severity::Note => Self::Note,
+        }
     }
 }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tidegate_policy::decide::{Candidate, Staff};
-use tidegate_policy::model::Label;
+use tidegate_policy::model::{Label, ObjectKey};
 use tidegate_policy::snapshot::Snapshot;
+
+use crate::history::Entry;
 
 /// Everything that one answer is made from.
 pub struct Input<'a> {
@@ -25,9 +27,8 @@ pub struct Input<'a> {
     pub claimable: &'a dyn Fn(&Candidate) -> Result<(), String>,
     /// Live sessions, of anyone: only hers are shown.
     pub sessions: &'a [SessionView],
-    /// Her last refusals and endings, in any order; those about terminals she may no longer know
-    /// of are shown under the name that she typed.
-    pub history: &'a [Past],
+    /// Her last refusals and endings, in any order. Each tells only what she was told then.
+    pub history: &'a [Entry],
     /// What is wrong with the policy's files: only what touches her windows is shown.
     pub findings: &'a [Flaw],
     /// Since the last complete look at the policy's source.
@@ -88,25 +89,6 @@ pub struct SessionView {
     pub bytes_out: u64,
 }
 
-/// A refusal or an ending that `why` remembers.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Past {
-    pub at: Timestamp,
-    pub kind: PastKind,
-    /// As she typed it; empty for what concerns no terminal (X11, agent).
-    pub terminal: String,
-    pub service: String,
-    /// The machine word: a deny's reason code or `endedBy`.
-    pub reason: String,
-    pub sentence: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PastKind {
-    Refused,
-    Ended,
-}
-
 /// Something wrong with a declared object.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Flaw {
@@ -116,4 +98,12 @@ pub struct Flaw {
     pub name: String,
     /// `spec.suspnd: unknown field`
     pub message: String,
+}
+
+impl Flaw {
+    pub(super) fn is_about(&self, kind: &str, key: &ObjectKey) -> bool {
+        self.kind == kind
+            && self.namespace == key.namespace.as_str()
+            && self.name == key.name.as_str()
+    }
 }

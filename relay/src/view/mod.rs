@@ -9,11 +9,13 @@
 mod command;
 mod facts;
 mod json;
+mod select;
 mod text;
 mod why;
 
 pub use command::{Asked, Command};
-pub use facts::{Flaw, Input, Past, PastKind, Presence, SessionView, WindowRef};
+pub use facts::{Flaw, Input, Presence, SessionView, WindowRef};
+pub(crate) use text::{age, bytes, line, table};
 pub use text::{clean, utc};
 
 use tidegate_policy::model::Label;
