@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
 use tidegate_policy::model::Login;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::Claim;
@@ -177,6 +178,8 @@ impl Session {
 #[derive(Debug, Default)]
 pub struct Sessions {
     live: Mutex<HashMap<SessionId, Arc<Session>>>,
+    /// Told when the last one is gone.
+    empty: Notify,
 }
 
 impl Sessions {
@@ -196,7 +199,24 @@ impl Sessions {
     }
 
     pub fn remove(&self, id: SessionId) {
-        lock(&self.live).remove(&id);
+        let mut live = lock(&self.live);
+        live.remove(&id);
+        if live.is_empty() {
+            self.empty.notify_waiters();
+        }
+    }
+
+    /// Resolves when none lives and the end of each is written down.
+    pub async fn none(&self) {
+        loop {
+            let empty = self.empty.notified();
+            tokio::pin!(empty);
+            empty.as_mut().enable();
+            if self.is_empty() {
+                return;
+            }
+            empty.await;
+        }
     }
 
     pub fn get(&self, id: SessionId) -> Option<Arc<Session>> {

@@ -15,7 +15,7 @@ use crate::failpoint::{Point, reach};
 use crate::history::{Entry, History};
 use crate::locate::TerminalLink;
 use crate::metrics::Metrics;
-use crate::record::{Begun, Ended, Records};
+use crate::record::{Begun, Ended, Record, Records};
 use crate::session::Session;
 use crate::staff::{Noted, StaffLink};
 use crate::supervisor::Supervisor;
@@ -313,6 +313,40 @@ impl Trail {
             client: Some(link.client.clone()),
             relay_pod: Some(self.relay_pod.clone()),
             ..Event::new(what, clock::now().wall)
+        }
+    }
+
+    /// A session that a former process left open when it died.
+    pub async fn orphan(&self, record: &Record) {
+        let Record { begun, ended: Some(ended), .. } = record else { return };
+        let entry = Entry::ended(
+            ended.at,
+            begun.terminal.as_str(),
+            begun.service.as_str(),
+            ended.by,
+            &ended.reason,
+            begun.id,
+        );
+        self.history.note(&begun.user, entry);
+        let event = Event {
+            user: Some(begun.user.to_string()),
+            terminal: Some(begun.terminal.to_string()),
+            service: Some(begun.service.to_string()),
+            case: begun.case.clone(),
+            session: Some(begun.id.to_string()),
+            ended_by: Some(ended.by),
+            overrun_ms: Some(ended.overrun_ms),
+            bytes_in: Some(ended.bytes_in),
+            bytes_out: Some(ended.bytes_out),
+            reason: Some(Reason {
+                code: ended.by.as_str().to_owned(),
+                sentence: ended.reason.clone(),
+            }),
+            relay_pod: Some(record.relay.clone()),
+            ..Event::new(What::End, ended.at)
+        };
+        if let Err(error) = self.audit.record(event).await {
+            tracing::error!(%error, session = %begun.id, "the end of a session is not in the audit log");
         }
     }
 }

@@ -27,6 +27,11 @@ const ROUND: Duration = Duration::from_secs(1);
 pub struct LastLook(AtomicU64);
 
 impl LastLook {
+    /// Marks the start, so that the time before it is no gap.
+    pub fn begin(&self) {
+        self.set(clock::boot());
+    }
+
     fn set(&self, at: Boot) {
         let millis = u64::try_from(at.since_start().as_millis()).unwrap_or(u64::MAX);
         self.0.store(millis, Ordering::Release);
@@ -39,7 +44,7 @@ impl LastLook {
 
 /// Runs for as long as the relay does.
 pub async fn watch(gate: Arc<Gate>) {
-    let mut changed = gate.policy.clone();
+    let mut changed = gate.feed();
     let mut checked = clock::now();
     let mut round = checked.boot;
     loop {
