@@ -273,7 +273,7 @@ async fn a_missing_file_is_noticed() {
 
 #[tokio::test]
 async fn a_torn_last_line_is_dropped_and_told() {
-    for torn in [&b"{\"seq\":11,\"prev\":\"00"[..], b"x", &[0; 300_000][..]] {
+    for torn in [&b"{\"seq\":11,\"prev\":\"00"[..], b"x", &vec![0; 300_000][..]] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         write(&path, 10, 1 << 20).await;
