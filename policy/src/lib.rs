@@ -9,3 +9,4 @@ pub mod model;
 pub mod reach;
 pub mod schedule;
 pub mod snapshot;
+pub mod text;
