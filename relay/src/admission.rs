@@ -35,17 +35,6 @@ impl Refused {
     pub fn new(why: RefuseCode, code: &'static str, sentence: String) -> Self {
         Self { why, code, sentence }
     }
-
-    /// The same, as the metrics count it.
-    fn opened(&self) -> Opened {
-        match (self.why, self.code) {
-            (_, "AuditUnavailable" | "PolicyTooOld" | "Draining" | "ClaimUnavailable") => {
-                Opened::Unavailable
-            }
-            (RefuseCode::ConnectFailed, _) => Opened::Unreachable,
-            _ => Opened::Denied,
-        }
-    }
 }
 
 /// Answers one `direct-tcpip` open of a login user, and carries its bytes until it is over.
@@ -57,11 +46,12 @@ pub async fn open(gate: &Arc<Gate>, staff: &Arc<StaffLink>, request: OpenRequest
             reach(Point::Recorded);
             let channel = request.accept();
             reach(Point::Accepted);
-            gate.metrics.session_opened(clock::now().boot.since(began));
+            gate.metrics.open(Opened::Joined);
+            gate.metrics.admission(clock::now().boot.since(began));
             join(&session, channel, terminal).await;
         }
         Err(refused) => {
-            gate.metrics.open(refused.opened());
+            gate.metrics.open(Opened::Refused);
             gate.trail.deny(staff, &wanted, &refused).await;
             request.refuse(refused.why, &refused.sentence);
             if staff.denied_too_often() {
@@ -111,7 +101,7 @@ async fn admit(
     }
     still_live(&session)?;
     record(gate, &session).await?;
-    gate.metrics.open(Opened::Admitted);
+    gate.metrics.session_opened();
     Ok((session, channel))
 }
 
@@ -261,6 +251,5 @@ async fn further(
         return Err(Refused::new(RefuseCode::Shortage, "AuditUnavailable", sentence));
     }
     still_live(session)?;
-    gate.metrics.open(Opened::Joined);
     Ok((Arc::clone(session), channel))
 }

@@ -106,7 +106,7 @@ impl Arrival {
         if let Some(owner) = snapshot.user_by_key(&key) {
             let login = owner.login.clone();
             let role = self.staff(&user, login, key, client);
-            let result = if matches!(role, Role::Barred(_)) { Proof::NotNow } else { Proof::Accepted };
+            let result = if matches!(role, Role::Barred(_)) { Proof::Barred } else { Proof::Allowed };
             self.gate.metrics.authenticated(RoleLabel::Staff, result);
             return Some(role);
         }
@@ -130,7 +130,7 @@ impl Arrival {
         );
         let refused = barred.as_ref().map(|(code, sentence)| (*code, sentence.as_str()));
         self.gate.trail.attached(&link, refused);
-        let result = if barred.is_some() { Proof::NotNow } else { Proof::Accepted };
+        let result = if barred.is_some() { Proof::Barred } else { Proof::Allowed };
         self.gate.metrics.authenticated(RoleLabel::Terminal, result);
         let barred = barred.map(|(_, sentence)| sentence);
         Some(Role::Terminal(TerminalPeer::arrived(&self.gate, link, barred)))
@@ -205,7 +205,7 @@ pub async fn reply(mut channel: SessionChannel, output: Output) {
     let said = channel.stdout(output.stdout.as_bytes()).await.is_ok()
         && channel.stderr(output.stderr.as_bytes()).await.is_ok();
     if said {
-        channel.finish(output.exit).await;
+        channel.finish(u8::try_from(output.exit).unwrap_or(1)).await;
     }
 }
 

@@ -2,7 +2,7 @@
 //! that each of them offers (invariant 5: its own name, its own declared services, nothing else).
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const TAKEOVERS: usize = 3;
 const CONTENTION: Duration = Duration::from_secs(60);
 
 /// What a terminal is told of who opens its channel: nothing, the relay is blind to it.
-const ORIGINATOR: (&str, u32) = ("0.0.0.0", 0);
+const ORIGINATOR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A service as one connection offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,9 +108,10 @@ impl TerminalLink {
         let open = self.connection.open_forwarded(&forward.host, forward.port, ORIGINATOR);
         match tokio::time::timeout(DIAL, open).await {
             Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(OpenError::Refused { .. })) => Err(DialError::Refused),
+            Ok(Err(OpenError::Refused(_))) => Err(DialError::Refused),
             Ok(Err(OpenError::Gone)) => Err(DialError::Gone),
-            Err(_) => Err(DialError::Silent),
+            // It leaves earlier requests unanswered, or this one.
+            Ok(Err(OpenError::Stuck)) | Err(_) => Err(DialError::Silent),
         }
     }
 }

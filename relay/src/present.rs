@@ -17,20 +17,18 @@ use crate::connection::reply;
 use crate::control::{AuditStatus, Controlled, Cut, FindingView, PolicyStatus, Status, TerminalStatus};
 use crate::end;
 use crate::gate::Gate;
-use crate::history::{Entry, Kind};
 use crate::metrics::{Metrics, ObjectKind};
 use crate::sentences;
 use crate::session::{EndedBy, Session};
 use crate::source::Policy;
 use crate::ssh::{SessionKind, SessionRequest};
 use crate::staff::StaffLink;
-use crate::view::{Asked, Flaw, Input, Past, PastKind, Presence, SessionView, WindowRef, answer};
+use crate::view::{Asked, Flaw, Input, Presence, SessionView, WindowRef, answer};
 
 impl Gate {
     /// Answers a login user's session channel with the view.
     pub async fn show(&self, staff: &StaffLink, request: SessionRequest, port: u16) {
-        let history: Vec<Past> =
-            self.trail.history.of(&staff.who.login).await.into_iter().map(past).collect();
+        let history = self.trail.history.of(&staff.who.login).await;
         let output = {
             let now = clock::now();
             let policy = self.policy();
@@ -279,20 +277,6 @@ impl Health for Gate {
 /// Whole seconds; -1 where the age is not known.
 fn seconds(age: Option<Duration>) -> i64 {
     age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
-}
-
-fn past(entry: Entry) -> Past {
-    Past {
-        at: entry.time,
-        kind: match entry.kind {
-            Kind::Refused => PastKind::Refused,
-            Kind::Ended => PastKind::Ended,
-        },
-        terminal: entry.terminal,
-        service: entry.service,
-        reason: entry.code,
-        sentence: entry.sentence,
-    }
 }
 
 /// What is wrong with objects that can be named.

@@ -13,19 +13,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::accept::{self, Listener};
 use crate::admin::Admin;
-use crate::audit::{self, Audit, Event, Reason, What};
+use crate::audit::{self, Audit, Event, What};
 use crate::claim::{Claims as _, FileClaims};
 use crate::clock;
 use crate::connection::{self, KnownKeys};
 use crate::control::Control;
 use crate::end;
 use crate::gate::{Gate, Parts};
-use crate::history::History;
+use crate::history::Histories;
 use crate::lastseen;
 use crate::logging::{self, LogFormat};
 use crate::metrics::Metrics;
 use crate::record::{EndedBy, Record, Records};
 use crate::sentences;
+use crate::source::directory::Reload;
 use crate::source::{self, Feed};
 use crate::ssh::{BeforeWrite, HostKey, Server, Settings as SshSettings};
 use crate::state::StateDir;
@@ -99,13 +100,16 @@ pub fn run(args: &ServeArgs) -> ExitCode {
 
 async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     logging::init(args.log_format, args.log_level.as_deref())?;
-    let mut signals = Signals::new()?;
     let now = clock::now();
     let state = StateDir::open(&args.state)?;
     let tasks = Supervisor::new();
     let host_key = host_key(&state)?;
-    let feed = source::directory::start(&args.manifests, &state, args.relay.as_deref(), &tasks)?;
+    let source =
+        source::directory::start(&args.manifests, &state, args.relay.as_deref(), &tasks).await?;
+    let feed = source.feed;
+    let mut signals = Signals::new(source.reload)?;
     let relay = Arc::clone(&source::current(&feed).relay);
+    let name = relay.name.to_string();
 
     let addresses = addresses(args, &relay);
     let listeners = accept::bind(&addresses)?;
@@ -120,23 +124,23 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         audit::Settings {
             rotate_at: args.audit_rotate,
             copy_to: args.audit_stdout.then(|| Box::new(std::io::stdout()) as _),
+            ..audit::Settings::new(|| clock::now().wall)
         },
-        now.wall,
     )?;
-    let (records, orphans) = Records::open(&state, &relay.name, now.wall)?;
+    let (records, orphans) = Records::open(&state, &name, now.wall)?;
     let metrics = Arc::new(Metrics::new()?);
     let trail = Arc::new(Trail {
         audit,
         records,
-        history: History::open(&state)?,
+        history: Histories::open(&state)?,
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
-        relay_pod: relay.name.clone(),
+        relay_pod: name.clone(),
     });
     let gate = Gate::new(Parts {
-        name: relay.name.clone(),
+        name: name.clone(),
         policy: feed.clone(),
-        claims: FileClaims::open(&state, &relay.name)?,
+        claims: FileClaims::open(&state, &name)?,
         trail,
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
@@ -172,9 +176,10 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
 
     let result = tokio::select! {
         failure = tasks.failed() => Err(failure.into()),
-        () = signals.interrupted() => Ok(()),
-        () = signals.terminated() => {
-            drain(&gate, &mut signals).await;
+        signal = signals.next() => {
+            if signal == Told::Drain {
+                drain(&gate, &mut signals).await;
+            }
             Ok(())
         }
     };
@@ -317,8 +322,7 @@ async fn drain(gate: &Arc<Gate>, signals: &mut Signals) {
     tokio::select! {
         () = gate.sessions.none() => {}
         () = tokio::time::sleep(timeout) => {}
-        () = signals.interrupted() => {}
-        () = signals.terminated() => {}
+        _ = signals.next() => {}
     }
 }
 
@@ -347,23 +351,39 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     gate.trail.audit.close().await;
 }
 
-/// SIGTERM drains, a second one or SIGINT ends now; SIGHUP is the policy source's.
+/// SIGTERM drains, a second one or SIGINT ends now; SIGHUP has the policy source look again.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
+    reload: Reload,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Drain,
+    EndNow,
 }
 
 impl Signals {
-    fn new() -> anyhow::Result<Self> {
+    fn new(reload: Reload) -> anyhow::Result<Self> {
         let on = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+            reload,
+        })
     }
 
-    async fn interrupted(&mut self) {
-        self.interrupt.recv().await;
-    }
-
-    async fn terminated(&mut self) {
-        self.terminate.recv().await;
+    async fn next(&mut self) -> Told {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return Told::EndNow,
+                _ = self.terminate.recv() => return Told::Drain,
+                _ = self.hangup.recv() => self.reload.now(),
+            }
+        }
     }
 }

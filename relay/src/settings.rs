@@ -20,7 +20,7 @@ pub struct Settings {
 impl From<&RelaySettings> for Settings {
     fn from(relay: &RelaySettings) -> Self {
         Self {
-            name: relay.name.clone(),
+            name: relay.name.to_string(),
             caps: Caps {
                 unauthenticated: relay.limits.unauthenticated,
                 per_source: relay.limits.per_source,

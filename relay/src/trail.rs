@@ -2,7 +2,6 @@
 //! flows; then the SupportSession record, the person's history for `why`, the log and the metrics.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
@@ -12,7 +11,7 @@ use crate::authorise::Wanted;
 use crate::audit::{Audit, AuditError, Event, Reason, Verdict, What, WindowRef};
 use crate::clock;
 use crate::failpoint::{Point, reach};
-use crate::history::{Entry, History};
+use crate::history::{Entry, Histories};
 use crate::locate::TerminalLink;
 use crate::metrics::Metrics;
 use crate::record::{Begun, Ended, Record, Records};
@@ -28,7 +27,7 @@ const TRANSPORT: &str = "SSH";
 pub struct Trail {
     pub audit: Audit,
     pub records: Records,
-    pub history: History,
+    pub history: Histories,
     pub metrics: Arc<Metrics>,
     pub tasks: Supervisor,
     pub relay_pod: String,
