@@ -9,4 +9,5 @@ pub mod model;
 pub mod reach;
 pub mod schedule;
 pub mod snapshot;
+mod starts;
 pub mod text;
