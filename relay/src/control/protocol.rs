@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tidegate_crds::manifest::{Finding, Severity};
 
 use crate::view::SessionView;
 
@@ -143,4 +144,24 @@ pub struct AuditStatus {
     pub problem: Option<String>,
     /// The number of the last durable line.
     pub seq: u64,
+}
+
+impl From<&Finding> for FindingView {
+    fn from(finding: &Finding) -> Self {
+        let position = finding.position.as_ref();
+        Self {
+            severity: match finding.severity {
+                Severity::Error => "error",
+                Severity::Note => "note",
+            }
+            .to_owned(),
+            file: position.map(|position| position.file.to_string()),
+            line: position.map(|position| position.line),
+            column: position.map(|position| position.column),
+            object: finding.object.as_ref().map(ToString::to_string),
+            field: finding.field.clone(),
+            rule: finding.rule.to_string(),
+            message: finding.message.clone(),
+        }
+    }
 }

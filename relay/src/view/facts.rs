@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tidegate_crds::manifest::{Finding, Severity};
 use tidegate_policy::decide::{Candidate, Staff};
 use tidegate_policy::model::{Label, ObjectKey};
 use tidegate_policy::snapshot::Snapshot;
@@ -105,5 +106,18 @@ impl Flaw {
         self.kind == kind
             && self.namespace == key.namespace.as_str()
             && self.name == key.name.as_str()
+    }
+}
+
+impl Flaw {
+    /// What the view can say of a finding: an error about an object that can be named.
+    pub fn of(finding: &Finding) -> Option<Self> {
+        let object = finding.object.as_ref().filter(|_| finding.severity == Severity::Error)?;
+        Some(Self {
+            kind: object.kind.to_string(),
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+            message: finding.message.clone(),
+        })
     }
 }
