@@ -14,6 +14,7 @@ use crate::end;
 use crate::failpoint::{Point, reach};
 use crate::gate::Gate;
 use crate::join::join;
+use crate::metrics::{ClaimResult, Opened};
 use crate::locate::{DIAL, DialError, Located, TerminalLink};
 use crate::sentences;
 use crate::session::{EndedBy, Session, SessionId};
@@ -54,7 +55,7 @@ pub async fn open(gate: &Arc<Gate>, staff: &Arc<StaffLink>, request: OpenRequest
             gate.trail.deny(staff, &wanted, &refused).await;
             request.refuse(refused.why, &refused.sentence);
             if staff.denied_too_often() {
-                staff.end(&sentences::too_many_refusals(DENIES)).await;
+                staff.end(&sentences::too_many_refusals(DENIES));
             }
         }
     }
@@ -94,12 +95,13 @@ async fn admit(
     staff.add(target, Arc::clone(&session));
     // The warden sees the session from here on; a change of policy before that is seen here.
     warden::review(gate, &session, clock::now());
-    if gate.registry.is_gone(&link) {
+    if link.is_gone() {
         let reason = sentences::terminal_left(&link.terminal.name);
         end::end(gate, &session, EndedBy::Terminal, reason, Duration::ZERO);
     }
     still_live(&session)?;
     record(gate, &session).await?;
+    gate.metrics.session_opened();
     Ok((session, channel))
 }
 
@@ -137,7 +139,7 @@ async fn claim(
     let mut last = None;
     for candidate in &allow.candidates {
         let claimed = gate.claims.claim(candidate, id, &staff.who.login, now).await;
-        gate.metrics.claim((&claimed).into());
+        gate.metrics.claim(counted(&claimed));
         match claimed {
             Claimed::Free => return Ok((candidate.clone(), id, None)),
             Claimed::Taken(claim) => return Ok((candidate.clone(), id, Some(claim))),
@@ -148,6 +150,16 @@ async fn claim(
     Err(last.unwrap_or_else(|| {
         Refused::new(RefuseCode::Shortage, "ClaimUnavailable", sentences::claim_failed())
     }))
+}
+
+fn counted(claimed: &Claimed) -> ClaimResult {
+    match claimed {
+        Claimed::Free => ClaimResult::Unlimited,
+        Claimed::Taken(_) => ClaimResult::Taken,
+        Claimed::Full { .. } => ClaimResult::Full,
+        Claimed::Used { .. } => ClaimResult::Used,
+        Claimed::Unavailable { .. } => ClaimResult::Unavailable,
+    }
 }
 
 /// Why a window could not be had; `None` if it could.

@@ -158,7 +158,7 @@ impl Arrival {
         self.gate.tasks.spawn("barred login user", async move {
             tokio::select! {
                 () = link.closed() => {}
-                () = tokio::time::sleep(BARRED) => link.end(&goodbye).await,
+                () = tokio::time::sleep(BARRED) => link.end(&goodbye),
             }
         });
         Role::Barred(sentence)
@@ -205,7 +205,7 @@ pub async fn reply(mut channel: SessionChannel, output: Output) {
     let said = channel.stdout(output.stdout.as_bytes()).await.is_ok()
         && channel.stderr(output.stderr.as_bytes()).await.is_ok();
     if said {
-        channel.finish(output.exit).await;
+        channel.finish(u8::try_from(output.exit).unwrap_or(1)).await;
     }
 }
 

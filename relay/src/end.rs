@@ -11,7 +11,8 @@ use crate::sentences;
 use crate::session::{End, EndedBy, Session};
 
 /// Ends `session` for `reason` unless it has already ended; `true` if this call did it. Nothing of
-/// it is forwarded once this returns; its sockets and channels follow within `ssh::LAST_WORDS`.
+/// it is forwarded once this returns; a staff connection that is left with no session is told why
+/// and closed within 200 ms, otherwise the session's channels are.
 pub fn end(
     gate: &Arc<Gate>,
     session: &Arc<Session>,
@@ -23,23 +24,20 @@ pub fn end(
     if !session.take(End { by, reason: reason.clone(), at, overrun }) {
         return false;
     }
+    // A connection that carries other sessions stays; one that is gone needs no word.
+    if session.staff.forget_ended() && by != EndedBy::Staff {
+        session.staff.end(&reason);
+    }
+    session.part();
     let (gate, session) = (Arc::clone(gate), Arc::clone(session));
-    let tasks = gate.tasks.clone();
-    tasks.spawn_uncut("end of a session", async move {
-        let telling = async {
-            // A connection that carries other sessions stays; one that is gone needs no word.
-            if session.staff.forget_ended() && by != EndedBy::Staff {
-                session.staff.end(&reason).await;
-            }
-            session.set_told();
-        };
-        let recording = async {
-            gate.trail.ended(&session).await;
+    gate.tasks.clone().spawn("end of a session", async move {
+        let recording = gate.trail.ended(&session);
+        let releasing = async {
             if let Some(claim) = session.take_claim() {
                 gate.claims.release(claim).await;
             }
         };
-        tokio::join!(telling, recording);
+        tokio::join!(recording, releasing);
         gate.sessions.remove(session.id);
     });
     true

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,59 +18,50 @@ const CHUNK: usize = 32 << 10;
 /// How long what one side sent before it closed may take to reach the other.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// Runs until both ways are done, a side has closed, or the session has ended. Dropping a channel
-/// closes it: the terminal's at once, the login user's only when it was told why.
-pub async fn join(session: &Arc<Session>, staff: Channel, terminal: Channel) {
+/// Runs until both ways are done, a side has closed, or the session has ended. Dropping the two
+/// channels, which this does on return, closes them.
+pub async fn join(session: &Session, staff: Channel, terminal: Channel) {
     let (staff_closed, terminal_closed) = (staff.closed(), terminal.closed());
     let (staff_read, staff_write) = tokio::io::split(staff);
     let (terminal_read, terminal_write) = tokio::io::split(terminal);
-    let mut staff_read = staff_read;
-    let mut staff_write = Gated { session, to: staff_write };
-    {
-        let up = pass(
-            session,
-            &mut staff_read,
-            Gated { session, to: terminal_write },
-            &session.bytes_in,
-        );
-        let down = pass(session, terminal_read, &mut staff_write, &session.bytes_out);
-        let both = async {
-            let mut up = std::pin::pin!(up);
-            let mut down = std::pin::pin!(down);
-            let mut patience = std::pin::pin!(tokio::time::sleep(DRAIN));
-            let (mut up_done, mut down_done) = (false, false);
-            let (mut staff_gone, mut terminal_gone) = (false, false);
-            // A side that closed reads nothing more, so only what it sent is still worth carrying.
-            while !((up_done || terminal_gone) && (down_done || staff_gone)) {
-                let parting = staff_gone || terminal_gone;
-                tokio::select! {
-                    biased;
-                    () = &mut up, if !up_done => up_done = true,
-                    () = &mut down, if !down_done => down_done = true,
-                    () = staff_closed.wait(), if !staff_gone => staff_gone = true,
-                    () = terminal_closed.wait(), if !terminal_gone => terminal_gone = true,
-                    () = &mut patience, if parting => break,
-                }
-                if !parting && (staff_gone || terminal_gone) {
-                    patience.as_mut().reset(tokio::time::Instant::now() + DRAIN);
-                }
+    let up = pass(staff_read, Gated { session, to: terminal_write }, &session.bytes_in);
+    let down = pass(terminal_read, Gated { session, to: staff_write }, &session.bytes_out);
+    let both = async {
+        let mut up = std::pin::pin!(up);
+        let mut down = std::pin::pin!(down);
+        let mut patience = std::pin::pin!(tokio::time::sleep(DRAIN));
+        let (mut up_done, mut down_done) = (false, false);
+        let (mut staff_gone, mut terminal_gone) = (false, false);
+        // A side that closed reads nothing more, so only what it sent is still worth carrying.
+        while !((up_done || terminal_gone) && (down_done || staff_gone)) {
+            let parting = staff_gone || terminal_gone;
+            tokio::select! {
+                biased;
+                () = &mut up, if !up_done => up_done = true,
+                () = &mut down, if !down_done => down_done = true,
+                () = staff_closed.wait(), if !staff_gone => staff_gone = true,
+                () = terminal_closed.wait(), if !terminal_gone => terminal_gone = true,
+                () = &mut patience, if parting => break,
             }
-        };
-        tokio::select! {
-            biased;
-            () = session.ended() => {}
-            () = both => {}
+            if !parting && (staff_gone || terminal_gone) {
+                patience.as_mut().reset(tokio::time::Instant::now() + DRAIN);
+            }
         }
-        // Here the terminal's channel is dropped, and with it closed.
-    }
-    if !session.is_live() {
-        session.told().await;
+        // With its terminal's connection gone the session is about to end: the login user's client
+        // is told why before its channel is closed.
+        if terminal_gone && session.terminal.is_gone() {
+            session.ended().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = session.ended() => {}
+        () = both => {}
     }
 }
 
 /// Carries bytes one way until the end of the stream, an error, or the end of the session.
 async fn pass(
-    session: &Session,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     count: &AtomicU64,

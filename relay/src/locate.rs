@@ -2,7 +2,7 @@
 //! that each of them offers (invariant 5: its own name, its own declared services, nothing else).
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tidegate_policy::model::{KeyBlob, Label, ObjectKey};
 
 use crate::clock::{Boot, Now};
-use crate::ssh::{Channel, Connection, OpenError};
+use crate::ssh::{Channel, Connection, OpenError, Reason};
 
 /// How long a terminal may take to open the channel for a session.
 pub const DIAL: Duration = Duration::from_secs(10);
@@ -20,6 +20,9 @@ pub const PROBE: Duration = Duration::from_secs(3);
 const TAKEOVERS: usize = 3;
 /// The span over which takeovers count, and for which newcomers are then refused.
 const CONTENTION: Duration = Duration::from_secs(60);
+
+/// What a terminal is told of who opens its channel: nothing, the relay is blind to it.
+const ORIGINATOR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A service as one connection offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,9 +88,9 @@ impl TerminalLink {
         lock(&self.forwards).iter().find(|f| f.service == *service).cloned()
     }
 
-    /// Says why and closes the connection.
-    pub async fn end(&self, reason: &str) {
-        self.connection.disconnect(DisconnectCode::ByApplication, reason).await;
+    /// Says why and closes the connection, within 200 ms whatever has become of it.
+    pub fn end(&self, reason: &str) {
+        self.connection.disconnect(Reason::ByApplication, reason);
     }
 
     /// Closes the socket without a word.
@@ -95,15 +98,20 @@ impl TerminalLink {
         self.connection.kill();
     }
 
+    /// Whether the connection is over or about to be.
+    pub fn is_gone(&self) -> bool {
+        self.connection.is_closed()
+    }
+
     /// Opens the terminal's channel for `forward`; waits for the terminal at most [`DIAL`].
     pub async fn dial(&self, forward: &Forward) -> Result<Channel, DialError> {
-        let connection = self.connection().ok_or(DialError::Gone)?;
-        let open = connection.handle.open_forwarded(&forward.host, forward.port);
+        let open = self.connection.open_forwarded(&forward.host, forward.port, ORIGINATOR);
         match tokio::time::timeout(DIAL, open).await {
             Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(OpenError::Refused)) => Err(DialError::Refused),
+            Ok(Err(OpenError::Refused(_))) => Err(DialError::Refused),
             Ok(Err(OpenError::Gone)) => Err(DialError::Gone),
-            Err(_) => Err(DialError::Silent),
+            // It leaves earlier requests unanswered, or this one.
+            Ok(Err(OpenError::Stuck)) | Err(_) => Err(DialError::Silent),
         }
     }
 }
@@ -203,6 +211,12 @@ impl Registry {
         entry.takeovers.clear();
         entry.contended_until = Some(now.boot.plus(CONTENTION));
         true
+    }
+
+    /// How many terminals are being fought for.
+    pub fn contended(&self, now: Now) -> usize {
+        let fought = |entry: &&Entry| entry.contended_until.is_some_and(|until| now.boot < until);
+        lock(&self.entries).values().filter(fought).count()
     }
 
     pub fn is_contended(&self, terminal: &Label, now: Now) -> bool {

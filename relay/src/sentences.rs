@@ -126,6 +126,10 @@ pub fn cut() -> String {
     "the session was cut by whoever runs the relay".to_owned()
 }
 
+pub fn no_such_session(name: &str) -> String {
+    clean(&format!("no live session is named {name}; 'sessions' lists those that are"))
+}
+
 pub fn drained() -> String {
     "the relay is shutting down; connect again in a moment".to_owned()
 }

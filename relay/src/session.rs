@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
 use tidegate_policy::model::Login;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::Claim;
@@ -44,9 +45,8 @@ pub struct Session {
     pub bytes_out: AtomicU64,
     deadline: Mutex<Deadline>,
     end: Mutex<Option<End>>,
+    live: AtomicBool,
     over: CancellationToken,
-    /// The staff connection has been told why, or carries other sessions and stays.
-    told: CancellationToken,
     /// What it holds of a limited window, until it is written down that it ended.
     claim: Mutex<Option<Claim>>,
     /// Whether its admission was written down; one that was not has no end to write down.
@@ -84,8 +84,8 @@ impl Session {
             bytes_out: AtomicU64::new(0),
             deadline: Mutex::new(deadline),
             end: Mutex::new(None),
+            live: AtomicBool::new(true),
             over: CancellationToken::new(),
-            told: CancellationToken::new(),
             claim: Mutex::new(claim),
             recorded: AtomicBool::new(false),
             idle: Mutex::new((0, now.boot)),
@@ -107,23 +107,14 @@ impl Session {
     }
 
     pub fn is_live(&self) -> bool {
-        !self.over.is_cancelled()
+        self.live.load(Ordering::Acquire)
     }
 
-    /// Resolves when the session has ended.
+    /// Resolves when the session has ended and its staff connection was told, if it is to be told:
+    /// only then may channels be closed, since a CLOSE before a DISCONNECT makes `ssh -W` exit in
+    /// silence.
     pub async fn ended(&self) {
         self.over.cancelled().await;
-    }
-
-    /// Resolves when the login user's connection was told of the end, or need not be: only then may
-    /// the session's staff channels be closed, since a CLOSE before a DISCONNECT makes `ssh -W` exit
-    /// in silence (CLIENTS: cut).
-    pub async fn told(&self) {
-        self.told.cancelled().await;
-    }
-
-    pub(crate) fn set_told(&self) {
-        self.told.cancel();
     }
 
     /// How it ended; `None` while it lives.
@@ -136,15 +127,21 @@ impl Session {
         self.is_live() && !self.deadline().reached(now)
     }
 
-    /// Ends the session for good. Only the first caller gets `true`, and its reason stands.
+    /// Takes the liveness: from here on nothing is forwarded. Only the first caller gets `true`, and
+    /// its reason stands.
     pub(crate) fn take(&self, end: End) -> bool {
         let mut slot = lock(&self.end);
         if slot.is_some() {
             return false;
         }
         *slot = Some(end);
-        self.over.cancel();
+        self.live.store(false, Ordering::Release);
         true
+    }
+
+    /// Lets the channels go, after [`Session::take`].
+    pub(crate) fn part(&self) {
+        self.over.cancel();
     }
 
     /// Takes what it holds of a limited window, to give it back.
@@ -181,6 +178,8 @@ impl Session {
 #[derive(Debug, Default)]
 pub struct Sessions {
     live: Mutex<HashMap<SessionId, Arc<Session>>>,
+    /// Told when the last one is gone.
+    empty: Notify,
 }
 
 impl Sessions {
@@ -200,7 +199,24 @@ impl Sessions {
     }
 
     pub fn remove(&self, id: SessionId) {
-        lock(&self.live).remove(&id);
+        let mut live = lock(&self.live);
+        live.remove(&id);
+        if live.is_empty() {
+            self.empty.notify_waiters();
+        }
+    }
+
+    /// Resolves when none lives and the end of each is written down.
+    pub async fn none(&self) {
+        loop {
+            let empty = self.empty.notified();
+            tokio::pin!(empty);
+            empty.as_mut().enable();
+            if self.is_empty() {
+                return;
+            }
+            empty.await;
+        }
     }
 
     pub fn get(&self, id: SessionId) -> Option<Arc<Session>> {

@@ -11,7 +11,7 @@ use tidegate_policy::model::Label;
 
 use crate::clock::{Boot, Now};
 use crate::session::Session;
-use crate::ssh::{Connection, DisconnectCode};
+use crate::ssh::{Connection, Reason};
 
 /// Repeats of one refusal within this time become one line with a count.
 const REPEATS: Duration = Duration::from_secs(60);
@@ -100,14 +100,19 @@ impl StaffLink {
         })
     }
 
-    /// Says why and closes the connection.
-    pub async fn end(&self, reason: &str) {
-        self.connection.disconnect(DisconnectCode::ByApplication, reason).await;
+    /// Says why and closes the connection, within 200 ms whatever has become of it.
+    pub fn end(&self, reason: &str) {
+        self.connection.disconnect(Reason::ByApplication, reason);
     }
 
     /// Closes the socket without a word.
     pub fn kill(&self) {
         self.connection.kill();
+    }
+
+    /// Resolves when the connection is over.
+    pub async fn closed(&self) {
+        self.connection.closed().await;
     }
 
     /// The live session on a target, which a further channel joins.

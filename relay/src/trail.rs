@@ -2,7 +2,6 @@
 //! flows; then the SupportSession record, the person's history for `why`, the log and the metrics.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
@@ -12,10 +11,10 @@ use crate::authorise::Wanted;
 use crate::audit::{Audit, AuditError, Event, Reason, Verdict, What, WindowRef};
 use crate::clock;
 use crate::failpoint::{Point, reach};
-use crate::history::{Entry, History};
+use crate::history::{Entry, Histories};
 use crate::locate::TerminalLink;
 use crate::metrics::Metrics;
-use crate::record::{Begun, Ended, Records};
+use crate::record::{Begun, Ended, Record, Records};
 use crate::session::Session;
 use crate::staff::{Noted, StaffLink};
 use crate::supervisor::Supervisor;
@@ -28,7 +27,7 @@ const TRANSPORT: &str = "SSH";
 pub struct Trail {
     pub audit: Audit,
     pub records: Records,
-    pub history: History,
+    pub history: Histories,
     pub metrics: Arc<Metrics>,
     pub tasks: Supervisor,
     pub relay_pod: String,
@@ -313,6 +312,40 @@ impl Trail {
             client: Some(link.client.clone()),
             relay_pod: Some(self.relay_pod.clone()),
             ..Event::new(what, clock::now().wall)
+        }
+    }
+
+    /// A session that a former process left open when it died.
+    pub async fn orphan(&self, record: &Record) {
+        let Record { begun, ended: Some(ended), .. } = record else { return };
+        let entry = Entry::ended(
+            ended.at,
+            begun.terminal.as_str(),
+            begun.service.as_str(),
+            ended.by,
+            &ended.reason,
+            begun.id,
+        );
+        self.history.note(&begun.user, entry);
+        let event = Event {
+            user: Some(begun.user.to_string()),
+            terminal: Some(begun.terminal.to_string()),
+            service: Some(begun.service.to_string()),
+            case: begun.case.clone(),
+            session: Some(begun.id.to_string()),
+            ended_by: Some(ended.by),
+            overrun_ms: Some(ended.overrun_ms),
+            bytes_in: Some(ended.bytes_in),
+            bytes_out: Some(ended.bytes_out),
+            reason: Some(Reason {
+                code: ended.by.as_str().to_owned(),
+                sentence: ended.reason.clone(),
+            }),
+            relay_pod: Some(record.relay.clone()),
+            ..Event::new(What::End, ended.at)
+        };
+        if let Err(error) = self.audit.record(event).await {
+            tracing::error!(%error, session = %begun.id, "the end of a session is not in the audit log");
         }
     }
 }

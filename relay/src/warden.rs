@@ -27,6 +27,11 @@ const ROUND: Duration = Duration::from_secs(1);
 pub struct LastLook(AtomicU64);
 
 impl LastLook {
+    /// Marks the start, so that the time before it is no gap.
+    pub fn begin(&self) {
+        self.set(clock::boot());
+    }
+
     fn set(&self, at: Boot) {
         let millis = u64::try_from(at.since_start().as_millis()).unwrap_or(u64::MAX);
         self.0.store(millis, Ordering::Release);
@@ -39,7 +44,7 @@ impl LastLook {
 
 /// Runs for as long as the relay does.
 pub async fn watch(gate: Arc<Gate>) {
-    let mut changed = gate.policy.clone();
+    let mut changed = gate.feed();
     let mut checked = clock::now();
     let mut round = checked.boot;
     loop {
@@ -129,7 +134,7 @@ fn review_links(gate: &Arc<Gate>, now: Now) {
             Err(deny) => deny.to_string(),
         };
         let reason = sentences::revoked(&reason);
-        gate.tasks.spawn("closing a connection", async move { link.end(&reason).await });
+        link.end(&reason);
     }
     let busy: HashSet<u64> = gate.sessions.all().iter().map(|s| s.terminal.id).collect();
     for link in gate.registry.all() {
@@ -141,7 +146,7 @@ fn review_links(gate: &Arc<Gate>, now: Now) {
         });
         let Some(terminal) = terminal else {
             let reason = sentences::terminal_withdrawn(name);
-            gate.tasks.spawn("closing a connection", async move { link.end(&reason).await });
+            link.end(&reason);
             continue;
         };
         gate.registry.keep_only(&link, |forward| {
@@ -152,6 +157,6 @@ fn review_links(gate: &Arc<Gate>, now: Now) {
             continue;
         }
         let reason = sentences::not_attached_now(snapshot, terminal, now.wall);
-        gate.tasks.spawn("closing a connection", async move { link.end(&reason).await });
+        link.end(&reason);
     }
 }

@@ -162,7 +162,7 @@ async fn offers_something(
                 None => sentences::terminal_withdrawn(name),
             };
             tracing::info!(terminal = %name, reason = %sentence, "terminal refused");
-            link.end(&sentence).await;
+            link.end(&sentence);
             return;
         }
         // It offers something; only a later request or a takeover changes that.
@@ -183,7 +183,7 @@ fn taken_over(gate: &Arc<Gate>, old: Arc<TerminalLink>) {
             tracing::warn!(terminal = %name, "two live connections fight for a terminal's name");
         }
         if old.forwards().is_empty() {
-            old.end(&sentences::taken_over(name)).await;
+            old.end(&sentences::taken_over(name));
         }
     });
 }
