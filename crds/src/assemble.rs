@@ -8,8 +8,6 @@
 mod claims;
 mod memory;
 mod references;
-#[cfg(test)]
-mod tests;
 mod transition;
 mod version;
 
@@ -234,13 +232,12 @@ impl<'a> Stage<'a> {
             if positions.len() > 1 {
                 self.twice(object, &positions, &documents);
             }
-            let source = match (positions.as_slice(), documents.as_slice()) {
-                ([_], [document]) => Source::Document(document),
-                _ => {
-                    let file = self.memory.get(object).map(|o| &o.position.file);
-                    let kept = file.is_some_and(|file| inputs.kept_files.contains(file));
-                    Source::Remembered { kept }
-                }
+            let source = if let ([_], [document]) = (positions.as_slice(), documents.as_slice()) {
+                Source::Document(document)
+            } else {
+                let file = self.memory.get(object).map(|o| &o.position.file);
+                let kept = file.is_some_and(|file| inputs.kept_files.contains(file));
+                Source::Remembered { kept }
             };
             sources.insert(object, source);
         }
