@@ -157,7 +157,10 @@ mod tests {
     #[test]
     fn what_is_left_and_what_is_over() {
         let deadline = Deadline::new(at(1000, 50), second(1100));
-        assert_eq!(deadline.remaining(at(1000, 50)), Duration::from_mins(1) + Duration::from_secs(40));
+        assert_eq!(
+            deadline.remaining(at(1000, 50)),
+            Duration::from_mins(1) + Duration::from_secs(40)
+        );
         assert_eq!(deadline.remaining(at(1090, 50)), Duration::from_secs(10));
         assert_eq!(deadline.remaining(at(900, 149)), Duration::from_secs(1));
         assert_eq!(deadline.remaining(at(2000, 60)), Duration::ZERO);

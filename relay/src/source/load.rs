@@ -81,8 +81,6 @@ fn shown(directory: &Path, name: &str) -> String {
 
 /// Puts findings into the order of files and lines, and drops those that say the same twice.
 pub fn sort(findings: &mut Vec<Finding>) {
-    findings.sort_by(|a, b| {
-        a.position.cmp(&b.position).then_with(|| a.message.cmp(&b.message))
-    });
+    findings.sort_by(|a, b| a.position.cmp(&b.position).then_with(|| a.message.cmp(&b.message)));
     findings.dedup();
 }
