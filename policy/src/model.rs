@@ -326,11 +326,20 @@ impl Window {
 
     /// What this window wants that a stock terminal cannot give: the first of it.
     pub fn wants(&self) -> Option<Wants> {
-        match (self.consent, self.code, self.recording) {
-            (Need::Required, _, _) => Some(Wants::Consent),
-            (_, Need::Required, _) => Some(Wants::Code),
-            (_, _, Recording::Endpoint) => Some(Wants::Recording),
-            (Need::NotRequired, Need::NotRequired, Recording::None) => None,
-        }
+        self.all_wants().into_iter().flatten().next()
+    }
+
+    /// The first that this window wants and `other` does not.
+    pub fn wants_beyond(&self, other: &Self) -> Option<Wants> {
+        let others = other.all_wants();
+        self.all_wants().into_iter().flatten().find(|want| !others.contains(&Some(*want)))
+    }
+
+    fn all_wants(&self) -> [Option<Wants>; 3] {
+        [
+            (self.consent == Need::Required).then_some(Wants::Consent),
+            (self.code == Need::Required).then_some(Wants::Code),
+            (self.recording == Recording::Endpoint).then_some(Wants::Recording),
+        ]
     }
 }

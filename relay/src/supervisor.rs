@@ -70,8 +70,13 @@ impl Supervisor {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            // Only after the runtime's end, from the destructors of what it ran.
+            tracing::debug!(task = name, "a task was not started, since the runtime is gone");
+            return;
+        };
         let counted = Counted::new(self.clone());
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             let supervisor = &counted.0;
             let panicked = match AssertUnwindSafe(future).catch_unwind().await {
                 Ok(()) => false,

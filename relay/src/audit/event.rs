@@ -158,6 +158,46 @@ impl Event {
     }
 }
 
+impl Event {
+    /// Shortens texts, so that a line stays under [`super::LONGEST_LINE`] whatever a peer sent.
+    pub(super) fn shorten(&mut self) {
+        let texts = [
+            &mut self.case,
+            &mut self.user,
+            &mut self.key_fingerprint,
+            &mut self.source_address,
+            &mut self.transport,
+            &mut self.client,
+            &mut self.terminal,
+            &mut self.terminal_key_fingerprint,
+            &mut self.service,
+            &mut self.session,
+            &mut self.relay_pod,
+            &mut self.dropped_sha256,
+        ];
+        texts.into_iter().flatten().for_each(shorten);
+        if let Some(reason) = &mut self.reason {
+            shorten(&mut reason.code);
+            shorten(&mut reason.sentence);
+        }
+        if let Some(window) = &mut self.window {
+            shorten(&mut window.namespace);
+            shorten(&mut window.name);
+            shorten(&mut window.uid);
+        }
+    }
+}
+
+/// The longest text in a line, in bytes.
+const LONGEST_TEXT: usize = 1024;
+
+fn shorten(text: &mut String) {
+    if text.len() > LONGEST_TEXT {
+        text.truncate(text.floor_char_boundary(LONGEST_TEXT - 3));
+        text.push_str("...");
+    }
+}
+
 fn milliseconds<S: serde::Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&format_args!("{time:.3}"))
 }
