@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tidegate_crds::assemble::{Inputs, Memory, RelaySettings, assemble};
+use tidegate_crds::assemble::{Inputs, Memory, assemble};
+use tidegate_crds::compile::RelaySettings;
 use tidegate_crds::manifest::{Finding, Position, Rule, Severity};
 use tidegate_policy::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc, watch as feed};
@@ -213,6 +214,7 @@ impl Source {
             Err(why) => return Err(SourceError::NoRelay { why, findings }),
         };
         let policy = Policy {
+            serial: 1,
             snapshot: Arc::new(snapshot),
             relay: Arc::new(relay),
             findings: findings.into(),
@@ -311,7 +313,8 @@ impl Source {
         self.tell();
     }
 
-    fn publish(&self, wake: bool) {
+    fn publish(&mut self, wake: bool) {
+        self.policy.serial += u64::from(wake);
         let policy = Arc::new(self.policy.clone());
         self.publisher.send_if_modified(|published| {
             *published = policy;
@@ -443,7 +446,7 @@ pub fn pick<'a>(
     let found: Vec<&RelaySettings> = relays
         .iter()
         .filter(|relay| {
-            wanted.is_none_or(|wanted| *wanted == *relay.name || *wanted == full_name(relay))
+            wanted.is_none_or(|wanted| wanted == relay.name.as_str() || wanted == full_name(relay))
         })
         .collect();
     match (found.as_slice(), wanted) {

@@ -28,8 +28,8 @@ const MISSING_LOOKS: u32 = 5;
 pub const MAX_FINDINGS: usize = 10_000;
 
 type Hash = [u8; 32];
-/// Makes documents of a file's name and text: [`manifest::read`].
-type Reader = fn(&str, &str) -> Read;
+/// Makes documents of a file's name and bytes: [`manifest::read_bytes`].
+type Reader = fn(&str, &[u8]) -> Read;
 
 /// The files of one directory, and what of them is in force.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl Files {
             |(file, since)| (file, Bad { hash: Hash::default(), since, findings: Vec::new() });
         Self {
             root: root.into(),
-            reader: manifest::read,
+            reader: manifest::read_bytes,
             device: None,
             known: BTreeMap::new(),
             in_force,
@@ -226,9 +226,8 @@ impl Files {
             known.seen = Some(hash);
             return Found::InDoubt;
         }
-        let read = match content.map(String::from_utf8) {
-            Ok(Ok(text)) => (self.reader)(name, &text),
-            Ok(Err(_)) => unreadable(name, "is not UTF-8 text"),
+        let read = match content {
+            Ok(bytes) => (self.reader)(name, &bytes),
             Err(why) => unreadable(name, &why),
         };
         if read.unreadable {
@@ -416,7 +415,8 @@ mod tests {
     use super::*;
 
     /// A file of these tests holds one object's name and its content per line; `!` is a syntax error.
-    fn reader(file: &str, text: &str) -> Read {
+    fn reader(file: &str, bytes: &[u8]) -> Read {
+        let text = std::str::from_utf8(bytes).unwrap();
         if text.trim().is_empty() || text.contains('!') {
             return unreadable(file, "cannot be parsed");
         }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_crds::assemble::RelaySettings;
+use tidegate_crds::compile::RelaySettings;
 use tidegate_crds::manifest::{Finding, Kind, ObjectRef};
 use tidegate_policy::model::{LoginUser, ObjectKey, Terminal, Window};
 use tidegate_policy::snapshot::Snapshot;
@@ -37,6 +37,8 @@ pub fn current(feed: &Feed) -> Arc<Policy> {
 /// What a replica decides from, and how well it is known.
 #[derive(Clone, Debug)]
 pub struct Policy {
+    /// Counts the policies of this process, from 1: two with the same number differ in `as_of` alone.
+    pub serial: u64,
     pub snapshot: Arc<Snapshot>,
     /// The Relay that this process is.
     pub relay: Arc<RelaySettings>,
