@@ -144,13 +144,13 @@ pub(super) fn windows(input: &Input<'_>) -> String {
         if index > 0 {
             out.push('\n');
         }
-        window_block(&mut out, window);
+        window_block(&mut out, window, input.now);
     }
     more(&mut out, seen.len());
     out
 }
 
-fn window_block(out: &mut String, seen: &SeenWindow<'_>) {
+fn window_block(out: &mut String, seen: &SeenWindow<'_>, now: Timestamp) {
     let window = &seen.window;
     let _ = write!(out, "{}", window.meta.key);
     if let Some(case) = &window.case {
@@ -161,12 +161,12 @@ fn window_block(out: &mut String, seen: &SeenWindow<'_>) {
         out.push_str("  suspended: admits nobody\n");
     }
     for occurrence in &seen.occurrences {
-        let closes = window.schedule.human(occurrence.closes);
+        let closes = window.schedule.human_from(occurrence.closes, now);
         if occurrence.open {
             let _ = writeln!(out, "  open     until {closes}");
         } else {
             // `Tue 24 Nov 22:00 Europe/Berlin`: the zone is said once, at the end.
-            let opens = window.schedule.human(occurrence.opens);
+            let opens = window.schedule.human_from(occurrence.opens, now);
             let start = opens.rsplit_once(' ').map_or(opens.as_str(), |(start, _)| start);
             let _ = writeln!(out, "  opens    {start} to {closes}");
         }
@@ -177,7 +177,8 @@ fn window_block(out: &mut String, seen: &SeenWindow<'_>) {
     if seen.occurrences.is_empty() && !window.suspended {
         match seen.later {
             Some(later) => {
-                let _ = writeln!(out, "  opens    {}", window.schedule.human(later.opens));
+                let _ =
+                    writeln!(out, "  opens    {}", window.schedule.human_from(later.opens, now));
             }
             None => out.push_str("  over     it does not open again\n"),
         }
