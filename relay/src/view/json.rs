@@ -55,6 +55,9 @@ pub(super) fn whoami(input: &Input<'_>) -> String {
         "relay": input.relay,
         "policyAgeSeconds": input.policy_age.as_secs(),
         "admitsNobody": input.closed,
+        "problems": user
+            .map(|u| select::flaws(input, "LoginUser", &u.meta.key))
+            .filter(|flaws| !flaws.is_empty()),
     })))
 }
 
