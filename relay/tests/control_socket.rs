@@ -285,3 +285,55 @@ fn without_a_relay_it_says_so() {
     let error = ask(&dir.path().join("absent"), &Request::Status).unwrap_err();
     assert!(error.to_string().starts_with("no relay is running on "), "{error}");
 }
+
+/// What the commands print, and their exit codes, by the functions that `main` runs.
+mod commands {
+    use super::*;
+
+    fn run(state: &Path, words: &[&str]) -> (String, String, Option<i32>) {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate-relay"))
+            .args(words)
+            .arg("--state")
+            .arg(state)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (text(output.stdout), text(output.stderr), output.status.code())
+    }
+
+    #[tokio::test]
+    async fn for_people_and_for_programs() {
+        let running = start();
+        let (text, _, code) = running.blocking(|state| run(state, &["status"])).await;
+        assert_eq!(code, Some(0));
+        insta::assert_snapshot!("status", text);
+        let (text, _, code) = running.blocking(|state| run(state, &["sessions"])).await;
+        assert_eq!(code, Some(0));
+        insta::assert_snapshot!("sessions", text);
+        let (text, _, code) =
+            running.blocking(|state| run(state, &["sessions", "-o", "json"])).await;
+        assert_eq!(code, Some(0));
+        let items: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(items["items"][0]["openedAt"], "2026-11-24T21:05:00Z");
+        let (text, _, code) = running.blocking(|state| run(state, &["cut", SESSION])).await;
+        assert_eq!(
+            (text.as_str(), code),
+            (&*format!("cut {SESSION}: alice on kiosk-17/ssh\n"), Some(0))
+        );
+        let (text, error, code) = running.blocking(|state| run(state, &["cut", SESSION])).await;
+        assert_eq!((text.as_str(), code), ("", Some(1)));
+        assert_eq!(error, format!("tidegate-relay: no session {SESSION}\n"));
+        let (text, _, _) = running.blocking(|state| run(state, &["sessions"])).await;
+        assert_eq!(text, "no sessions\n");
+    }
+
+    #[test]
+    fn without_a_relay() {
+        let dir = tempfile::tempdir().unwrap();
+        for words in [&["status"][..], &["sessions"], &["cut", SESSION]] {
+            let (text, error, code) = run(dir.path(), words);
+            assert_eq!((text.as_str(), code), ("", Some(2)));
+            assert!(error.starts_with("tidegate-relay: no relay is running on "), "{error}");
+        }
+    }
+}

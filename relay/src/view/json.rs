@@ -1,5 +1,7 @@
 //! The view for programs: the resources' field names, instants in UTC, one JSON object.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tidegate_policy::model::{Label, Need, Recording, Window};
@@ -9,9 +11,20 @@ use super::select;
 use super::why::{Answer, OneService, Verdict};
 use crate::history::Kind;
 
-/// Pretty, with a newline at the end.
+/// Pretty, with a newline at the end. Only strings can hold anything but ASCII; there it is escaped, so
+/// that no terminal acts on it.
 fn print(value: &Value) -> String {
-    format!("{value:#}\n")
+    let mut text = String::new();
+    for c in format!("{value:#}\n").chars() {
+        if c == '\n' || c == ' ' || c.is_ascii_graphic() {
+            text.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        }
+    }
+    text
 }
 
 /// An object without the members that are null.
@@ -42,6 +55,9 @@ pub(super) fn whoami(input: &Input<'_>) -> String {
         "relay": input.relay,
         "policyAgeSeconds": input.policy_age.as_secs(),
         "admitsNobody": input.closed,
+        "problems": user
+            .map(|u| select::flaws(input, "LoginUser", &u.meta.key))
+            .filter(|flaws| !flaws.is_empty()),
     })))
 }
 

@@ -11,7 +11,7 @@ use tidegate_policy::model::{
 use tidegate_policy::schedule::Occurrence;
 
 use super::facts::{Flaw, Input, Presence, SessionView};
-use super::text;
+use super::format;
 
 /// How far ahead openings are shown.
 const AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -170,15 +170,15 @@ pub(super) fn human(input: &Input<'_>, session: &SessionView) -> String {
     let window = &session.window;
     let key = Label::parse(&window.namespace).ok().zip(Label::parse(&window.name).ok());
     key.and_then(|(namespace, name)| input.snapshot.window(&ObjectKey { namespace, name }))
-        .map_or_else(|| text::utc(session.deadline), |w| w.schedule.human(session.deadline))
+        .map_or_else(|| format::utc(session.deadline), |w| w.schedule.human(session.deadline))
 }
 
-fn flaws(input: &Input<'_>, kind: &str, key: &ObjectKey) -> Vec<String> {
+pub(super) fn flaws(input: &Input<'_>, kind: &str, key: &ObjectKey) -> Vec<String> {
     input
         .findings
         .iter()
         .filter(|flaw| flaw.is_about(kind, key))
-        .map(|flaw: &Flaw| text::clean(&flaw.message))
+        .map(|flaw: &Flaw| format::clean(&flaw.message))
         .collect()
 }
 
