@@ -3,6 +3,7 @@
 //! Each module has its arguments, a function that makes the text, and `run`, which prints it. Exit
 //! codes: 0 for the good answer, 1 for the other, 2 when the question could not be asked.
 
+pub mod audit;
 pub mod check;
 pub mod known_hosts;
 pub mod ssh_config;
