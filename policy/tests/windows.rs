@@ -11,6 +11,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use common::policy::recurring;
 use common::{Spec, cron};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
@@ -281,9 +282,7 @@ proptest! {
 
 /// The openings in `[from, to)` as people read them, beside the instants in UTC.
 fn openings(cron: &str, zone: &str, from: &str, to: &str) -> Vec<String> {
-    let cron = Cron::parse(cron).unwrap();
-    let recurring =
-        Recurring::new(cron, Zone::parse(zone).unwrap(), SignedDuration::from_hours(2)).unwrap();
+    let recurring = recurring(cron, zone, SignedDuration::from_hours(2));
     let schedule = Schedule::Recurring(Box::new(recurring));
     let shown = |o: Occurrence| {
         assert_eq!(
@@ -345,6 +344,28 @@ fn a_gap_at_midnight_keeps_the_day_that_cron_named() {
     );
 }
 
+/// By the date that cron named and by the one on which it opens, which a gap may part.
+#[test]
+fn an_exception_takes_the_whole_occurrence() {
+    let left = |cron: &str, zone: &str, date: &str, from: &str| {
+        let recurring = recurring(cron, zone, SignedDuration::from_hours(3));
+        let except = BTreeSet::from([tidegate_policy::text::date(date).unwrap()]);
+        let schedule = Schedule::Recurring(Box::new(recurring.except(except)));
+        let opens =
+            schedule.openings_from(at(from)).take_while(|o| o.opens < at(from) + 24.hours());
+        opens.count()
+    };
+    // Over midnight: the day on which it opens counts, not the one on which it closes.
+    assert_eq!(left("0 23 * * *", "UTC", "2026-11-24", "2026-11-24T00:00:00Z"), 0);
+    assert_eq!(left("0 23 * * *", "UTC", "2026-11-25", "2026-11-24T00:00:00Z"), 1);
+    for (date, count) in
+        [("2026-03-27", 1), ("2026-03-28", 0), ("2026-03-29", 0), ("2026-03-30", 1)]
+    {
+        let nuuk = left("30 23 * * SAT", "America/Nuuk", date, "2026-03-28T12:00:00Z");
+        assert_eq!(nuuk, count, "{date}");
+    }
+}
+
 #[test]
 fn a_day_that_was_skipped_has_no_start() {
     let apia =
@@ -386,10 +407,7 @@ fn either_day_field_matches_where_both_are_set() {
 
 #[test]
 fn schedules_end() {
-    let recurring = |text: &str| {
-        let cron = Cron::parse(text).unwrap();
-        Recurring::new(cron, Zone::parse("Europe/Berlin").unwrap(), MINUTE).unwrap()
-    };
+    let recurring = |text: &str| recurring(text, "Europe/Berlin", MINUTE);
     let of = |recurring| Schedule::Recurring(Box::new(recurring));
     // By the end of the calendar.
     let late = at("9999-12-30T12:00:00Z");
