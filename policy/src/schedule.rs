@@ -42,7 +42,8 @@ pub struct Recurring {
     /// An occurrence counts if it opens in `[not_before, not_after)`, and closes at `not_after` at the latest.
     pub not_before: Option<Timestamp>,
     pub not_after: Option<Timestamp>,
-    /// Local dates of opening whose whole occurrence goes.
+    /// Local dates of opening whose whole occurrence goes. Where a gap moves an opening to the next day,
+    /// either of the two dates takes it.
     pub except: BTreeSet<Date>,
 }
 
