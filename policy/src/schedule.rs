@@ -170,8 +170,12 @@ impl Recurring {
 
     fn occurrence(&self, start: i64) -> Option<Occurrence> {
         let opens = Timestamp::from_second(start).ok()?;
-        let closes = opens.checked_add(self.duration).unwrap_or(Timestamp::MAX);
-        let closes = self.not_after.map_or(closes, |bound| closes.min(bound));
+        let closes = match (opens.checked_add(self.duration), self.not_after) {
+            (Ok(closes), bound) => bound.map_or(closes, |bound| closes.min(bound)),
+            (Err(_), Some(bound)) => bound,
+            // It would not close within the calendar.
+            (Err(_), None) => return None,
+        };
         Some(Occurrence { opens, closes })
     }
 
@@ -228,7 +232,8 @@ impl Schedule {
                 // Of those that are cut by notAfter, all closed together.
                 let ended = recurring.not_after.is_some_and(|bound| bound <= at);
                 let back = if ended { 0 } else { recurring.duration.as_secs() };
-                let latest = floor_second(at).min(recurring.upper().saturating_sub(1)) - back;
+                let latest = floor_second(at).min(recurring.upper().saturating_sub(1));
+                let latest = latest.saturating_sub(back);
                 let year = SignedDuration::from_hours(366 * 24).as_secs();
                 let floor = recurring.lower(latest.saturating_sub(year));
                 recurring
