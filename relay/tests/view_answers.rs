@@ -2,6 +2,14 @@
 //!
 //! `INSTA_UPDATE=always cargo test -p tidegate-relay --test view_answers` rewrites the snapshots.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
