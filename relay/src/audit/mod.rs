@@ -120,6 +120,11 @@ impl Audit {
         }
     }
 
+    /// The number of the last durable line; 0 before the first of this process.
+    pub fn last_seq(&self) -> u64 {
+        self.shared.last_seq.load(Ordering::Relaxed)
+    }
+
     /// Lines that [`Settings::copy_to`] did not take since the start.
     pub fn copies_dropped(&self) -> u64 {
         self.shared.copies_dropped.load(Ordering::Relaxed)

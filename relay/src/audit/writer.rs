@@ -45,6 +45,8 @@ pub struct Shared {
     /// Why lines cannot be written, while they cannot.
     trouble: Mutex<Option<String>>,
     pub copies_dropped: AtomicU64,
+    /// The number of the last durable line; 0 before the first of this process.
+    pub last_seq: AtomicU64,
 }
 
 impl Shared {
@@ -135,6 +137,7 @@ impl Writer {
                 self.shared.set(None);
                 self.refused = 0;
                 for (seq, record) in (appended.first + extra..).zip(batch) {
+                    self.shared.last_seq.store(seq, Ordering::Relaxed);
                     // A caller that gave up has its line all the same.
                     let _ = record.reply.send(Ok(seq));
                 }

@@ -6,11 +6,14 @@
 //! never waits for the disk.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_crds::assemble::{Inputs, Memory, RelaySettings, assemble};
+use futures_util::FutureExt as _;
+use tidegate_crds::assemble::{Inputs, Memory, assemble};
+use tidegate_crds::compile::RelaySettings;
 use tidegate_crds::manifest::{Finding, Position, Rule, Severity};
 use tidegate_policy::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc, watch as feed};
@@ -87,12 +90,18 @@ pub async fn start(
     let (source, receiver) =
         tokio::task::spawn_blocking(first).await.map_err(|_| SourceError::Stopped)??;
     let reload = Reload(Arc::new(Notify::new()));
-    supervisor.critical("policy source", follow(source, events, Arc::clone(&reload.0)));
+    let following = follow(source, events, Arc::clone(&reload.0));
+    let owner = supervisor.clone();
+    supervisor.spawn("policy source", async move {
+        // Its end is a failure only if it is a panic: without the source no revocation is seen.
+        if let Err(panic) = AssertUnwindSafe(following).catch_unwind().await {
+            owner.critical("policy source", async move { resume_unwind(panic) });
+        }
+    });
     Ok(Started { feed: receiver, reload })
 }
 
-/// Looks when it is time to, until nobody holds the feed any more; then it waits for the end of the
-/// process, since its own end would be taken for a failure.
+/// Looks when it is time to, until nobody holds the feed any more.
 async fn follow(mut source: Source, mut events: mpsc::Receiver<()>, reload: Arc<Notify>) {
     let mut pace = Pace::new(clock::now());
     pace.watched = source.watch.works();
@@ -106,7 +115,7 @@ async fn follow(mut source: Source, mut events: mpsc::Receiver<()>, reload: Arc<
             },
             () = reload.notified() => pace.ask(),
             () = tokio::time::sleep(pace.wait(clock::now())) => {}
-            () = published.closed() => break,
+            () = published.closed() => return,
         }
         let now = clock::now();
         let Some(settled) = pace.due(now) else { continue };
@@ -117,15 +126,13 @@ async fn follow(mut source: Source, mut events: mpsc::Receiver<()>, reload: Arc<
         let again;
         (source, again) = match tokio::task::spawn_blocking(look).await {
             Ok(looked) => looked,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
             // The runtime is being shut down.
-            Err(_) => break,
+            Err(_) => return,
         };
         pace.looked(now, again);
         pace.watched = source.watch.works();
     }
-    drop(source);
-    std::future::pending().await
 }
 
 /// All that looks work on.
@@ -189,8 +196,9 @@ impl Source {
         let mut memory = remembered.memory;
         let mut built = build(&files, &mut memory, now);
         let (as_of, unreadable) = match (outcome, seen) {
-            (Ok(look), seen) if look.complete || seen.is_none() => (now, None),
+            (Ok(look), _) if look.complete => (now, None),
             (Ok(_), Some(seen)) => (seen.now(boot_id.as_deref()), None),
+            (Ok(_), None) => return Err(files.incomplete().into()),
             (Err(error), Some(seen)) if remembers => {
                 let why = error.to_string();
                 (seen.now(boot_id.as_deref()), Some(Unreadable { since: now, why }))
@@ -206,6 +214,7 @@ impl Source {
             Err(why) => return Err(SourceError::NoRelay { why, findings }),
         };
         let policy = Policy {
+            serial: 1,
             snapshot: Arc::new(snapshot),
             relay: Arc::new(relay),
             findings: findings.into(),
@@ -281,8 +290,7 @@ impl Source {
     /// Makes the policy anew from what is in force, and publishes it.
     fn rebuild(&mut self, now: Now) {
         let mut built = build(&self.files, &mut self.memory, now);
-        let mut findings =
-            built.findings(&self.files, &self.path, self.policy.unreadable.as_ref());
+        let mut findings = built.findings(&self.files, &self.path, self.policy.unreadable.as_ref());
         let snapshot = built.snapshot.take().unwrap_or_else(|| {
             findings.push(about(
                 &self.path,
@@ -305,7 +313,8 @@ impl Source {
         self.tell();
     }
 
-    fn publish(&self, wake: bool) {
+    fn publish(&mut self, wake: bool) {
+        self.policy.serial += u64::from(wake);
         let policy = Arc::new(self.policy.clone());
         self.publisher.send_if_modified(|published| {
             *published = policy;
@@ -384,11 +393,7 @@ fn build(files: &Files, memory: &mut Memory, now: Now) -> Built {
     let mut new_uid = || uuid::Uuid::new_v4().to_string();
     let (assembled, next) = assemble(&inputs, memory, now.wall, &mut new_uid);
     *memory = next;
-    Built {
-        snapshot: assembled.snapshot,
-        relays: assembled.relays,
-        findings: assembled.findings,
-    }
+    Built { snapshot: assembled.snapshot, relays: assembled.relays, findings: assembled.findings }
 }
 
 impl Built {
@@ -441,9 +446,7 @@ pub fn pick<'a>(
     let found: Vec<&RelaySettings> = relays
         .iter()
         .filter(|relay| {
-            wanted.is_none_or(|wanted| {
-                relay.name.to_string() == wanted || full_name(relay) == wanted
-            })
+            wanted.is_none_or(|wanted| wanted == relay.name.as_str() || wanted == full_name(relay))
         })
         .collect();
     match (found.as_slice(), wanted) {
@@ -452,10 +455,9 @@ pub fn pick<'a>(
             "the manifests in {path} hold no Relay that can be used, and a relay needs one; \
              `tidegate-relay check {path}` lists what is wrong"
         )),
-        ([], Some(wanted)) => Err(format!(
-            "the manifests in {path} hold no Relay {wanted:?}; there are {}",
-            names()
-        )),
+        ([], Some(wanted)) => {
+            Err(format!("the manifests in {path} hold no Relay {wanted:?}; there are {}", names()))
+        }
         (_, Some(wanted)) => Err(format!(
             "several Relays in {path} are named {wanted:?}; give --relay NAMESPACE/NAME, one of {}",
             names()
