@@ -2,6 +2,14 @@
 //!
 //! `INSTA_UPDATE=always cargo test -p tidegate-relay --test view_answers` rewrites the snapshots.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -521,4 +529,34 @@ proptest! {
         let output = world("alice").exec(&line);
         harmless(&output, &line);
     }
+}
+
+/// A group that serves every customer: many windows, each with a selector of its own.
+#[test]
+fn many_windows_are_listed_in_short_and_the_open_ones_first() {
+    let mut snapshot = snapshot();
+    let zone = Zone::parse("Europe/Berlin").unwrap();
+    for index in 0..3000 {
+        let cron = Cron::parse(&format!("{} 3 * * MON", index % 60)).unwrap();
+        let weekly = Recurring::new(cron, zone.clone(), SignedDuration::from_mins(30)).unwrap();
+        let schedule = Schedule::Recurring(Box::new(weekly));
+        snapshot.put_window(window(
+            &format!("customer-{index}"),
+            &["alice"],
+            &["kiosk-17"],
+            schedule,
+        ));
+    }
+    let world = World { snapshot: Arc::new(snapshot), ..world("alice") };
+    let said = world.exec("windows");
+    assert!(
+        said.stdout.starts_with("acme/berlin-maint  case 48213\n  open "),
+        "{}",
+        &said.stdout[..200]
+    );
+    assert!(said.stdout.ends_with("... and 2504 more; ask with: why TERMINAL\n"));
+    assert!(said.stdout.len() < 256 << 10);
+    let said: Value = serde_json::from_str(&world.exec("windows --json").stdout).unwrap();
+    assert_eq!((said["windows"].as_array().unwrap().len(), &said["omitted"]), (500, &2504.into()));
+    assert_eq!(world.exec("why kiosk-17").exit, 0);
 }

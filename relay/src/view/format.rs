@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use tidegate_policy::schedule::human_utc;
 
 /// The most bytes of a sentence.
 pub(super) const LONGEST: usize = 300;
@@ -31,7 +32,7 @@ pub fn line(text: &str) -> String {
 
 /// `Tue 24 Nov 22:00 UTC`: an instant that belongs to no schedule.
 pub fn utc(at: Timestamp) -> String {
-    at.strftime("%a %d %b %H:%M UTC").to_string()
+    human_utc(at)
 }
 
 /// `45s`, `12m`, `3h05m`, `2d04h`: how long ago, in the two largest units.

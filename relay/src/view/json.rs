@@ -37,6 +37,11 @@ fn object(value: Value) -> Value {
     }
 }
 
+/// `{"windows": […]}`, and `omitted` where there are more.
+fn listed(what: &str, items: &[Value], more: usize) -> String {
+    print(&object(json!({ what: items, "omitted": (more > 0).then_some(more) })))
+}
+
 fn instant(at: Timestamp) -> Value {
     Value::String(at.to_string())
 }
@@ -62,7 +67,8 @@ pub(super) fn whoami(input: &Input<'_>) -> String {
 }
 
 pub(super) fn windows(input: &Input<'_>) -> String {
-    let windows: Vec<_> = select::windows(input)
+    let (windows, more) = select::windows(input);
+    let windows: Vec<_> = windows
         .into_iter()
         .map(|seen| {
             let window = seen.window;
@@ -96,7 +102,7 @@ pub(super) fn windows(input: &Input<'_>) -> String {
             }))
         })
         .collect();
-    print(&json!({ "windows": windows }))
+    listed("windows", &windows, more)
 }
 
 fn need(need: Need) -> &'static str {
@@ -122,7 +128,8 @@ fn limits(window: &Window) -> Option<Value> {
 }
 
 pub(super) fn terminals(input: &Input<'_>) -> String {
-    let terminals: Vec<_> = select::terminals(input)
+    let (terminals, more) = select::terminals(input);
+    let terminals: Vec<_> = terminals
         .into_iter()
         .map(|seen| {
             let services: Vec<_> = seen
@@ -157,11 +164,13 @@ pub(super) fn terminals(input: &Input<'_>) -> String {
             object(value)
         })
         .collect();
-    print(&json!({ "terminals": terminals }))
+    listed("terminals", &terminals, more)
 }
 
 pub(super) fn sessions(input: &Input<'_>) -> String {
-    print(&json!({ "sessions": select::sessions(input) }))
+    let (sessions, more) = select::sessions(input);
+    let sessions: Vec<_> = sessions.into_iter().map(|session| json!(session)).collect();
+    listed("sessions", &sessions, more)
 }
 
 pub(super) fn help() -> String {

@@ -12,22 +12,20 @@ use super::select::{self, SeenTerminal, SeenWindow};
 use super::why::{Answer, Verdict};
 use crate::history::{Entry, Kind};
 
-/// Lines of one list that are printed; how many more there are is said.
-const ROWS: usize = 500;
-
 pub(super) fn everything(input: &Input<'_>) -> String {
+    let (windows, more) = select::windows(input);
     let (soon, rest): (Vec<_>, Vec<_>) =
-        select::windows(input).into_iter().partition(|seen| !seen.occurrences.is_empty());
+        windows.into_iter().partition(|seen| !seen.occurrences.is_empty());
+    let rest = rest.len() + more;
     let mut out = whoami(input);
     out.push_str("\nYour windows, now and in the next 7 days:\n\n");
-    out.push_str(&match (soon.is_empty(), rest.len()) {
+    out.push_str(&match (soon.is_empty(), rest) {
         (true, 0) => "no support window names you\n".to_owned(),
         (true, _) => "none\n".to_owned(),
-        (false, _) => blocks(&soon, input.now),
+        (false, _) => blocks(&soon, 0, input.now),
     });
-    if !rest.is_empty() {
-        let count = rest.len();
-        let _ = writeln!(out, "\n{count} more open later, are over or are suspended; see: windows");
+    if rest > 0 {
+        let _ = writeln!(out, "\n{rest} more open later, are over or are suspended; see: windows");
     }
     let _ = write!(out, "\nTheir terminals:\n\n{}", terminals(input));
     let _ = write!(out, "\n{}", help(input));
@@ -65,22 +63,22 @@ pub(super) fn whoami(input: &Input<'_>) -> String {
 }
 
 pub(super) fn windows(input: &Input<'_>) -> String {
-    let seen = select::windows(input);
+    let (seen, more) = select::windows(input);
     if seen.is_empty() {
         return "no support window names you\n".to_owned();
     }
-    blocks(&seen, input.now)
+    blocks(&seen, more, input.now)
 }
 
-fn blocks(seen: &[SeenWindow<'_>], now: Timestamp) -> String {
+fn blocks(seen: &[SeenWindow<'_>], beyond: usize, now: Timestamp) -> String {
     let mut out = String::new();
-    for (index, window) in seen.iter().take(ROWS).enumerate() {
+    for (index, window) in seen.iter().enumerate() {
         if index > 0 {
             out.push('\n');
         }
         window_block(&mut out, window, now);
     }
-    more(&mut out, seen.len());
+    omitted(&mut out, beyond);
     out
 }
 
@@ -143,14 +141,14 @@ fn listed(names: &[&str]) -> String {
 }
 
 pub(super) fn terminals(input: &Input<'_>) -> String {
-    let seen = select::terminals(input);
+    let (seen, more) = select::terminals(input);
     if seen.is_empty() {
         return "no support window gives you a terminal\n".to_owned();
     }
     let name = |t: &SeenTerminal| t.terminal.meta.key.name.as_str().len();
-    let width = seen.iter().take(ROWS).map(name).max().unwrap_or(0).clamp(8, 24);
+    let width = seen.iter().map(name).max().unwrap_or(0).clamp(8, 24);
     let mut out = String::new();
-    for seen in seen.iter().take(ROWS) {
+    for seen in &seen {
         let services: Vec<_> = seen.services.iter().map(|s| s.name.as_str()).collect();
         let state = if seen.terminal.suspended {
             format!("suspended; {}", presence(&seen.presence))
@@ -164,7 +162,7 @@ pub(super) fn terminals(input: &Input<'_>) -> String {
             let _ = writeln!(out, "{:1$}problem: {flaw}", "", head.len());
         }
     }
-    more(&mut out, seen.len());
+    omitted(&mut out, more);
     out
 }
 
@@ -183,12 +181,12 @@ fn presence(presence: &Presence) -> String {
 }
 
 pub(super) fn sessions(input: &Input<'_>) -> String {
-    let sessions = select::sessions(input);
+    let (sessions, more) = select::sessions(input);
     if sessions.is_empty() {
         return "you have no session\n".to_owned();
     }
     let mut out = String::new();
-    for session in sessions.iter().take(ROWS) {
+    for session in sessions {
         let _ = writeln!(out, "{}", clean(&session.name));
         let _ = writeln!(out, "  target   {}/{}", session.terminal, session.service);
         let case = session.case.as_deref().map(|case| format!("  case {}", clean(case)));
@@ -208,7 +206,7 @@ pub(super) fn sessions(input: &Input<'_>) -> String {
             bytes(session.bytes_out)
         );
     }
-    more(&mut out, sessions.len());
+    omitted(&mut out, more);
     out
 }
 
@@ -247,9 +245,7 @@ fn port(input: &Input<'_>, before: &str) -> String {
 /// The command that reaches a terminal: one of hers where there is one.
 fn reach(input: &Input<'_>, user: &str) -> String {
     let domain = &input.snapshot.mesh().domain;
-    let terminal = select::terminals(input)
-        .first()
-        .map_or_else(|| "TERMINAL".to_owned(), |t| t.terminal.meta.key.name.to_string());
+    let terminal = select::example(input).map_or("TERMINAL".to_owned(), |name| name.to_string());
     let relay = relay_host(input);
     let login = &input.staff.login;
     format!("ssh -J {login}@{relay}{} {user}@{terminal}.{domain}", port(input, ":"))
@@ -336,8 +332,8 @@ pub(super) fn attached_as(terminal: &Label, granted: &[Label], domain: &str) -> 
     out
 }
 
-fn more(out: &mut String, count: usize) {
-    if let Some(more) = count.checked_sub(ROWS).filter(|more| *more > 0) {
-        let _ = writeln!(out, "... and {more} more; ask with: why TERMINAL");
+fn omitted(out: &mut String, count: usize) {
+    if count > 0 {
+        let _ = writeln!(out, "... and {count} more; ask with: why TERMINAL");
     }
 }

@@ -13,6 +13,9 @@ use crate::history::Entry;
 /// Refusals and endings that are shown for one terminal.
 const SHOWN: usize = 10;
 
+/// Notes that are shown.
+const NOTES: usize = 20;
+
 /// The port that ssh asks for when it is told none.
 const SSH: u32 = 22;
 
@@ -55,7 +58,7 @@ pub(super) enum Verdict {
 pub(super) fn why(input: &Input<'_>, typed: &str, service: Option<&str>) -> Answer {
     let name = bare(input, typed);
     let known = Label::parse(&name).ok().and_then(|label| select::terminal(input, &label));
-    let Some(seen) = known else {
+    let Some((seen, windows)) = known else {
         // It reads the same whether it does not exist or is not hers.
         let verdict = judge(input, typed, SSH);
         let one = OneService { target: clean(&name), service: None, verdict };
@@ -76,7 +79,12 @@ pub(super) fn why(input: &Input<'_>, typed: &str, service: Option<&str>) -> Answ
     } else {
         verdicts
     };
-    let notes = notes(input, &seen, service);
+    let mut notes = notes(&seen, service);
+    for key in windows.iter().map(|window| &window.meta.key) {
+        let flaws = select::flaws(input, "SupportWindow", key);
+        notes.extend(flaws.iter().map(|flaw| format!("SupportWindow {key}: {flaw}")));
+    }
+    notes.truncate(NOTES);
     answer(input, name, verdicts, notes)
 }
 
@@ -180,7 +188,7 @@ fn claimable(input: &Input<'_>, allow: &Allow) -> Verdict {
     refused("WindowFull", sentence)
 }
 
-fn notes(input: &Input<'_>, seen: &SeenTerminal<'_>, asked: Option<&str>) -> Vec<String> {
+fn notes(seen: &SeenTerminal<'_>, asked: Option<&str>) -> Vec<String> {
     let name = &seen.terminal.meta.key.name;
     let mut notes = Vec::new();
     match &seen.presence {
@@ -208,11 +216,5 @@ fn notes(input: &Input<'_>, seen: &SeenTerminal<'_>, asked: Option<&str>) -> Vec
         Presence::Never => notes.push(format!("{name} is not connected and was never seen here")),
     }
     notes.extend(seen.flaws.iter().map(|flaw| format!("Terminal {name}: {flaw}")));
-    for window in select::windows(input) {
-        if window.terminals.contains(name) {
-            let key = &window.window.meta.key;
-            notes.extend(window.flaws.iter().map(|flaw| format!("SupportWindow {key}: {flaw}")));
-        }
-    }
     notes
 }
