@@ -58,7 +58,9 @@ pub trait Doorkeeper: Send + Sync {
 }
 
 /// Called before each write to a socket: sweeps deadlines after a gap (suspend, SIGSTOP), so that
-/// nothing goes out on a connection that ought to have been killed meanwhile.
+/// nothing goes out on a connection that ought to have been killed meanwhile. It may kill any
+/// connection, this one included. It is called for every packet, so it looks at a clock first and
+/// comes back at once.
 #[derive(Clone)]
 pub struct BeforeWrite(pub Arc<dyn Fn() + Send + Sync>);
 

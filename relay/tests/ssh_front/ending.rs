@@ -1,10 +1,11 @@
 //! How connections end: on time, whatever the peer does, with its reason where it can still read.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tidegate_relay::accept::Caps;
-use tidegate_relay::ssh::{Ended, Reason};
+use tidegate_relay::ssh::{BeforeWrite, Connection, Ended, Reason};
 
 use crate::client::{ALL, Kind, Running, bytes};
 use crate::gate::{Gate, SERVICE, Seen, UNANSWERED};
@@ -179,4 +180,32 @@ fn a_dead_peer_is_noticed() {
         assert!(dead.is_ok(), "a stopped peer is dead");
     });
     assert_eq!(connection.ended(), Some(Ended::Dead));
+}
+
+#[test]
+fn nothing_is_written_once_the_sweep_before_it_has_killed() {
+    let victim: Arc<Mutex<Option<Connection>>> = Arc::default();
+    let sweep = Arc::clone(&victim);
+    let gate = Gate::with(
+        move |settings| {
+            settings.before_write = BeforeWrite(Arc::new(move || {
+                if let Some(connection) = sweep.lock().unwrap().take() {
+                    connection.kill();
+                }
+            }));
+        },
+        Caps::default(),
+    );
+    let mut client = Running::start(gate.ssh(&["-W", "echo:22"], &[]));
+    let connection = gate.authenticated();
+    gate.wait(|seen| matches!(seen, Seen::Open { .. }).then_some(()));
+    gate.until_quiet(&connection, 1000);
+    let (_, written) = connection.bytes();
+    *victim.lock().unwrap() = Some(connection.clone());
+    client.feed(b"too late".to_vec());
+    let left = client.end_as_is();
+    assert_eq!((left.status, left.stdout.as_slice()), (255, &b""[..]), "{left:?}");
+    gate.over_within_a_second(&connection);
+    assert_eq!(connection.bytes().1, written);
+    assert_eq!(connection.ended(), Some(Ended::Killed));
 }

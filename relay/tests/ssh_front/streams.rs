@@ -173,40 +173,55 @@ fn what_a_relay_never_does_is_refused_and_told() {
     assert_eq!(left.status, 255, "{left:?}");
     assert_eq!(gate.wait(refused), "forwarding of a Unix socket");
 
+    let port = free_port();
+    let local = format!("127.0.0.1:{port}:/nowhere");
+    let staff = Running::start(gate.ssh(&["-N", "-L", &local], &[]));
+    gate.authenticated();
+    let _socket = dial(port);
+    assert_eq!(gate.wait(refused), "a connection to a Unix socket");
+    let said = staff.stop().stderr;
+    assert!(said.contains("a relay has no Unix sockets to connect to"), "{said}");
     assert_eq!(gate.supervisor.panics(), 0);
+}
+
+/// A port for a client to listen on.
+fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
+/// Connects to a client, which listens some time after it has logged in.
+fn dial(port: u16) -> TcpStream {
+    loop {
+        if let Ok(socket) = TcpStream::connect(("127.0.0.1", port)) {
+            return socket;
+        }
+        std::thread::yield_now();
+    }
 }
 
 #[test]
 fn a_connection_has_only_so_many_channels() {
     let gate = Gate::with(|settings| settings.channels = 2, Caps::default());
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().port()
-    };
+    let port = free_port();
     let local = format!("127.0.0.1:{port}:echo:22");
     let staff =
         Running::start(gate.ssh(&["-N", "-o", "ExitOnForwardFailure=yes", "-L", &local], &[]));
     gate.authenticated();
-    let dial = || {
-        // The client listens some time after it has logged in.
-        let mut socket = loop {
-            if let Ok(socket) = TcpStream::connect(("127.0.0.1", port)) {
-                break socket;
-            }
-            std::thread::yield_now();
-        };
+    let greet = || {
+        let mut socket = dial(port);
         socket.write_all(b"hi").unwrap();
         let mut answer = [0; 2];
         let got = socket.read_exact(&mut answer).is_ok();
         (socket, got)
     };
-    let first = dial();
-    let second = dial();
-    let third = dial();
+    let first = greet();
+    let second = greet();
+    let third = greet();
     assert_eq!((first.1, second.1, third.1), (true, true, false));
     drop(second);
     // Its place is free as soon as the client has closed the channel.
-    while !dial().1 {
+    while !greet().1 {
         std::thread::yield_now();
     }
     let said = staff.stop().stderr;
