@@ -1,4 +1,11 @@
 //! What a directory means, over several looks at it.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may panic, and says its values in place"
+)]
 
 mod common;
 

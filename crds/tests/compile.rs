@@ -1,4 +1,11 @@
 //! A corpus of good and bad objects for `compile`, which trusts no reader: it gets them without one.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may panic, and says its values in place"
+)]
 
 mod common;
 

@@ -1,4 +1,11 @@
 //! What every kind's definition must have.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may panic, and says its values in place"
+)]
 
 use std::path::Path;
 
