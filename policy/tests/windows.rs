@@ -69,10 +69,10 @@ impl Case {
         Schedule::Recurring(Box::new(bounded))
     }
 
-    /// Every occurrence that opens in `[from - 8 days, to)`, by walking the minutes from a day earlier.
+    /// Every occurrence that opens in `[from - duration, to)`, by walking the minutes from two days earlier.
     fn walk(&self) -> Vec<Occurrence> {
         let zone = TimeZone::get(self.zone).unwrap();
-        let begin = self.from - 9 * 24.hours();
+        let begin = self.from - self.duration - 48.hours();
         let mut civil: Vec<(Timestamp, DateTime)> = Vec::new();
         let mut at = begin;
         while at < self.to + 48.hours() {
@@ -109,7 +109,7 @@ impl Case {
             .into_iter()
             .filter(|(opens, good)| {
                 *good
-                    && *opens >= begin + 24.hours()
+                    && *opens >= self.from - self.duration
                     && *opens < self.to
                     && self.not_before.is_none_or(|bound| *opens >= bound)
                     && self.not_after.is_none_or(|bound| *opens < bound)
@@ -198,11 +198,83 @@ fn case() -> impl Strategy<Value = (Case, Vec<Timestamp>)> {
         })
 }
 
+/// Around one change, with wall-clock starts within three hours of it.
+fn near_change() -> impl Strategy<Value = (Case, Vec<Timestamp>)> {
+    let zones: Vec<_> = ZONES.iter().copied().filter(|zone| *zone != "UTC").collect();
+    let zone = proptest::sample::select(zones);
+    let minutes = proptest::sample::select(
+        &["0", "30", "0,30", "0-59/15", "59", "1-58/19", "0-59", "*/20"][..],
+    );
+    let hours = proptest::collection::btree_set(-3..=3_i64, 1..4);
+    let spans = (0..3300_u32, 1..40_i64, 1..40_i64, 1..1500_i64);
+    let day = prop_oneof![3 => Just(None), 1 => (-1..=1_i64).prop_map(Some)];
+    let except = proptest::option::weighted(0.3, -1..=1_i64);
+    let instants = proptest::collection::vec(0..(3 * 86_400_i64), 3);
+    (zone, minutes, hours, spans, day, except, instants).prop_map(
+        |(zone, minutes, hours, (pick, before, after, minutes_long), weekday, except, instants)| {
+            let change = around(zone, pick, 1, 0).0;
+            let local = TimeZone::get(zone).unwrap().to_datetime(change);
+            let hours: BTreeSet<i8> = hours
+                .into_iter()
+                .map(|hour| i8::try_from((i64::from(local.hour()) + hour).rem_euclid(24)).unwrap())
+                .collect();
+            let days = |shift: i64| local.date() + shift.days();
+            let weekday = weekday.map(|shift| days(shift).weekday().to_sunday_zero_offset());
+            let spec = Spec {
+                text: format!(
+                    "{minutes} {} * * {}",
+                    hours.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+                    weekday.map_or("*".to_owned(), |day| day.to_string()),
+                ),
+                minutes: match minutes {
+                    "0" => BTreeSet::from([0]),
+                    "30" => BTreeSet::from([30]),
+                    "0,30" => BTreeSet::from([0, 30]),
+                    "0-59/15" => BTreeSet::from([0, 15, 30, 45]),
+                    "59" => BTreeSet::from([59]),
+                    "1-58/19" => BTreeSet::from([1, 20, 39, 58]),
+                    "*/20" => BTreeSet::from([0, 20, 40]),
+                    _ => (0..60).collect(),
+                },
+                hours,
+                days: (1..=31).collect(),
+                months: (1..=12).collect(),
+                weekdays: weekday.map_or((0..=6).collect(), |day| BTreeSet::from([day])),
+                either_day: false,
+                any_day: true,
+                real_time: minutes.contains('*'),
+            };
+            let from = change - before.hours();
+            let case = Case {
+                spec,
+                zone,
+                duration: SignedDuration::from_mins(minutes_long),
+                not_before: None,
+                not_after: None,
+                except: except.into_iter().map(days).collect(),
+                from,
+                to: change + after.hours(),
+            };
+            let instants = instants.into_iter().map(|second| from + second.seconds()).collect();
+            (case, instants)
+        },
+    )
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn agrees_with_a_walk_over_every_minute((case, instants) in case()) {
+        case.check(&instants);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agrees_with_a_walk_around_changes((case, instants) in near_change()) {
         case.check(&instants);
     }
 }

@@ -15,6 +15,7 @@ pub mod end;
 pub mod history;
 pub mod join;
 pub mod metrics;
+mod object;
 pub mod record;
 pub mod registry;
 pub mod serve;

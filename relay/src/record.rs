@@ -61,8 +61,11 @@ pub struct Ended {
 
 impl SessionId {
     /// A new one for a session that begins at `now`.
-    pub fn generate(_now: Timestamp) -> Self {
-        unimplemented!()
+    pub fn generate(now: Timestamp) -> Self {
+        let nanoseconds = now.as_nanosecond().max(0);
+        let seconds = u64::try_from(nanoseconds / 1_000_000_000).unwrap_or(u64::MAX);
+        let rest = u32::try_from(nanoseconds % 1_000_000_000).unwrap_or(0);
+        Self(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, rest)))
     }
 
     pub fn uuid(&self) -> Uuid {
