@@ -1,4 +1,11 @@
 //! The offline commands on real directories, and what OpenSSH makes of their output.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 mod source_fixture;
 
@@ -11,7 +18,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use source_fixture::{HOST_KEY, Manifests, RELAY_KEY, user, window};
 use tidegate_relay::clock::{Boot, Now};
-use tidegate_relay::commands::{Answer, check, known_hosts, ssh_config, who_can_reach};
+use tidegate_relay::commands::{Answer, audit, check, known_hosts, ssh_config, who_can_reach};
 
 /// Takes arguments as the command line does.
 fn parsed<T: Args>(arguments: &[&str]) -> T {
@@ -74,6 +81,32 @@ fn check_is_clean_or_lists_everything_with_its_place() {
     assert!(json["findings"].as_array().unwrap().iter().all(|finding| {
         finding["file"].is_string() && finding["line"].is_u64() && finding["rule"].is_string()
     }));
+}
+
+#[test]
+fn a_directory_that_no_relay_can_serve_is_not_clean() {
+    let manifests = Manifests::new();
+    manifests.remove("relay.yaml");
+    let answer = checked(&[text(manifests.path())]);
+    assert_eq!(answer.code, 1);
+    assert!(answer.stdout.contains("no Relay is in force"), "{}", answer.stdout);
+    manifests.remove("mesh.yaml");
+    let answer = checked(&[text(manifests.path())]);
+    assert_eq!(answer.code, 1);
+    assert!(answer.stdout.contains("no Mesh is in force"), "{}", answer.stdout);
+}
+
+#[test]
+fn an_audit_log_is_verified_where_there_is_one() {
+    let state = tempfile::tempdir().unwrap();
+    let verified = || audit::answer(&parsed(&[text(state.path())]));
+    let answer = verified();
+    assert_eq!(answer.code, 2);
+    assert!(answer.stderr.contains("there is no audit log"), "{}", answer.stderr);
+    fs::create_dir(state.path().join("audit")).unwrap();
+    fs::write(state.path().join("audit/audit.jsonl"), "{}\n").unwrap();
+    let answer = verified();
+    assert_eq!(answer.code, 1, "{}{}", answer.stdout, answer.stderr);
 }
 
 #[test]

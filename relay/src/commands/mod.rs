@@ -3,6 +3,7 @@
 //! Each module has its arguments, a function that makes the text, and `run`, which prints it. Exit
 //! codes: 0 for the good answer, 1 for the other, 2 when the question could not be asked.
 
+pub mod audit;
 pub mod check;
 pub mod known_hosts;
 pub mod ssh_config;
@@ -118,6 +119,10 @@ fn table(rows: &[Vec<String>]) -> String {
 
 fn row<const N: usize>(cells: [&dyn std::fmt::Display; N]) -> Vec<String> {
     cells.iter().map(ToString::to_string).collect()
+}
+
+fn count(number: usize, of: &str) -> String {
+    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

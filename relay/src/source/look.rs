@@ -3,7 +3,8 @@
 //!
 //! Files are written while they are read, so nothing is believed at first sight that would revoke:
 //! - A document or file that vanished is held until a second look finds its file as the first did.
-//! - A file whose content changed while things still move is taken when two looks saw the same bytes.
+//! - A file whose content changed while things still move is taken when two looks saw the same bytes,
+//!   or, so that nobody puts off a revocation by writing on, after half a second.
 //! - A file that is empty or cannot be parsed keeps what it had.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,8 @@ use crate::clock::{Boot, Now};
 /// A stamp cannot tell two writes within one tick of the file system's clock: a file is read again
 /// for as long after its last change.
 const SAME_TICK: Duration = Duration::from_secs(3);
+/// Content that never rests is taken after this long, if it can be read.
+const LONGEST_DOUBT: Duration = Duration::from_millis(500);
 /// What is missing in that many looks is gone, even if its file never comes to rest.
 const MISSING_LOOKS: u32 = 5;
 /// The most findings that are kept of one directory.
@@ -64,8 +67,9 @@ struct Known {
 #[derive(Debug)]
 struct Seen {
     hash: Hash,
-    /// When it was seen first.
+    /// When it was seen first, and when any content was that is not taken yet.
     at: Boot,
+    since: Boot,
     read: Arc<Read>,
 }
 
@@ -223,7 +227,9 @@ impl Files {
         });
         known.stamp = entry.stamp;
         known.since = since;
-        let seen = known.seen.take().filter(|seen| seen.hash == hash);
+        let seen = known.seen.take();
+        let doubtful = seen.as_ref().map_or(now.boot, |seen| seen.since);
+        let seen = seen.filter(|seen| seen.hash == hash);
         let bad = self.bad.get(name);
         let taken = known.taken.as_ref().map(|(hash, _)| *hash);
         if bad.map(|bad| bad.hash).or(taken) == Some(hash) {
@@ -240,8 +246,11 @@ impl Files {
             (None, Ok(bytes)) => Arc::new((self.reader)(name, &bytes)),
             (None, Err(why)) => Arc::new(unreadable(name, &why)),
         };
-        if !settled && now.boot.since(at) < SECOND_LOOK {
-            known.seen = Some(Seen { hash, at, read });
+        let taken = settled
+            || now.boot.since(at) >= SECOND_LOOK
+            || now.boot.since(doubtful) >= LONGEST_DOUBT && !read.unreadable;
+        if !taken {
+            known.seen = Some(Seen { hash, at, since: doubtful, read });
             return Found::InDoubt;
         }
         if read.unreadable {
@@ -613,6 +622,19 @@ mod tests {
             bench.look(100, true);
             assert_eq!(bench.in_force(), "w=1");
         }
+    }
+
+    #[test]
+    fn who_goes_on_writing_puts_nothing_off_for_long() {
+        let mut bench = Bench::new(&[("a.yaml", "w 0")]);
+        for turn in 1..=5 {
+            bench.write("a.yaml", &format!("w {turn}"));
+            assert!(bench.look(100, false).again);
+            assert_eq!(bench.in_force(), "w=0");
+        }
+        bench.write("a.yaml", "w 6");
+        assert!(bench.look(100, false).changed);
+        assert_eq!(bench.in_force(), "w=6");
     }
 
     #[test]
