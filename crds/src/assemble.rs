@@ -19,7 +19,8 @@ use serde_json::Value;
 use tidegate_policy::model::{self, Label, LabelSelector};
 use tidegate_policy::snapshot::Snapshot;
 
-use crate::compile::{CompiledMesh, Identity, RelaySettings};
+use crate::compile::{CompiledMesh, Identity};
+pub use crate::compile::{RelayLimits, RelaySettings};
 use crate::manifest::{Document, Finding, Kind, Object, ObjectRef, Position, Rule, Severity};
 use claims::{Contender, Outcome};
 pub use memory::{Memory, Remembered};

@@ -341,10 +341,12 @@ impl Connection {
             _ = tokio::time::timeout(within, ask) => {}
             () = shared.over.cancelled() => {}
         }
-        // Where the question is stuck behind data, whatever comes in answers it.
-        !shared.over.is_cancelled()
-            && !shared.socket.killed().is_cancelled()
-            && shared.socket.bytes().0 > before
+        if shared.over.is_cancelled() || shared.socket.killed().is_cancelled() {
+            return false;
+        }
+        // Where the question is stuck behind data, whatever comes in answers it; and one that sends
+        // more than its readers take can't be heard, but has been a moment ago.
+        shared.socket.bytes().0 > before || shared.table.is_full()
     }
 
     /// Resolves when the connection is over: no task and no descriptor of it is left.

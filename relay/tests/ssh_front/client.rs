@@ -186,10 +186,11 @@ impl Running {
         }
     }
 
-    /// Ends it, and tells what it has said.
+    /// Ends it where it has not ended by itself, and tells what it has said.
     pub fn stop(mut self) -> Left {
-        self.signal(Signal::TERM);
-        self.signal(Signal::CONT);
+        for signal in [Signal::TERM, Signal::CONT] {
+            let _ = kill_process(self.pid, signal);
+        }
         self.end_as_is()
     }
 }

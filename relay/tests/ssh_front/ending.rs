@@ -1,9 +1,11 @@
 //! How connections end: on time, whatever the peer does, with its reason where it can still read.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tidegate_relay::ssh::{Connection, Ended, Reason};
+use tidegate_relay::accept::Caps;
+use tidegate_relay::ssh::{BeforeWrite, Connection, Ended, Reason};
 
 use crate::client::{ALL, Kind, Running, bytes};
 use crate::gate::{Gate, SERVICE, Seen, UNANSWERED};
@@ -50,20 +52,6 @@ fn a_disconnect_with_an_open_channel_comes_before_any_close() {
     gate.over_within_a_second(&connection);
 }
 
-/// Waits until the gate has nothing more to write to the peer's full window.
-fn until_stuck(gate: &Gate, connection: &Connection) {
-    gate.runtime.block_on(async {
-        let mut last = connection.bytes();
-        let mut still = 0;
-        while still < 5 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            let now = connection.bytes();
-            still = if now == last && now.1 > 50_000 { still + 1 } else { 0 };
-            last = now;
-        }
-    });
-}
-
 #[test]
 fn a_stopped_client_with_a_full_window_is_gone_at_once() {
     let gate = Gate::new();
@@ -72,7 +60,7 @@ fn a_stopped_client_with_a_full_window_is_gone_at_once() {
         let connection = gate.authenticated();
         gate.wait(|seen| matches!(seen, Seen::Open { .. }).then_some(()));
         client.signal(Signal::STOP);
-        until_stuck(&gate, &connection);
+        gate.until_quiet(&connection, 50_000);
         if graceful {
             connection.disconnect(Reason::ByApplication, REASON);
         } else {
@@ -93,17 +81,7 @@ fn a_channel_that_nobody_reads_does_not_outlive_its_connection() {
     client.feed(bytes(32 << 20));
     let connection = gate.authenticated();
     gate.wait(|seen| matches!(seen, Seen::Open { .. }).then_some(()));
-    gate.runtime.block_on(async {
-        let mut last = 0;
-        loop {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let (now, _) = connection.bytes();
-            if now == last && now > 1 << 20 {
-                break;
-            }
-            last = now;
-        }
-    });
+    gate.until_quiet(&connection, 1 << 20);
     let (taken, _) = connection.bytes();
     assert!(taken < 16 << 20, "what nobody reads is bounded: {taken}");
     connection.kill();
@@ -168,12 +146,29 @@ fn a_sign_of_life_is_one() {
     }
 }
 
+/// A gate that takes a peer for dead after three times 200 ms.
+fn impatient() -> Gate {
+    let keepalive = Duration::from_millis(200);
+    Gate::with(|settings| settings.keepalive = keepalive, Caps::default())
+}
+
+#[test]
+fn a_peer_that_reads_no_more_is_noticed_behind_a_full_window() {
+    let gate = impatient();
+    let client = Running::start(gate.ssh(&["-W", "flood:22"], &[]));
+    let connection = gate.authenticated();
+    gate.wait(|seen| matches!(seen, Seen::Open { .. }).then_some(()));
+    client.signal(Signal::STOP);
+    gate.runtime.block_on(async {
+        let dead = tokio::time::timeout(Duration::from_secs(15), connection.closed()).await;
+        assert!(dead.is_ok(), "a stopped peer is dead");
+    });
+    assert_eq!(connection.ended(), Some(Ended::Dead));
+}
+
 #[test]
 fn a_dead_peer_is_noticed() {
-    let gate = Gate::with(
-        |settings| settings.keepalive = Duration::from_millis(200),
-        tidegate_relay::accept::Caps::default(),
-    );
+    let gate = impatient();
     let forward = format!("{SERVICE}:127.0.0.1:1");
     let client = Running::start(gate.ssh(&["-N", "-R", &forward], &[]));
     let connection = gate.authenticated();
@@ -185,4 +180,32 @@ fn a_dead_peer_is_noticed() {
         assert!(dead.is_ok(), "a stopped peer is dead");
     });
     assert_eq!(connection.ended(), Some(Ended::Dead));
+}
+
+#[test]
+fn nothing_is_written_once_the_sweep_before_it_has_killed() {
+    let victim: Arc<Mutex<Option<Connection>>> = Arc::default();
+    let sweep = Arc::clone(&victim);
+    let gate = Gate::with(
+        move |settings| {
+            settings.before_write = BeforeWrite(Arc::new(move || {
+                if let Some(connection) = sweep.lock().unwrap().take() {
+                    connection.kill();
+                }
+            }));
+        },
+        Caps::default(),
+    );
+    let mut client = Running::start(gate.ssh(&["-W", "echo:22"], &[]));
+    let connection = gate.authenticated();
+    gate.wait(|seen| matches!(seen, Seen::Open { .. }).then_some(()));
+    gate.until_quiet(&connection, 1000);
+    let (_, written) = connection.bytes();
+    *victim.lock().unwrap() = Some(connection.clone());
+    client.feed(b"too late".to_vec());
+    let left = client.end_as_is();
+    assert_eq!((left.status, left.stdout.as_slice()), (255, &b""[..]), "{left:?}");
+    gate.over_within_a_second(&connection);
+    assert_eq!(connection.bytes().1, written);
+    assert_eq!(connection.ended(), Some(Ended::Killed));
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,11 +23,28 @@ use crate::client::{key, public_blob};
 /// What a test sees of what happened, in order.
 #[derive(Debug)]
 pub enum Seen {
-    Authenticated { user: String, client: String, connection: Connection },
-    Open { host: String },
-    Forward { host: String, port: u32 },
-    Cancel { host: String, port: u32 },
-    Session { kind: SessionKind, pty: bool },
+    Authenticated {
+        user: String,
+        client: String,
+        connection: Connection,
+    },
+    Open {
+        host: String,
+    },
+    Forward {
+        host: String,
+        port: u32,
+    },
+    Cancel {
+        host: String,
+        port: u32,
+    },
+    Session {
+        kind: SessionKind,
+        pty: bool,
+    },
+    /// A shell has been answered; it stays open.
+    Attached,
     Refused(&'static str),
     Over,
 }
@@ -157,6 +174,20 @@ impl Gate {
         )
     }
 
+    /// Waits until nothing goes through the connection any more, after `least` bytes of either way.
+    pub fn until_quiet(&self, connection: &Connection, least: u64) {
+        self.runtime.block_on(async {
+            let (mut last, mut quiet) = (connection.bytes(), 0);
+            while quiet < 8 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let now = connection.bytes();
+                let still = now == last && now.0.max(now.1) >= least;
+                quiet = if still { quiet + 1 } else { 0 };
+                last = now;
+            }
+        });
+    }
+
     /// Fails unless the connection is over within a second: task, channels and descriptor.
     pub fn over_within_a_second(&self, connection: &Connection) {
         self.runtime.block_on(async {
@@ -185,9 +216,11 @@ fn sockets(port: u16, peer: SocketAddr) -> String {
     table.lines().filter(other).collect()
 }
 
+type Tell = Arc<Mutex<Sender<Seen>>>;
+
 struct Consumer {
     connection: Connection,
-    tell: Arc<Mutex<std::sync::mpsc::Sender<Seen>>>,
+    tell: Tell,
     terminal: Terminal,
     tasks: Supervisor,
 }
@@ -232,7 +265,7 @@ impl Consumer {
                 }
                 Event::Session(request) => {
                     self.say(Seen::Session { kind: request.kind.clone(), pty: request.pty });
-                    self.tasks.spawn("session", session(request));
+                    self.tasks.spawn("session", session(request, Arc::clone(&self.tell)));
                 }
                 Event::Refused { what } => self.say(Seen::Refused(what)),
             }
@@ -285,11 +318,12 @@ impl Consumer {
     }
 }
 
-async fn session(request: SessionRequest) {
+async fn session(request: SessionRequest, tell: Tell) {
     let mut channel = request.channel;
     match request.kind {
         SessionKind::Shell => {
             let _ = channel.stdout(b"attached\r\n").await;
+            let _ = tell.lock().unwrap().send(Seen::Attached);
             channel.closed().wait().await;
         }
         SessionKind::Exec(command) => {

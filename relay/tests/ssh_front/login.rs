@@ -33,6 +33,10 @@ fn rsa_gets_in_with_sha2_and_not_with_sha1() {
     let gate = Gate::new();
     let ssh = gate.client(Kind::OpenSsh, "alice", "rsa", &[], &["status 0"]);
     assert_eq!(Running::start(ssh).end().status, 0);
+    let told = gate.client(Kind::OpenSsh, "alice", "rsa", &["-v"], &["status 0"]);
+    let told = Running::start(told).end().stderr;
+    let told = told.lines().find(|line| line.contains("server-sig-algs=")).unwrap();
+    assert!(told.contains("rsa-sha2-512") && !told.contains("ssh-rsa"), "{told}");
     let sha1 = ["-o", "PubkeyAcceptedAlgorithms=ssh-rsa"];
     let left =
         Running::start(gate.client(Kind::OpenSsh, "alice", "rsa", &sha1, &["status 0"])).end();

@@ -125,6 +125,7 @@ fn sessions_shells_ptys_and_subsystems() {
     };
     let connection = gate.authenticated();
     assert_eq!(gate.wait(session), (SessionKind::Shell, true));
+    gate.wait(|seen| matches!(seen, Seen::Attached).then_some(()));
     // By its second answer the client has printed what came before the first.
     for _ in 0..2 {
         assert!(gate.runtime.block_on(connection.alive(std::time::Duration::from_secs(5))));
@@ -172,44 +173,104 @@ fn what_a_relay_never_does_is_refused_and_told() {
     assert_eq!(left.status, 255, "{left:?}");
     assert_eq!(gate.wait(refused), "forwarding of a Unix socket");
 
-    let left = Running::start(gate.ssh(&["-o", "StdinNull=yes", "-W", "refuse:1"], &[])).end();
-    assert_ne!(left.status, 0);
+    let port = free_port();
+    let local = format!("127.0.0.1:{port}:/nowhere");
+    let staff = Running::start(gate.ssh(&["-N", "-L", &local], &[]));
+    gate.authenticated();
+    let _socket = dial(port);
+    assert_eq!(gate.wait(refused), "a connection to a Unix socket");
+    let said = staff.stop().stderr;
+    assert!(said.contains("a relay has no Unix sockets to connect to"), "{said}");
     assert_eq!(gate.supervisor.panics(), 0);
+}
+
+/// A port for a client to listen on.
+fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
+/// Connects to a client, which listens some time after it has logged in.
+fn dial(port: u16) -> TcpStream {
+    loop {
+        if let Ok(socket) = TcpStream::connect(("127.0.0.1", port)) {
+            return socket;
+        }
+        std::thread::yield_now();
+    }
 }
 
 #[test]
 fn a_connection_has_only_so_many_channels() {
     let gate = Gate::with(|settings| settings.channels = 2, Caps::default());
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().port()
-    };
+    let port = free_port();
     let local = format!("127.0.0.1:{port}:echo:22");
     let staff =
         Running::start(gate.ssh(&["-N", "-o", "ExitOnForwardFailure=yes", "-L", &local], &[]));
     gate.authenticated();
-    let dial = || {
-        // The client listens some time after it has logged in.
-        let mut socket = loop {
-            if let Ok(socket) = TcpStream::connect(("127.0.0.1", port)) {
-                break socket;
-            }
-            std::thread::yield_now();
-        };
+    let greet = || {
+        let mut socket = dial(port);
         socket.write_all(b"hi").unwrap();
         let mut answer = [0; 2];
         let got = socket.read_exact(&mut answer).is_ok();
         (socket, got)
     };
-    let first = dial();
-    let second = dial();
-    let third = dial();
+    let first = greet();
+    let second = greet();
+    let third = greet();
     assert_eq!((first.1, second.1, third.1), (true, true, false));
     drop(second);
     // Its place is free as soon as the client has closed the channel.
-    while !dial().1 {
+    while !greet().1 {
         std::thread::yield_now();
     }
     let said = staff.stop().stderr;
     assert!(said.contains("this connection has 2 channels open"), "{said}");
+}
+
+#[test]
+fn what_staff_sent_before_leaving_arrives() {
+    let gate = Gate::new();
+    let data = bytes(3 << 20);
+    let service = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let forward = format!("{SERVICE}:127.0.0.1:{}", service.local_addr().unwrap().port());
+    let _terminal = Running::start(gate.ssh(&["-N", "-R", &forward], &[]));
+    gate.wait(|seen| matches!(seen, Seen::Forward { .. }).then_some(()));
+    let mut staff = Running::start(gate.ssh(&["-W", "kiosk:22"], &[]));
+    let (mut socket, _) = service.accept().unwrap();
+    let connection = gate.authenticated();
+    staff.feed(data.clone());
+    gate.until_quiet(&connection, data.len() as u64);
+    // Gone before the service has read anything.
+    let left = staff.stop();
+    gate.runtime.block_on(connection.closed());
+    let mut got = Vec::new();
+    socket.read_to_end(&mut got).unwrap();
+    assert!(got == data, "{} bytes arrived; {left:?}", got.len());
+}
+
+#[test]
+fn a_stopped_reader_does_not_stall_its_neighbour() {
+    let gate = Gate::new();
+    let service = echo_service();
+    let forward = format!("{SERVICE}:127.0.0.1:{service}");
+    let _terminal = Running::start(gate.ssh(&["-N", "-R", &forward], &[]));
+    gate.wait(|seen| matches!(seen, Seen::Forward { .. }).then_some(()));
+    let mut stopped = Running::start(gate.ssh(&["-W", "kiosk:22"], &[]));
+    let connection = gate.authenticated();
+    // As much as an inner OpenSSH may have in flight.
+    stopped.feed(bytes(2 << 20));
+    gate.runtime.block_on(async {
+        while connection.bytes().0 < 100_000 {
+            tokio::task::yield_now().await;
+        }
+    });
+    stopped.signal(rustix::process::Signal::STOP);
+    let data = bytes(4 << 20);
+    let mut neighbour = Running::start(gate.ssh(&["-W", "kiosk:22"], &[]));
+    neighbour.feed(data.clone());
+    assert!(neighbour.end_as_is().stdout == data);
+    stopped.signal(rustix::process::Signal::CONT);
+    let left = stopped.end_as_is();
+    assert!(left.stdout == bytes(2 << 20), "{} bytes", left.stdout.len());
 }
