@@ -1,4 +1,12 @@
 //! The policy source `directory`, with real files and inotify.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "helpers of tests"
+)]
 
 mod source_fixture;
 

@@ -1,82 +1,122 @@
-//! `audit verify STATE`: walks the audit log's chain and names the first line that does not fit.
+//! `audit verify STATE`: whether the chain of the audit log is whole; the first line where it is not.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde::Serialize;
 
-use super::Answer;
+use super::check::json;
+use super::{Answer, Output, count};
 use crate::audit::{Summary, verify, verify_from};
 
-/// Work on the audit log.
+/// Work on a relay's audit log.
 #[derive(Clone, Debug, Args)]
 pub struct AuditArgs {
     #[command(subcommand)]
-    command: AuditCommand,
+    pub command: AuditCommand,
 }
 
 #[derive(Clone, Debug, Subcommand)]
-enum AuditCommand {
-    /// Check the chain of the audit log; name the first line that was edited, deleted or moved
+pub enum AuditCommand {
+    /// Check the chain; name the first line that breaks it
     ///
-    /// Exit code: 0 when the chain holds, 1 when it is broken, 2 when there is none.
+    /// Also while the relay runs. Exit code: 0 when the chain is whole, 1 when it is broken, 2 when
+    /// the question could not be asked.
     Verify(VerifyArgs),
 }
 
 #[derive(Clone, Debug, Args)]
-struct VerifyArgs {
-    /// The relay's state directory; a running relay goes on
-    #[arg(value_name = "STATE")]
-    state: PathBuf,
-    /// Begin with the line of this number, which must be the first of its file; for a log whose older
-    /// files were moved elsewhere
+pub struct VerifyArgs {
+    /// The relay's state directory
+    pub state: PathBuf,
+    /// Begin with this file (its number is the seq of its first line), where older ones were moved elsewhere
     #[arg(long, value_name = "SEQ")]
-    from: Option<u64>,
+    pub from: Option<u64>,
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 pub fn run(args: &AuditArgs) -> ExitCode {
-    let AuditCommand::Verify(args) = &args.command;
-    answer(args).print()
+    match &args.command {
+        AuditCommand::Verify(args) => answer(args).print(),
+    }
 }
 
-fn answer(args: &VerifyArgs) -> Answer {
-    let audit = args.state.join("audit");
-    if !audit.is_dir() {
-        return Answer::usage(format_args!(
-            "{} has no audit log; name the state directory of a relay",
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Whole {
+    files: usize,
+    lines: u64,
+    first: Option<End>,
+    last: Option<End>,
+    repairs: u64,
+    unfinished_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct End {
+    seq: u64,
+    time: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Torn {
+    file: String,
+    line: u64,
+    why: String,
+}
+
+/// What `run` prints for `verify`.
+pub fn answer(args: &VerifyArgs) -> Answer {
+    let directory = args.state.join("audit");
+    if !directory.is_dir() {
+        return Answer::usage(format!(
+            "there is no audit log in {}; give the relay's state directory",
             args.state.display()
         ));
     }
     let verified = match args.from {
-        Some(first) => verify_from(&audit, first),
-        None => verify(&audit),
+        None => verify(&directory),
+        Some(first) => verify_from(&directory, first),
     };
-    match verified {
-        Ok(summary) => Answer::good(told(&summary)),
-        Err(broken) => Answer::refused(format_args!("the audit log is broken: {broken}")),
+    match (verified, args.output) {
+        (Ok(summary), Output::Table) => Answer::good(sentence(&summary)),
+        (Ok(summary), Output::Json) => {
+            let end = |(seq, time)| End { seq, time };
+            Answer::good(json(&Whole {
+                files: summary.files,
+                lines: summary.lines,
+                first: summary.first.map(end),
+                last: summary.last.map(end),
+                repairs: summary.repairs,
+                unfinished_bytes: summary.unfinished,
+            }))
+        }
+        (Err(broken), Output::Table) => Answer::refused(broken),
+        (Err(broken), Output::Json) => {
+            let file = broken.file.display().to_string();
+            let torn = Torn { file, line: broken.line, why: broken.why };
+            Answer { stdout: json(&torn), code: 1, ..Answer::default() }
+        }
     }
 }
 
-fn told(summary: &Summary) -> String {
-    let Summary { files, lines, first, last, repairs, unfinished } = summary;
-    let (Some(first), Some(last)) = (first, last) else {
-        return "the audit log is empty\n".to_owned();
-    };
-    let mut text = format!(
-        "the chain holds: {lines} lines in {files} file{}, from {} at {} to {} at {}\n",
-        if *files == 1 { "" } else { "s" },
-        first.0,
-        first.1,
-        last.0,
-        last.1
-    );
-    if *repairs > 0 {
-        text.push_str(&format!("{repairs} of them record a repair after a crash\n"));
+fn sentence(summary: &Summary) -> String {
+    let lines = usize::try_from(summary.lines).unwrap_or(usize::MAX);
+    let mut text =
+        format!("the chain is whole: {} in {}", count(lines, "line"), count(summary.files, "file"));
+    if let (Some((first, since)), Some((last, until))) = (summary.first, summary.last) {
+        let _ = write!(text, ", from {first} ({since}) to {last} ({until})");
     }
-    if *unfinished > 0 {
-        text.push_str(&format!(
-            "{unfinished} bytes of a line that is being written are left out\n"
-        ));
+    if summary.repairs > 0 {
+        let _ = write!(text, ", {} repaired after a crash", summary.repairs);
     }
-    text
+    if summary.unfinished > 0 {
+        let _ = write!(text, ", and {} unfinished bytes at its end", summary.unfinished);
+    }
+    text + "\n"
 }

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use tidegate_crds::manifest::Finding;
+use tidegate_crds::manifest::{Finding, Rule, Severity};
 use tidegate_policy::reach::{Change, difference};
 
-use super::{Answer, Output, row, table, time};
+use super::{Answer, Output, count, row, table, time};
 use crate::clock::{self, Now};
 use crate::source::load::{Loaded, load};
 
@@ -67,10 +67,20 @@ struct Checked<'a> {
 }
 
 fn check(directory: &Path, output: Output, now: Now) -> Answer {
-    let loaded = match load(directory, now) {
+    let mut loaded = match load(directory, now) {
         Ok(loaded) => loaded,
         Err(error) => return Answer::usage(error),
     };
+    if loaded.snapshot.is_some() && loaded.relays.is_empty() {
+        loaded.findings.push(Finding {
+            position: None,
+            object: None,
+            field: None,
+            rule: Rule::Required,
+            message: "no Relay is in force, so none can serve this; add one".into(),
+            severity: Severity::Error,
+        });
+    }
     let errors = loaded.errors();
     let notes = loaded.findings.len() - errors;
     let stdout = match output {
@@ -192,10 +202,6 @@ fn listed(findings: &[Finding]) -> String {
         let _ = writeln!(text, "{finding}");
     }
     text
-}
-
-fn count(number: usize, of: &str) -> String {
-    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
 }
 
 pub(super) fn json(value: &impl Serialize) -> String {

@@ -64,13 +64,10 @@ pub fn answer(args: &WhoCanReachArgs, now: Now) -> Answer {
     let reach = name.as_ref().and_then(|name| who_can_reach(&snapshot, name, args.agent, from, to));
     let (Some(name), Some(reach)) = (name, reach) else {
         let shown = tidegate_policy::text::shown(&args.terminal, 80);
-        return Answer {
-            stderr: warning(&args.manifests, &loaded),
-            ..Answer::refused(format!(
-                "there is no terminal {shown} in {}",
-                args.manifests.display()
-            ))
-        };
+        let path = args.manifests.display();
+        let mut answer = Answer::refused(format!("there is no terminal {shown} in {path}"));
+        answer.stderr.push_str(&warning(&args.manifests, &loaded));
+        return answer;
     };
     let stdout = match args.output {
         Output::Json => json(&Shown::of(&name, &reach)),

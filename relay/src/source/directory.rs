@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tidegate_crds::assemble::{Inputs, Memory, assemble};
 use tidegate_crds::compile::RelaySettings;
-use tidegate_crds::manifest::{Finding, Position, Rule, Severity};
+use tidegate_crds::manifest::{Finding, Rule, Severity};
 use tidegate_policy::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc, watch as feed};
 
@@ -51,6 +51,16 @@ pub enum SourceError {
     NoRelay { why: String, findings: Vec<Finding> },
     #[error("the reading of the manifests was stopped")]
     Stopped,
+}
+
+impl SourceError {
+    /// What is wrong with the manifests, where they could be read.
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::NoMesh { findings, .. } | Self::NoRelay { findings, .. } => findings,
+            _ => &[],
+        }
+    }
 }
 
 /// Asks a running source for a look now, as SIGHUP does.
@@ -205,7 +215,7 @@ impl Source {
             }
             (Err(error), _) => return Err(error.into()),
         };
-        let findings = built.findings(&files, &path, unreadable.as_ref());
+        let findings = built.findings(&files, unreadable.as_ref());
         let Some(snapshot) = built.snapshot.take() else {
             return Err(SourceError::NoMesh { path, findings });
         };
@@ -290,20 +300,16 @@ impl Source {
     /// Makes the policy anew from what is in force, and publishes it.
     fn rebuild(&mut self, now: Now) {
         let mut built = build(&self.files, &mut self.memory, now);
-        let mut findings = built.findings(&self.files, &self.path, self.policy.unreadable.as_ref());
-        let snapshot = built.snapshot.take().unwrap_or_else(|| {
-            findings.push(about(
-                &self.path,
-                "the manifests hold no Mesh any more, so nobody is let in".into(),
-            ));
-            Snapshot::new(self.policy.snapshot.mesh().clone())
-        });
+        let mut findings = built.findings(&self.files, self.policy.unreadable.as_ref());
+        // No Mesh, which is a finding: nobody is let in, and every session is cut.
+        let empty = || Snapshot::new(self.policy.snapshot.mesh().clone());
+        let snapshot = built.snapshot.take().unwrap_or_else(empty);
         self.policy.snapshot = Arc::new(snapshot);
         match pick(&built.relays, self.relay_name.as_deref(), &self.path) {
             Ok(relay) => self.policy.relay = Arc::new(relay.clone()),
             Err(why) => {
                 let why = format!("{why}; the settings of before stay in force");
-                findings.push(about(&self.path, why));
+                findings.push(about(why));
             }
         }
         self.policy.findings = findings.into();
@@ -398,32 +404,26 @@ fn build(files: &Files, memory: &mut Memory, now: Now) -> Built {
 
 impl Built {
     /// Everything that is wrong, in the order of files and lines, a bounded number of it.
-    fn findings(
-        &mut self,
-        files: &Files,
-        path: &Path,
-        unreadable: Option<&Unreadable>,
-    ) -> Vec<Finding> {
+    fn findings(&mut self, files: &Files, unreadable: Option<&Unreadable>) -> Vec<Finding> {
         let mut findings = files.findings();
         findings.append(&mut self.findings);
         super::load::sort(&mut findings);
         if findings.len() > MAX_FINDINGS {
             let more = findings.len() - MAX_FINDINGS;
             findings.truncate(MAX_FINDINGS);
-            findings.push(about(path, format!("{more} more findings are not shown")));
+            findings.push(about(format!("{more} more findings are not shown")));
         }
         if let Some(unreadable) = unreadable {
-            findings.insert(0, about(path, unreadable.why.clone()));
+            findings.insert(0, about(unreadable.why.clone()));
         }
         findings
     }
 }
 
 /// A finding about the whole directory.
-fn about(path: &Path, message: String) -> Finding {
-    let position = Position { file: path.display().to_string().into(), line: 1, column: 1 };
+fn about(message: String) -> Finding {
     Finding {
-        position: Some(position),
+        position: None,
         object: None,
         field: None,
         rule: Rule::Unreadable,

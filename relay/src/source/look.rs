@@ -3,7 +3,8 @@
 //!
 //! Files are written while they are read, so nothing is believed at first sight that would revoke:
 //! - A document or file that vanished is held until a second look finds its file as the first did.
-//! - A file whose content changed while things still move is taken when two looks saw the same bytes.
+//! - A file whose content changed while things still move is taken when two looks saw the same bytes,
+//!   or, so that nobody puts off a revocation by writing on, after half a second.
 //! - A file that is empty or cannot be parsed keeps what it had.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,8 @@ use crate::clock::{Boot, Now};
 /// A stamp cannot tell two writes within one tick of the file system's clock: a file is read again
 /// for as long after its last change.
 const SAME_TICK: Duration = Duration::from_secs(3);
+/// Content that never rests is taken after this long, if it can be read.
+const LONGEST_DOUBT: Duration = Duration::from_millis(500);
 /// What is missing in that many looks is gone, even if its file never comes to rest.
 const MISSING_LOOKS: u32 = 5;
 /// The most findings that are kept of one directory.
@@ -40,6 +43,9 @@ pub struct Files {
     known: BTreeMap<Arc<str>, Known>,
     /// The file that each object in force is from.
     in_force: BTreeMap<ObjectRef, Arc<str>>,
+    /// Of those, the ones that no content in force names: their previous version stays.
+    held: BTreeSet<ObjectRef>,
+    /// Of those, the ones that the last look did not find at all.
     missing: BTreeMap<ObjectRef, Missing>,
     /// Files that are empty or cannot be parsed.
     bad: BTreeMap<Arc<str>, Bad>,
@@ -55,7 +61,16 @@ struct Known {
     /// The content in force.
     taken: Option<(Hash, Arc<Read>)>,
     /// The content that the last look found and did not take yet.
-    seen: Option<Hash>,
+    seen: Option<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    hash: Hash,
+    /// When it was seen first, and when any content was that is not taken yet.
+    at: Boot,
+    since: Boot,
+    read: Arc<Read>,
 }
 
 #[derive(Clone, Debug)]
@@ -123,6 +138,7 @@ impl Files {
             reader: manifest::read_bytes,
             device: None,
             known: BTreeMap::new(),
+            held: in_force.keys().cloned().collect(),
             in_force,
             missing: BTreeMap::new(),
             bad: unreadable.into_iter().map(bad).collect(),
@@ -165,7 +181,7 @@ impl Files {
         }
         changed |= self.forget_files(&listing);
         changed |= self.troubles != listing.troubles || self.ignored != listing.ignored;
-        if changed || !self.missing.is_empty() {
+        if changed || !self.held.is_empty() {
             changed |= self.vanished(&listing, now);
             again |= !self.missing.is_empty();
         }
@@ -212,6 +228,8 @@ impl Files {
         known.stamp = entry.stamp;
         known.since = since;
         let seen = known.seen.take();
+        let doubtful = seen.as_ref().map_or(now.boot, |seen| seen.since);
+        let seen = seen.filter(|seen| seen.hash == hash);
         let bad = self.bad.get(name);
         let taken = known.taken.as_ref().map(|(hash, _)| *hash);
         if bad.map(|bad| bad.hash).or(taken) == Some(hash) {
@@ -222,20 +240,25 @@ impl Files {
             self.bad.remove(name);
             return Found::Changed;
         }
-        if !settled && seen != Some(hash) {
-            known.seen = Some(hash);
+        let at = seen.as_ref().map_or(now.boot, |seen| seen.at);
+        let read = match (seen, content) {
+            (Some(seen), _) => seen.read,
+            (None, Ok(bytes)) => Arc::new((self.reader)(name, &bytes)),
+            (None, Err(why)) => Arc::new(unreadable(name, &why)),
+        };
+        let taken = settled
+            || now.boot.since(at) >= SECOND_LOOK
+            || now.boot.since(doubtful) >= LONGEST_DOUBT && !read.unreadable;
+        if !taken {
+            known.seen = Some(Seen { hash, at, since: doubtful, read });
             return Found::InDoubt;
         }
-        let read = match content {
-            Ok(bytes) => (self.reader)(name, &bytes),
-            Err(why) => unreadable(name, &why),
-        };
         if read.unreadable {
             let since = bad.map_or(now, |bad| bad.since);
-            self.bad.insert(Arc::clone(name), Bad { hash, since, findings: read.findings });
+            self.bad.insert(Arc::clone(name), Bad { hash, since, findings: read.findings.clone() });
         } else {
             self.bad.remove(name);
-            known.taken = Some((hash, Arc::new(read)));
+            known.taken = Some((hash, read));
         }
         Found::Changed
     }
@@ -252,50 +275,48 @@ impl Files {
 
     /// Finds which objects in force are not there any more; whether one went for good.
     fn vanished(&mut self, listing: &Listing, now: Now) -> bool {
-        let mut in_force = self.written();
+        let mut in_force = objects(self.contents());
+        let in_doubt =
+            self.known.iter().filter_map(|(n, known)| Some((n, &*known.seen.as_ref()?.read)));
+        let seen = objects(in_doubt.clone());
+        let unclear: BTreeSet<&Arc<str>> =
+            in_doubt.filter(|(_, read)| read.unreadable).map(|(name, _)| name).collect();
+        let mut held = BTreeSet::new();
         let mut missing = BTreeMap::new();
         let mut gone = false;
         for (object, file) in std::mem::take(&mut self.in_force) {
             if in_force.contains_key(&object) {
                 continue;
             }
-            if self.bad.contains_key(&file) || covered(&listing.troubles, &file) {
-                in_force.insert(object, file);
-                continue;
+            let there = seen.contains_key(&object)
+                || unclear.contains(&file)
+                || self.bad.contains_key(&file)
+                || covered(&listing.troubles, &file);
+            if !there {
+                let now = Missing {
+                    looks: 1,
+                    at: now.boot,
+                    file: listing.files.get(&file).map(|entry| entry.stamp),
+                    directory: listing.directories.get(&parent(&self.root, &file)).copied(),
+                };
+                let now = match self.missing.remove(&object) {
+                    None => now,
+                    Some(before) if now.at.since(before.at) < SECOND_LOOK => before,
+                    Some(before) if before.confirmed_by(&now) => {
+                        gone = true;
+                        continue;
+                    }
+                    Some(before) => Missing { looks: before.looks + 1, ..now },
+                };
+                missing.insert(object.clone(), now);
             }
-            let seen = Missing {
-                looks: 1,
-                at: now.boot,
-                file: listing.files.get(&file).map(|entry| entry.stamp),
-                directory: listing.directories.get(&parent(&self.root, &file)).copied(),
-            };
-            let seen = match self.missing.remove(&object) {
-                None => seen,
-                Some(before) if now.boot.since(before.at) < SECOND_LOOK => before,
-                Some(before) if before.confirmed_by(&seen) => {
-                    gone = true;
-                    continue;
-                }
-                Some(before) => Missing { looks: before.looks + 1, ..seen },
-            };
-            missing.insert(object.clone(), seen);
+            held.insert(object.clone());
             in_force.insert(object, file);
         }
         self.in_force = in_force;
+        self.held = held;
         self.missing = missing;
         gone
-    }
-
-    /// The objects that contents name, and the first file that does.
-    fn written(&self) -> BTreeMap<ObjectRef, Arc<str>> {
-        let mut written = BTreeMap::new();
-        for (name, read) in self.contents() {
-            let documents = read.documents.iter().map(|document| &document.reference);
-            for object in documents.chain(read.refused.iter().map(|(object, _)| object)) {
-                written.entry(object.clone()).or_insert_with(|| Arc::clone(name));
-            }
-        }
-        written
     }
 
     /// The contents in force. That of a file which cannot be read any more is its last good one.
@@ -311,11 +332,15 @@ impl Files {
             inputs.refused.extend(read.refused.iter().cloned());
         }
         for (object, file) in &self.in_force {
-            if self.missing.contains_key(object) {
+            if !self.held.contains(object) {
+                continue;
+            }
+            let never_listed = self.device.is_none();
+            if never_listed || self.bad.contains_key(file) || covered(&self.troubles, file) {
+                inputs.kept_files.insert(Arc::clone(file));
+            } else {
                 let position = Position { file: Arc::clone(file), line: 1, column: 1 };
                 inputs.refused.push((object.clone(), position));
-            } else if self.known.get(file).is_none_or(|known| known.taken.is_none()) {
-                inputs.kept_files.insert(Arc::clone(file));
             }
         }
         inputs
@@ -356,6 +381,20 @@ impl Files {
         findings.extend(troubles.chain(ignored));
         findings
     }
+}
+
+/// The objects that contents name, and the first file that does.
+fn objects<'a>(
+    contents: impl Iterator<Item = (&'a Arc<str>, &'a Read)>,
+) -> BTreeMap<ObjectRef, Arc<str>> {
+    let mut objects = BTreeMap::new();
+    for (name, read) in contents {
+        let documents = read.documents.iter().map(|document| &document.reference);
+        for object in documents.chain(read.refused.iter().map(|(object, _)| object)) {
+            objects.entry(object.clone()).or_insert_with(|| Arc::clone(name));
+        }
+    }
+    objects
 }
 
 enum Found {
@@ -583,6 +622,47 @@ mod tests {
             bench.look(100, true);
             assert_eq!(bench.in_force(), "w=1");
         }
+    }
+
+    #[test]
+    fn who_goes_on_writing_puts_nothing_off_for_long() {
+        let mut bench = Bench::new(&[("a.yaml", "w 0")]);
+        for turn in 1..=5 {
+            bench.write("a.yaml", &format!("w {turn}"));
+            assert!(bench.look(100, false).again);
+            assert_eq!(bench.in_force(), "w=0");
+        }
+        bench.write("a.yaml", "w 6");
+        assert!(bench.look(100, false).changed);
+        assert_eq!(bench.in_force(), "w=6");
+    }
+
+    #[test]
+    fn what_never_rests_but_is_there_is_not_missing() {
+        let mut bench = Bench::new(&[("a.yaml", "w 0")]);
+        for turn in 1..20 {
+            // As `git checkout` does it: gone, then there again with another content.
+            fs::remove_file(bench.path("a.yaml")).unwrap();
+            bench.look(100, false);
+            bench.write("a.yaml", &format!("w {turn}"));
+            bench.look(100, false);
+            assert_eq!(bench.in_force(), "w?");
+        }
+        let look = bench.look(100, false);
+        assert!(look.changed && !look.again);
+        assert_eq!(bench.in_force(), "w=19");
+    }
+
+    #[test]
+    fn looks_that_follow_too_soon_are_one() {
+        let mut bench = Bench::new(&[("a.yaml", "w 1")]);
+        bench.write("a.yaml", "w 2");
+        for _ in 0..5 {
+            assert!(bench.look(0, false).again);
+            assert_eq!(bench.in_force(), "w=1");
+        }
+        assert!(bench.look(100, false).changed);
+        assert_eq!(bench.in_force(), "w=2");
     }
 
     #[test]
