@@ -180,6 +180,13 @@ fn every_rule_has_one_clear_sentence_and_avoids_what_kube_cel_lacks() {
     assert!(rules > 50, "{rules}");
 }
 
+/// Reads an object and writes it again.
+fn round<T: serde::de::DeserializeOwned + serde::Serialize>(value: Value) {
+    let typed: T = serde_json::from_value(value).unwrap();
+    let text = serde_json::to_string(&typed).unwrap();
+    assert!(!text.contains("null"), "{text}");
+}
+
 #[test]
 fn nothing_absent_is_written_as_null() {
     let window = json!({
@@ -219,11 +226,6 @@ fn nothing_absent_is_written_as_null() {
         },
         "status": {},
     });
-    fn round<T: serde::de::DeserializeOwned + serde::Serialize>(value: Value) {
-        let typed: T = serde_json::from_value(value).unwrap();
-        let text = serde_json::to_string(&typed).unwrap();
-        assert!(!text.contains("null"), "{text}");
-    }
     round::<tidegate_crds::SupportWindow>(window);
     round::<tidegate_crds::Relay>(relay);
     round::<tidegate_crds::Mesh>(mesh);

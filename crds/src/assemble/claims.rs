@@ -151,7 +151,10 @@ mod tests {
         Claim::ListenPort(n)
     }
 
-    fn contend(pairs: &[(Option<&[Claim]>, Option<&[Claim]>)]) -> Vec<Outcome> {
+    /// An object's claims in force, and those of its new version.
+    type Both<T> = (Option<T>, Option<T>);
+
+    fn contend(pairs: &[Both<&[Claim]>]) -> Vec<Outcome> {
         let all: Vec<_> =
             pairs.iter().map(|(old, new)| Contender { old: *old, new: *new }).collect();
         settle(&all)
@@ -190,7 +193,7 @@ mod tests {
     }
 
     /// Ports of an object's old and new version; the old ones are disjoint.
-    fn worlds() -> impl Strategy<Value = Vec<(Option<Vec<Claim>>, Option<Vec<Claim>>)>> {
+    fn worlds() -> impl Strategy<Value = Vec<Both<Vec<Claim>>>> {
         let claims = || prop::collection::btree_set(0_u16..8, 0..4);
         let object = (prop::option::of(claims()), prop::option::of(claims()));
         prop::collection::vec(object, 1..7).prop_map(|objects| {
