@@ -473,7 +473,8 @@ impl Reader {
                 findings.push(finding);
             }
         }
-        findings.sort_by(|a, b| a.position.cmp(&b.position));
+        // By place; the note about what was not checked comes last.
+        findings.sort_by(|a, b| (a.severity, &a.position).cmp(&(b.severity, &b.position)));
         for finding in findings {
             self.push(finding);
         }
