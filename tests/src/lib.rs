@@ -5,6 +5,7 @@
 //! Nothing here sleeps for a result: every wait names what it waits for and until when.
 
 pub mod clients;
+pub mod clock;
 pub mod gate;
 pub mod http;
 pub mod keys;
