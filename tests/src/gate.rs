@@ -1,13 +1,12 @@
 //! A relay under test: manifests and state in a directory of its own, the real binary, and what it
 //! says.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -167,7 +166,7 @@ impl Setup {
             env: std::mem::take(&mut self.env),
             args: std::mem::take(&mut self.args),
             process: None,
-            read: RefCell::default(),
+            read: Mutex::default(),
             terminals: BTreeMap::new(),
             users: BTreeMap::new(),
             mark: mark(),
@@ -218,7 +217,7 @@ pub struct Gate {
     pub args: Vec<String>,
     pub process: Option<Proc>,
     /// How much of the log [`Gate::await_log`] has gone through, by what it looked for.
-    read: RefCell<BTreeMap<String, usize>>,
+    read: Mutex<BTreeMap<String, usize>>,
     terminals: BTreeMap<String, Terminal>,
     users: BTreeMap<String, LoginUser>,
     mark: String,
@@ -316,7 +315,7 @@ impl Gate {
 
     /// Starts the relay without waiting for it.
     pub fn spawn(&mut self) {
-        self.read.borrow_mut().clear();
+        self.read.lock().expect("the log's cursors").clear();
         self.process = Some(Proc::start("tidegate-relay", &mut self.serve()));
     }
 
@@ -394,7 +393,8 @@ impl Gate {
     pub fn await_log(&self, parts: &[&str], within: Duration) -> String {
         let until = Instant::now() + within;
         let key = parts.join("\n");
-        let from = self.read.borrow().get(&key).copied().unwrap_or_default();
+        let from =
+            self.read.lock().expect("the log's cursors").get(&key).copied().unwrap_or_default();
         loop {
             let log = self.relay().stderr();
             let rest = log.get(from..).unwrap_or_default();
@@ -402,7 +402,7 @@ impl Gate {
             for line in rest.split_inclusive('\n') {
                 at += line.len();
                 if line.ends_with('\n') && parts.iter().all(|part| line.contains(part)) {
-                    self.read.borrow_mut().insert(key, at);
+                    self.read.lock().expect("the log's cursors").insert(key, at);
                     return line.to_owned();
                 }
             }

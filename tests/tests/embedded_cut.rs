@@ -28,7 +28,7 @@ struct Held {
 }
 
 fn held(gate: &Gate) -> Held {
-    let tasks = metric(gate.admin, "tidegate_tasks").expect("tidegate_tasks");
+    let tasks = metric(gate.admin, "tidegate_supervisor_tasks").expect("tidegate_supervisor_tasks");
     Held {
         descriptors: descriptors(gate.relay().pid()),
         sockets: sockets_on(gate.port).len(),
@@ -50,7 +50,7 @@ fn nothing_left(gate: &Gate, before: &Held, cut: Instant) {
         assert!(Instant::now() < until, "left behind: {now:?}, before the session: {before:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!(metric(gate.admin, "tidegate_sessions"), Some(0.0));
+    assert_eq!(metric(gate.admin, "tidegate_sessions_current"), Some(0.0));
 }
 
 /// Writes to a client's standard input until it is told to stop or cannot.
