@@ -1,15 +1,17 @@
 //! `decide`: whether a login user may reach a service of a terminal at an instant, by which windows,
 //! until when; and if not, why not and when next.
 
-use std::fmt;
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use crate::model::{KeyBlob, Label, Login, LoginUser, Service, Terminal, Window};
+use crate::model::{Attach, KeyBlob, Label, Login, LoginUser, Service, Terminal, Window};
 use crate::schedule::Occurrence;
 use crate::snapshot::Snapshot;
+use crate::target::Target;
+use crate::text::shown;
 
 /// A login user at the relay's door: what authentication proved, and where from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -134,6 +136,16 @@ pub enum Reason {
         terminal: Label,
         service: Label,
     },
+    /// Windows admitted, none is open now and none will be; this one was the last.
+    WindowExpired {
+        login: Login,
+        terminal: Label,
+        service: Label,
+        window: Label,
+        /// When it closed, as people read it.
+        closed: String,
+    },
+    /// A window that would be open now is suspended, or all that select user, terminal and service are.
     WindowSuspended {
         login: Login,
         terminal: Label,
@@ -162,32 +174,239 @@ pub enum Wants {
     Recording,
 }
 
-impl Reason {
-    /// A stable CamelCase word for metrics, audit and conditions: `NotOpen`.
-    pub fn code(&self) -> &'static str {
-        unimplemented!()
-    }
-}
-
-impl fmt::Display for Deny {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        unimplemented!()
-    }
-}
+/// How long before an opening a terminal of `attach: DuringWindow` may be connected.
+pub const ATTACH_AHEAD: SignedDuration = SignedDuration::from_mins(2);
 
 /// Who may be in at all, before any channel: known login, its own key, not suspended, not expired,
 /// from a permitted address.
+#[expect(clippy::result_large_err, reason = "made once per refused request, and read at once")]
 pub fn admit_staff<'a>(
-    _snapshot: &'a Snapshot,
-    _staff: &Staff,
-    _now: Timestamp,
+    snapshot: &'a Snapshot,
+    staff: &Staff,
+    now: Timestamp,
 ) -> Result<&'a Arc<LoginUser>, Deny> {
-    unimplemented!()
+    may_enter(snapshot, staff, now).map_err(Deny::from)
+}
+
+fn may_enter<'a>(
+    snapshot: &'a Snapshot,
+    staff: &Staff,
+    now: Timestamp,
+) -> Result<&'a Arc<LoginUser>, Reason> {
+    let login = staff.login.clone();
+    let user = match (snapshot.user(&login), snapshot.user_by_key(&staff.key)) {
+        (Some(user), Some(owner)) if user.meta.key == owner.meta.key => user,
+        (_, Some(owner)) => {
+            return Err(Reason::WrongLogin {
+                typed: login.to_string(),
+                owner: owner.login.clone(),
+            });
+        }
+        (Some(_), None) => return Err(Reason::KeyRemoved { login }),
+        (None, None) => return Err(Reason::UnknownLogin { login }),
+    };
+    if user.suspended {
+        return Err(Reason::UserSuspended { login });
+    }
+    if let Some(at) = user.valid_until.filter(|at| *at <= now) {
+        return Err(Reason::UserExpired { login, at });
+    }
+    // A relay that listens on both families sees `::ffff:203.0.113.7`.
+    let source = staff.source.to_canonical();
+    let ranges = &user.source_ranges;
+    if !ranges.is_empty() && !ranges.iter().any(|range| range.contains(&source)) {
+        return Err(Reason::SourceNotAllowed { login, source });
+    }
+    Ok(user)
 }
 
 /// Invariant 1: every channel goes through here.
-pub fn decide(_snapshot: &Snapshot, _request: &Request<'_>, _now: Timestamp) -> Decision {
-    unimplemented!()
+pub fn decide(snapshot: &Snapshot, request: &Request<'_>, now: Timestamp) -> Decision {
+    match weigh(snapshot, request, now) {
+        Ok(allow) => Decision::Allow(allow),
+        Err(deny) => Decision::Deny(*deny),
+    }
+}
+
+fn weigh(snapshot: &Snapshot, request: &Request<'_>, now: Timestamp) -> Result<Allow, Box<Deny>> {
+    let refuse = |reason| Box::new(Deny::from(reason));
+    let user = may_enter(snapshot, request.staff, now).map_err(refuse)?;
+    let login = || user.login.clone();
+    let (terminal, port) = match Target::parse(request.host, request.port, &snapshot.mesh().domain)
+    {
+        Target::Malformed => {
+            return Err(refuse(Reason::MalformedHost { shown: shown(request.host, 64) }));
+        }
+        Target::Named { terminal, port } => {
+            let found = snapshot.terminal(&terminal).filter(|found| {
+                // One that no window of hers selects reads the same as one that does not exist.
+                !snapshot.windows_between(user, found).is_empty()
+            });
+            let unknown = || {
+                refuse(Reason::UnknownTerminal { login: login(), terminal: terminal.to_string() })
+            };
+            (found.ok_or_else(unknown)?, port)
+        }
+        Target::ListenPort(port) => {
+            let by_port = u16::try_from(port).ok();
+            let found = by_port.and_then(|port| snapshot.terminal_by_listen_port(port));
+            let found = found
+                .filter(|found| !snapshot.windows_between(user, found).is_empty())
+                .and_then(|found| {
+                    let service = found.services.iter().find(|s| s.listen_port == by_port)?;
+                    Some((found, u32::from(service.port)))
+                });
+            found.ok_or_else(|| refuse(Reason::UnknownListenPort { login: login(), port }))?
+        }
+    };
+    let windows = snapshot.windows_between(user, terminal);
+    let Some(service) = terminal.services.iter().find(|service| u32::from(service.port) == port)
+    else {
+        let hers = |service: &&Service| windows.iter().any(|w| w.services.contains(&service.name));
+        let declared = terminal.services.iter().filter(hers).map(|s| (s.name.clone(), s.port));
+        let terminal = terminal.meta.key.name.clone();
+        return Err(refuse(Reason::UndeclaredPort {
+            terminal,
+            port,
+            declared: declared.collect(),
+        }));
+    };
+    if terminal.suspended {
+        let terminal = terminal.meta.key.name.clone();
+        return Err(refuse(Reason::TerminalSuspended { terminal }));
+    }
+    let covering: Vec<_> =
+        windows.into_iter().filter(|w| w.services.contains(&service.name)).collect();
+    let asked = Asked { user, terminal, service, agent: request.agent, now };
+    let candidates = asked.candidates(&covering);
+    if candidates.is_empty() {
+        return Err(Box::new(asked.refusal(&covering)));
+    }
+    Ok(Allow {
+        user: user.clone(),
+        terminal: terminal.clone(),
+        service: service.clone(),
+        candidates,
+    })
+}
+
+/// A request for something that exists, by someone who may be in.
+struct Asked<'a> {
+    user: &'a LoginUser,
+    terminal: &'a Terminal,
+    service: &'a Service,
+    agent: bool,
+    now: Timestamp,
+}
+
+impl Asked<'_> {
+    fn candidates(&self, covering: &[&Arc<Window>]) -> Vec<Candidate> {
+        let now = self.now;
+        let candidate = |window: &&Arc<Window>| {
+            let occurrence = window.schedule.open_at(now)?;
+            let deadline = deadline(self.user, window, occurrence, now);
+            let candidate = Candidate { window: (*window).clone(), occurrence, deadline };
+            (deadline > now).then_some(candidate)
+        };
+        let mut candidates: Vec<_> =
+            self.admitting(covering).iter().filter_map(candidate).collect();
+        // `covering` is in the order of age, and the sort is stable.
+        candidates
+            .sort_by_key(|candidate| (candidate.window.one_time, Reverse(candidate.deadline)));
+        candidates
+    }
+
+    /// The windows that admit when they are open.
+    fn admitting<'w>(&self, covering: &[&'w Arc<Window>]) -> Vec<&'w Arc<Window>> {
+        let admits = |window: &&&Arc<Window>| !window.suspended && self.lacks(window).is_none();
+        covering.iter().filter(admits).copied().collect()
+    }
+
+    fn lacks(&self, window: &Window) -> Option<Wants> {
+        if self.agent { None } else { window.wants() }
+    }
+
+    /// Why nothing admits now, told by the window that comes closest.
+    fn refusal(&self, covering: &[&Arc<Window>]) -> Deny {
+        let admitting = self.admitting(covering);
+        let next_opening = self.next_opening(&admitting);
+        let reason = self.reason(covering, &admitting, next_opening.is_some());
+        Deny { reason, next_opening }
+    }
+
+    fn reason(&self, covering: &[&Arc<Window>], admitting: &[&Arc<Window>], again: bool) -> Reason {
+        let login = self.user.login.clone();
+        let terminal = self.terminal.meta.key.name.clone();
+        let service = self.service.name.clone();
+        let open = |window: &Window| window.schedule.open_at(self.now).is_some();
+        let name = |window: &Window| window.meta.key.name.clone();
+        if covering.is_empty() {
+            return Reason::ServiceNotInWindow { login, terminal, service };
+        }
+        let lacking =
+            || covering.iter().filter(|window| !window.suspended && self.lacks(window).is_some());
+        let needs_agent = lacking().find(|w| open(w)).or_else(|| {
+            let helps = admitting.is_empty();
+            lacking().find(|_| helps)
+        });
+        if let Some((window, what)) = needs_agent.and_then(|w| Some((w, self.lacks(w)?))) {
+            return Reason::NeedsAgent { window: name(window), what, terminal };
+        }
+        let suspended = || covering.iter().filter(|window| window.suspended);
+        let suspended = suspended()
+            .find(|window| open(window))
+            .or_else(|| suspended().next().filter(|_| admitting.is_empty()));
+        if let Some(window) = suspended {
+            return Reason::WindowSuspended { login, terminal, service, window: name(window) };
+        }
+        let ended = || {
+            let closed = admitting.iter().filter_map(|window| {
+                let occurrence = window.schedule.last_closed(self.now)?;
+                Some((occurrence.closes, *window))
+            });
+            let (at, window) = closed.max_by_key(|(at, _)| *at)?;
+            let over =
+                admitting.iter().all(|w| w.schedule.openings_from(self.now).next().is_none());
+            over.then(|| (window, window.schedule.human_from(at, self.now)))
+        };
+        match if again { None } else { ended() } {
+            Some((window, closed)) => {
+                Reason::WindowExpired { login, terminal, service, window: name(window), closed }
+            }
+            None => Reason::NotOpen { login, terminal, service },
+        }
+    }
+
+    /// The first opening at which the same request would be admitted.
+    fn next_opening(&self, admitting: &[&Arc<Window>]) -> Option<NextOpening> {
+        let opening = |window: &&Arc<Window>| {
+            let at = window.schedule.openings_from(self.now).next()?.opens;
+            Some((at, (*window).clone()))
+        };
+        let in_time =
+            |(at, _): &(Timestamp, _)| self.user.valid_until.is_none_or(|until| *at < until);
+        // Of several at once the oldest, which is the first of equals.
+        let (at, window) =
+            admitting.iter().filter_map(opening).filter(in_time).min_by_key(|(at, _)| *at)?;
+        Some(NextOpening {
+            at,
+            human: window.schedule.human_from(at, self.now),
+            case: window.case.as_ref().map(|case| case.number.clone()),
+        })
+    }
+}
+
+/// The earliest of closes, the user's validUntil and `opened_at` + maxSessionDuration.
+fn deadline(
+    user: &LoginUser,
+    window: &Window,
+    occurrence: Occurrence,
+    opened_at: Timestamp,
+) -> Timestamp {
+    let longest = window.limits.max_session_duration;
+    let longest = longest.and_then(|longest| opened_at.checked_add(longest).ok());
+    let bounds = [Some(occurrence.closes), user.valid_until, longest];
+    bounds.into_iter().flatten().min().unwrap_or(occurrence.closes)
 }
 
 /// What a running session was admitted by.
@@ -204,17 +423,76 @@ pub struct Admission {
 
 /// Whether a running session may go on under a newer policy (invariant 3). It belongs to its window:
 /// another that would admit does not save it. `Ok` has the deadline, which is never later than
-/// `admission.deadline`; `Err` says why it is cut.
+/// `admission.deadline` and may have passed; `Err` says why it is cut.
 pub fn recheck(
-    _snapshot: &Snapshot,
-    _admission: &Admission,
-    _now: Timestamp,
+    snapshot: &Snapshot,
+    admission: &Admission,
+    now: Timestamp,
 ) -> Result<Timestamp, Reason> {
-    unimplemented!()
+    let Admission { staff, terminal: old_terminal, service, window: old_window, .. } = admission;
+    let user = may_enter(snapshot, staff, now)?;
+    let login = user.login.clone();
+    let name = old_window.meta.key.name.clone();
+    let gone = || Reason::WindowGone { window: name.clone() };
+
+    let same = |window: &&Arc<Window>| window.meta.uid == old_window.meta.uid;
+    let window = snapshot.window(&old_window.meta.key).filter(same).ok_or_else(gone)?;
+    let same = |terminal: &&Arc<Terminal>| terminal.meta.uid == old_terminal.meta.uid;
+    let terminal_name = old_terminal.meta.key.name.clone();
+    let Some(terminal) = snapshot.terminal(&terminal_name).filter(same) else {
+        return Err(Reason::UnknownTerminal { login, terminal: terminal_name.to_string() });
+    };
+    if terminal.suspended {
+        return Err(Reason::TerminalSuspended { terminal: terminal_name });
+    }
+    if !window.names_user(user)
+        || !window.selects(terminal)
+        || !window.services.contains(&service.name)
+    {
+        return Err(gone());
+    }
+    if terminal.service(service.name.as_str()).is_none_or(|now| now.port != service.port) {
+        let (port, declared) = (u32::from(service.port), Vec::new());
+        return Err(Reason::UndeclaredPort { terminal: terminal_name, port, declared });
+    }
+    if window.suspended {
+        let service = service.name.clone();
+        return Err(Reason::WindowSuspended {
+            login,
+            terminal: terminal_name,
+            service,
+            window: name,
+        });
+    }
+    // The session began without what the window wants now.
+    if let Some(what) = window.wants_beyond(old_window) {
+        return Err(Reason::NeedsAgent { window: name, what, terminal: terminal_name });
+    }
+    if admission.deadline <= now {
+        return Ok(admission.deadline);
+    }
+    // Its own occurrence, or where that was moved the one that is open in its place.
+    let opens = admission.occurrence.opens;
+    let own = window.schedule.openings_from(opens).next().filter(|own| own.opens == opens);
+    let occurrence = own
+        .filter(|own| own.contains(now))
+        .or_else(|| window.schedule.open_at(now))
+        .ok_or(Reason::WindowClosed { window: name })?;
+    let deadline = deadline(user, window, occurrence, admission.opened_at);
+    Ok(deadline.min(admission.deadline))
 }
 
 /// Whether a terminal of `attach: DuringWindow` may be connected at `now`: from 2 minutes before an
 /// opening until the last open window that selects it has closed. `Always` is always `true`.
-pub fn may_attach(_snapshot: &Snapshot, _terminal: &Terminal, _now: Timestamp) -> bool {
-    unimplemented!()
+pub fn may_attach(snapshot: &Snapshot, terminal: &Terminal, now: Timestamp) -> bool {
+    let ahead = now.checked_add(ATTACH_AHEAD).unwrap_or(Timestamp::MAX);
+    // The running occurrences come first, then the next one.
+    let near = |window: &&Arc<Window>| {
+        let first = window.schedule.occurrences_from(now).next();
+        !window.suspended && first.is_some_and(|first| first.opens <= ahead)
+    };
+    match terminal.attach {
+        Attach::Always => true,
+        Attach::DuringWindow => snapshot.windows_of_terminal(terminal).iter().any(near),
+    }
 }

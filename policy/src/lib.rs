@@ -8,4 +8,8 @@ pub mod decide;
 pub mod model;
 pub mod reach;
 pub mod schedule;
+mod sentence;
 pub mod snapshot;
+mod starts;
+pub mod target;
+pub mod text;

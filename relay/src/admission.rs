@@ -5,51 +5,57 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_policy::decide::{
-    Admitted, Allowed, Candidate, Decision, Request, Target, TerminalKind, decide,
-};
-use uuid::Uuid;
+use tidegate_policy::decide::{Admission, Allow, Candidate};
 
-use crate::claim::{Claim, ClaimError, ClaimRequest, Kind};
+use crate::authorise::{Wanted, authorise};
+use crate::claim::{Claim, Claimed, Claims as _};
 use crate::clock;
-use crate::failpoint::failpoint;
 use crate::end;
+use crate::failpoint::{Point, reach};
 use crate::gate::Gate;
 use crate::join::join;
-use crate::locate::{DIAL, DialError, Forward, Located, TerminalLink};
+use crate::metrics::{ClaimResult, Opened};
+use crate::locate::{DIAL, DialError, Located, TerminalLink};
 use crate::sentences;
-use crate::session::{AdmittedBy, EndedBy, Session};
-use crate::ssh::{Channel, DirectOpen, Pending, Refusal};
-use crate::staff::StaffLink;
-use crate::target;
+use crate::session::{EndedBy, Session, SessionId};
+use crate::ssh::{Channel, OpenRequest, RefuseCode};
+use crate::staff::{DENIES, StaffLink};
+use crate::warden;
 
 /// Why a channel is not opened.
 #[derive(Debug)]
-struct Refused {
-    why: Refusal,
-    /// A word for metrics, the trail and `--json`.
-    code: &'static str,
-    sentence: String,
+pub struct Refused {
+    pub why: RefuseCode,
+    /// A stable CamelCase word for metrics, the audit and `--json`.
+    pub code: &'static str,
+    pub sentence: String,
 }
 
-fn refused(why: Refusal, code: &'static str, sentence: String) -> Refused {
-    Refused { why, code, sentence }
+impl Refused {
+    pub fn new(why: RefuseCode, code: &'static str, sentence: String) -> Self {
+        Self { why, code, sentence }
+    }
 }
 
 /// Answers one `direct-tcpip` open of a login user, and carries its bytes until it is over.
-pub async fn open(gate: &Arc<Gate>, staff: &Arc<StaffLink>, open: &DirectOpen, pending: Pending) {
-    match admit(gate, staff, open).await {
+pub async fn open(gate: &Arc<Gate>, staff: &Arc<StaffLink>, request: OpenRequest) {
+    let began = clock::now().boot;
+    let wanted = Wanted { host: request.host.clone(), port: request.port };
+    match admit(gate, staff, &wanted).await {
         Ok((session, terminal)) => {
-            let channel = pending.accept().await;
-            failpoint!(Joined);
+            reach(Point::Recorded);
+            let channel = request.accept();
+            reach(Point::Accepted);
+            gate.metrics.open(Opened::Joined);
+            gate.metrics.admission(clock::now().boot.since(began));
             join(&session, channel, terminal).await;
         }
-        Err(refusal) => {
-            let target = target::shown(open);
-            gate.trail.deny(staff, &target, refusal.code, &refusal.sentence).await;
-            pending.refuse(refusal.why, &refusal.sentence).await;
+        Err(refused) => {
+            gate.metrics.open(Opened::Refused);
+            gate.trail.deny(staff, &wanted, &refused).await;
+            request.refuse(refused.why, &refused.sentence);
             if staff.denied_too_often() {
-                staff.end(&sentences::too_many_refusals(crate::staff::DENIES)).await;
+                staff.end(&sentences::too_many_refusals(DENIES));
             }
         }
     }
@@ -59,220 +65,143 @@ pub async fn open(gate: &Arc<Gate>, staff: &Arc<StaffLink>, open: &DirectOpen, p
 async fn admit(
     gate: &Arc<Gate>,
     staff: &Arc<StaffLink>,
-    open: &DirectOpen,
+    wanted: &Wanted,
 ) -> Result<(Arc<Session>, Channel), Refused> {
-    let allowed = authorise(gate, staff, open)?;
-    failpoint!(Decided);
-    let key = (allowed.terminal.meta.key.name.clone(), allowed.service.name.clone());
-    let making = staff.making(&key);
+    let allow = authorise(gate, staff, wanted)?;
+    reach(Point::Authorised);
+    let target = (allow.terminal.meta.key.name.clone(), allow.service.name.clone());
+    // One session is made at a time on one target; parallel channels of a client then join it.
+    let making = staff.making(&target);
     let guard = making.lock().await;
-    if let Some(session) = staff.session(&key) {
+    if let Some(session) = staff.session(&target) {
         drop(guard);
-        return further(gate, staff, open, &session, &allowed).await;
+        return further(gate, staff, wanted, &session, &allow).await;
     }
     // Time may have passed while another channel of this connection was made.
-    let allowed = authorise(gate, staff, open)?;
-    let (link, channel) = locate(gate, &allowed).await?;
-    failpoint!(Located);
-    let (candidate, id, claim) = claim(gate, staff, &allowed).await?;
-    let session = make(staff, &allowed, &candidate, id, &link, claim);
-    gate.sessions.insert(Arc::clone(&session));
-    staff.add(key, Arc::clone(&session));
+    let allow = authorise(gate, staff, wanted)?;
+    let (link, channel) = locate(gate, &allow).await?;
+    reach(Point::Located);
+    // A dial may take seconds: the decision has to hold now.
+    let allow = authorise(gate, staff, wanted)?;
+    let (candidate, id, claim) = claim(gate, staff, &allow).await?;
+    reach(Point::Claimed);
+    let session = make(staff, allow, candidate, id, &link, claim);
+    let most = gate.settings().sessions_per_user;
+    if !gate.sessions.insert(Arc::clone(&session), most) {
+        let sentence = sentences::too_many_sessions(&staff.who.login, most);
+        end::end(gate, &session, EndedBy::Fault, sentence.clone(), Duration::ZERO);
+        return Err(Refused::new(RefuseCode::Shortage, "TooManySessions", sentence));
+    }
+    staff.add(target, Arc::clone(&session));
+    // The warden sees the session from here on; a change of policy before that is seen here.
+    warden::review(gate, &session, clock::now());
+    if link.is_gone() {
+        let reason = sentences::terminal_left(&link.terminal.name);
+        end::end(gate, &session, EndedBy::Terminal, reason, Duration::ZERO);
+    }
+    still_live(&session)?;
     record(gate, &session).await?;
+    gate.metrics.session_opened();
     Ok((session, channel))
 }
 
-/// The decision, under the policy and at the instant of now.
-fn authorise(gate: &Gate, staff: &StaffLink, open: &DirectOpen) -> Result<Allowed, Refused> {
-    let now = clock::now();
-    if gate.is_draining() {
-        return Err(refused(Refusal::ConnectFailed, "Draining", sentences::draining()));
-    }
-    let policy = gate.policy.current();
-    let mesh = policy.snapshot.mesh();
-    let (host, service) = target::parse(&policy.snapshot, open);
-    let request = Request {
-        login: &staff.login,
-        key: &staff.key,
-        source: staff.from.ip(),
-        terminal: &host,
-        service,
-        kind: TerminalKind::Stock,
-    };
-    let allowed = match decide(&policy.snapshot, &request, now.wall) {
-        Decision::Allow(allowed) => allowed,
-        Decision::Deny(deny) => {
-            return Err(refused(Refusal::Prohibited, deny.code(), deny.to_string()));
-        }
-    };
-    let most = clock::positive(mesh.max_policy_age);
-    let age = gate.policy.age(now);
-    if age.is_none_or(|age| age > most) {
-        let sentence = sentences::policy_too_old(age, most);
-        return Err(refused(Refusal::Prohibited, "PolicyTooOld", sentence));
-    }
-    let limit = gate.settings().sessions_per_user;
-    let held = |session: &Arc<Session>| session.is_live() && session.staff.login == staff.login;
-    let count = gate.sessions.all().iter().filter(|session| held(session)).count();
-    let joins = staff.session(&(allowed.terminal.meta.key.name.clone(), allowed.service.name.clone()));
-    if joins.is_none() && u32::try_from(count).unwrap_or(u32::MAX) >= limit {
-        let sentence = sentences::too_many_sessions(&staff.login, limit);
-        return Err(refused(Refusal::ResourceShortage, "TooManySessions", sentence));
-    }
-    Ok(allowed)
-}
-
 /// Finds the terminal's connection and opens its channel: a dead terminal burns no claim.
-async fn locate(
-    gate: &Gate,
-    allowed: &Allowed,
-) -> Result<(Arc<TerminalLink>, Channel), Refused> {
-    let name = &allowed.terminal.meta.key.name;
-    let (link, forward) = match gate.registry.locate(name, &allowed.service.name) {
+async fn locate(gate: &Gate, allow: &Allow) -> Result<(Arc<TerminalLink>, Channel), Refused> {
+    let name = &allow.terminal.meta.key.name;
+    let failed = |code, sentence| Refused::new(RefuseCode::ConnectFailed, code, sentence);
+    let (link, forward) = match gate.registry.locate(name, &allow.service.name) {
         Located::Here(link, forward) => (link, forward),
         Located::NotOffered => {
-            let sentence = sentences::not_offered(name, &allowed.service);
-            return Err(refused(Refusal::ConnectFailed, "NotOffered", sentence));
+            return Err(failed("NotOffered", sentences::not_offered(name, &allow.service)));
         }
         Located::NotConnected(last_seen) => {
-            let sentence = sentences::not_connected(name, last_seen);
-            return Err(refused(Refusal::ConnectFailed, "NotConnected", sentence));
+            return Err(failed("NotConnected", sentences::not_connected(name, last_seen)));
         }
     };
-    let channel = dial(&link, &forward, allowed).await?;
-    Ok((link, channel))
-}
-
-async fn dial(
-    link: &TerminalLink,
-    forward: &Forward,
-    allowed: &Allowed,
-) -> Result<Channel, Refused> {
-    let name = &allowed.terminal.meta.key.name;
-    link.dial(forward).await.map_err(|error| {
-        let (code, sentence) = match error {
-            DialError::Refused => {
-                ("ServiceRefused", sentences::service_refused(name, &allowed.service))
-            }
-            DialError::Gone => ("NotConnected", sentences::terminal_gone(name)),
-            DialError::Silent => ("NoAnswer", sentences::terminal_silent(name, DIAL)),
-        };
-        refused(Refusal::ConnectFailed, code, sentence)
-    })
+    match link.dial(&forward).await {
+        Ok(channel) => Ok((link, channel)),
+        Err(DialError::Refused) => {
+            Err(failed("ServiceRefused", sentences::service_refused(name, &allow.service)))
+        }
+        Err(DialError::Gone) => Err(failed("NotConnected", sentences::terminal_gone(name))),
+        Err(DialError::Silent) => Err(failed("NoAnswer", sentences::terminal_silent(name, DIAL))),
+    }
 }
 
 /// Takes the first of the windows that still has room; where none limits, nothing is claimed.
 async fn claim(
     gate: &Gate,
     staff: &StaffLink,
-    allowed: &Allowed,
-) -> Result<(Candidate, Uuid, Option<Claim>), Refused> {
-    let id = Uuid::now_v7();
+    allow: &Allow,
+) -> Result<(Candidate, SessionId, Option<Claim>), Refused> {
+    let now = clock::now().wall;
+    let id = SessionId::generate(now);
     let mut last = None;
-    for candidate in &allowed.candidates {
-        let window = &candidate.window;
-        let kind = match (window.one_time, window.limits.max_sessions) {
-            (true, _) => Kind::Once,
-            (false, Some(max)) => Kind::Slots { max },
-            (false, None) => return Ok((candidate.clone(), id, None)),
-        };
-        let request = ClaimRequest {
-            window: window.meta.key.clone(),
-            window_uid: window.meta.uid.to_string(),
-            opens_at: candidate.occurrence.opens,
-            closes_at: candidate.occurrence.closes,
-            kind,
-            session: id,
-            user: staff.login.to_string(),
-            relay: gate.name.clone(),
-            at: clock::now().wall,
-        };
-        match gate.claims.claim(&request).await {
-            Ok(claim) => return Ok((candidate.clone(), id, Some(claim))),
-            Err(error) => last = Some(claim_refused(&error)),
+    for candidate in &allow.candidates {
+        let claimed = gate.claims.claim(candidate, id, &staff.who.login, now).await;
+        gate.metrics.claim(counted(&claimed));
+        match claimed {
+            Claimed::Free => return Ok((candidate.clone(), id, None)),
+            Claimed::Taken(claim) => return Ok((candidate.clone(), id, Some(claim))),
+            full => last = claim_refused(candidate, &full),
         }
     }
-    // `decide` allows with one candidate at least.
+    // `decide` allows with one candidate at least, and each that is not had says why.
     Err(last.unwrap_or_else(|| {
-        refused(Refusal::Prohibited, "NoOpenWindow", sentences::draining())
+        Refused::new(RefuseCode::Shortage, "ClaimUnavailable", sentences::claim_failed())
     }))
 }
 
-fn claim_refused(error: &ClaimError) -> Refused {
-    match error {
-        ClaimError::Full { window, max, holders } => {
-            let sentence = sentences::window_full(window, *max, holders);
-            refused(Refusal::ResourceShortage, "WindowFull", sentence)
-        }
-        ClaimError::Used { window, by } => {
-            let sentence = sentences::one_time_used(window, by.as_ref());
-            refused(Refusal::Prohibited, "OneTimeUsed", sentence)
-        }
-        ClaimError::Uncertain { window, .. } => {
-            tracing::error!(%error, "claiming a support window");
-            refused(Refusal::Prohibited, "ClaimUncertain", sentences::claim_uncertain(window))
-        }
-        ClaimError::Io { .. } | ClaimError::Gone(_) => {
-            tracing::error!(%error, "claiming a support window");
-            refused(Refusal::ResourceShortage, "ClaimFailed", sentences::claim_failed())
-        }
+fn counted(claimed: &Claimed) -> ClaimResult {
+    match claimed {
+        Claimed::Free => ClaimResult::Unlimited,
+        Claimed::Taken(_) => ClaimResult::Taken,
+        Claimed::Full { .. } => ClaimResult::Full,
+        Claimed::Used { .. } => ClaimResult::Used,
+        Claimed::Unavailable { .. } => ClaimResult::Unavailable,
     }
+}
+
+/// Why a window could not be had; `None` if it could.
+pub fn claim_refused(candidate: &Candidate, claimed: &Claimed) -> Option<Refused> {
+    let window = &candidate.window.meta.key;
+    Some(match claimed {
+        Claimed::Free | Claimed::Taken(_) => return None,
+        Claimed::Full { holders } => {
+            let sentence = sentences::window_full(window, holders);
+            Refused::new(RefuseCode::Shortage, "WindowFull", sentence)
+        }
+        Claimed::Used { holder } => {
+            let sentence = sentences::one_time_used(window, holder.as_ref());
+            Refused::new(RefuseCode::Prohibited, "OneTimeUsed", sentence)
+        }
+        Claimed::Unavailable { why } => {
+            tracing::error!(%window, %why, "claiming a support window");
+            let sentence = sentences::claim_failed();
+            Refused::new(RefuseCode::Shortage, "ClaimUnavailable", sentence)
+        }
+    })
 }
 
 fn make(
     staff: &Arc<StaffLink>,
-    allowed: &Allowed,
-    candidate: &Candidate,
-    id: Uuid,
+    allow: Allow,
+    candidate: Candidate,
+    id: SessionId,
     link: &Arc<TerminalLink>,
     claim: Option<Claim>,
 ) -> Arc<Session> {
     let now = clock::now();
-    let window = &candidate.window;
-    let admitted = Admitted {
-        login: staff.login.clone(),
-        key: staff.key.clone(),
-        source: staff.from.ip(),
-        terminal: allowed.terminal.meta.key.clone(),
-        terminal_uid: allowed.terminal.meta.uid.clone(),
-        terminal_key: link.key.clone(),
-        service: allowed.service.name.clone(),
-        service_port: allowed.service.port,
-        kind: TerminalKind::Stock,
-        window: window.meta.key.clone(),
-        window_uid: window.meta.uid.clone(),
-        opens_at: candidate.occurrence.opens,
-        deadline: candidate.deadline,
+    let admission = Admission {
+        staff: staff.who.clone(),
+        terminal: allow.terminal,
+        service: allow.service,
+        window: candidate.window,
+        occurrence: candidate.occurrence,
         opened_at: now.wall,
+        deadline: candidate.deadline,
     };
-    let by = AdmittedBy {
-        meta: window.meta.clone(),
-        case: window.case.clone(),
-        one_time: window.one_time,
-        idle_timeout: window.limits.idle_timeout.map(clock::positive),
-        deadline_reason: deadline_reason(staff, allowed, candidate),
-    };
-    Session::new(id, admitted, by, Arc::clone(staff), Arc::clone(link), claim, now)
-}
-
-/// Why the session will end at its deadline, if nothing ends it before.
-fn deadline_reason(
-    staff: &StaffLink,
-    allowed: &Allowed,
-    candidate: &Candidate,
-) -> String {
-    let window = &candidate.window;
-    if candidate.deadline >= candidate.occurrence.closes {
-        let shown = window.schedule.show(candidate.occurrence.closes);
-        return sentences::closed(&window.meta.key, &shown);
-    }
-    if let Some(until) = allowed.user.valid_until
-        && candidate.deadline >= until
-    {
-        return sentences::user_expired(&staff.login, until);
-    }
-    let longest = window.limits.max_session_duration.map_or(Duration::ZERO, clock::positive);
-    sentences::longest_session(&window.meta.key, longest)
+    Session::new(id, admission, Arc::clone(staff), Arc::clone(link), claim, now)
 }
 
 /// Writes the admission down before the first byte; a session that ended meanwhile stays ended.
@@ -281,7 +210,7 @@ async fn record(gate: &Arc<Gate>, session: &Arc<Session>) -> Result<(), Refused>
         tracing::error!(%error, "a session was refused for want of its record");
         let sentence = sentences::audit_unavailable();
         end::end(gate, session, EndedBy::Fault, sentence.clone(), Duration::ZERO);
-        return Err(refused(Refusal::ResourceShortage, "AuditUnavailable", sentence));
+        return Err(Refused::new(RefuseCode::Shortage, "AuditUnavailable", sentence));
     }
     still_live(session)
 }
@@ -289,7 +218,7 @@ async fn record(gate: &Arc<Gate>, session: &Arc<Session>) -> Result<(), Refused>
 fn still_live(session: &Session) -> Result<(), Refused> {
     match session.end() {
         None => Ok(()),
-        Some(end) => Err(refused(Refusal::Prohibited, end.by.as_str(), end.reason)),
+        Some(end) => Err(Refused::new(RefuseCode::Prohibited, end.by.as_str(), end.reason)),
     }
 }
 
@@ -298,22 +227,28 @@ fn still_live(session: &Session) -> Result<(), Refused> {
 async fn further(
     gate: &Arc<Gate>,
     staff: &Arc<StaffLink>,
-    open: &DirectOpen,
+    wanted: &Wanted,
     session: &Arc<Session>,
-    allowed: &Allowed,
+    allow: &Allow,
 ) -> Result<(Arc<Session>, Channel), Refused> {
-    let window = &session.window.meta.key;
-    if !allowed.candidates.iter().any(|candidate| candidate.window.meta.key == *window) {
-        // Another window admits, this session's does not: it is about to be cut.
-        let sentence = sentences::revoked(&format!("support window {window} admits no longer"));
-        return Err(refused(Refusal::Prohibited, "Revoked", sentence));
+    let (link, channel) = locate(gate, allow).await?;
+    // A dial may take seconds: the decision has to hold now, by this session's own window.
+    let allow = authorise(gate, staff, wanted)?;
+    warden::review(gate, session, clock::now());
+    still_live(session)?;
+    let window = &session.admission.window.meta;
+    if allow.candidates.iter().all(|candidate| candidate.window.meta.uid != window.uid) {
+        let sentence = sentences::revoked(&sentences::window_admits_no_longer(&window.key));
+        return Err(Refused::new(RefuseCode::Prohibited, "Revoked", sentence));
     }
-    let (_, channel) = locate(gate, allowed).await?;
-    // A dial may take seconds: the decision has to hold now.
-    authorise(gate, staff, open)?;
+    if link.id != session.terminal.id {
+        // A newer connection of the terminal has taken over; the session ends with the old one.
+        let sentence = sentences::taken_over(&link.terminal.name);
+        return Err(Refused::new(RefuseCode::ConnectFailed, "TakenOver", sentence));
+    }
     if gate.trail.further(session).await.is_err() {
         let sentence = sentences::audit_unavailable();
-        return Err(refused(Refusal::ResourceShortage, "AuditUnavailable", sentence));
+        return Err(Refused::new(RefuseCode::Shortage, "AuditUnavailable", sentence));
     }
     still_live(session)?;
     Ok((Arc::clone(session), channel))

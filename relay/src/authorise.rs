@@ -1,1 +1,54 @@
-//! To come.
+//! The one place that says whether a login user's channel may be opened (invariant 1): policy,
+//! its age, and the limits of this replica.
+
+use std::sync::Arc;
+
+use tidegate_policy::decide::{Allow, Decision, Request, decide};
+
+use crate::admission::Refused;
+use crate::clock;
+use crate::gate::Gate;
+use crate::sentences;
+use crate::ssh::RefuseCode;
+use crate::staff::StaffLink;
+
+/// Where a staff channel wants to go, as sent: nothing in it has been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub host: String,
+    pub port: u32,
+}
+
+/// Decides under the policy and at the instant of now.
+pub fn authorise(gate: &Gate, staff: &StaffLink, wanted: &Wanted) -> Result<Allow, Refused> {
+    let now = clock::now();
+    if gate.is_draining() {
+        return Err(Refused::new(RefuseCode::ConnectFailed, "Draining", sentences::draining()));
+    }
+    let policy = gate.policy();
+    let request = Request { staff: &staff.who, host: &wanted.host, port: wanted.port, agent: false };
+    let mut allow = match decide(&policy.snapshot, &request, now.wall) {
+        Decision::Allow(allow) => allow,
+        Decision::Deny(deny) => {
+            return Err(Refused::new(RefuseCode::Prohibited, deny.reason.code(), deny.to_string()));
+        }
+    };
+    let stale = |sentence| Refused::new(RefuseCode::Prohibited, "PolicyTooOld", sentence);
+    // A window, user or terminal whose file has been unreadable for too long admits nobody new.
+    let mut why = None;
+    let (user, terminal) = (Arc::clone(&allow.user), Arc::clone(&allow.terminal));
+    allow.candidates.retain(|candidate| {
+        let admits = policy.admits(now, &user, &terminal, &candidate.window);
+        admits.map_err(|error| why = Some(error.to_string())).is_ok()
+    });
+    if allow.candidates.is_empty() {
+        return Err(stale(why.unwrap_or_default()));
+    }
+    let limit = gate.settings().sessions_per_user;
+    let target = (allow.terminal.meta.key.name.clone(), allow.service.name.clone());
+    if staff.session(&target).is_none() && gate.sessions.of_user(&staff.who.login) >= limit {
+        let sentence = sentences::too_many_sessions(&staff.who.login, limit);
+        return Err(Refused::new(RefuseCode::Shortage, "TooManySessions", sentence));
+    }
+    Ok(allow)
+}

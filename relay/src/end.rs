@@ -1,1 +1,60 @@
-//! To come.
+//! Ends sessions: takes the liveness, closes what the relay owns, writes the end down and gives the
+//! claim back (invariants 2, 3 and 7). Every end of every session comes through [`end`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::claim::Claims as _;
+use crate::clock::{self, Boot, Now};
+use crate::gate::Gate;
+use crate::sentences;
+use crate::session::{End, EndedBy, Session};
+
+/// Ends `session` for `reason` unless it has already ended; `true` if this call did it. Nothing of
+/// it is forwarded once this returns; a staff connection that is left with no session is told why
+/// and closed within 200 ms, otherwise the session's channels are.
+pub fn end(
+    gate: &Arc<Gate>,
+    session: &Arc<Session>,
+    by: EndedBy,
+    reason: String,
+    overrun: Duration,
+) -> bool {
+    let at = clock::now().wall;
+    if !session.take(End { by, reason: reason.clone(), at, overrun }) {
+        return false;
+    }
+    // A connection that carries other sessions stays; one that is gone needs no word.
+    if session.staff.forget_ended() && by != EndedBy::Staff {
+        session.staff.end(&reason);
+    }
+    session.part();
+    let (gate, session) = (Arc::clone(gate), Arc::clone(session));
+    gate.tasks.clone().spawn("end of a session", async move {
+        let recording = gate.trail.ended(&session);
+        let releasing = async {
+            if let Some(claim) = session.take_claim() {
+                gate.claims.release(claim).await;
+            }
+        };
+        tokio::join!(recording, releasing);
+        gate.sessions.remove(session.id);
+    });
+    true
+}
+
+/// Ends the session because one of its clocks reached the deadline; `checked` is when it was last
+/// seen not to have: a step of the wall clock since then is no overrun.
+pub fn deadline(gate: &Arc<Gate>, session: &Arc<Session>, now: Now, checked: Boot) {
+    let deadline = session.deadline();
+    let overrun = deadline.overrun(now).min(now.boot.since(checked));
+    let reason = sentences::deadline(&session.admission, deadline.wall());
+    end(gate, session, EndedBy::Deadline, reason, overrun);
+}
+
+/// Ends everything that hangs on a staff connection that is gone.
+pub fn staff_left(gate: &Arc<Gate>, sessions: Vec<Arc<Session>>) {
+    for session in sessions {
+        end(gate, &session, EndedBy::Staff, sentences::staff_left(), Duration::ZERO);
+    }
+}

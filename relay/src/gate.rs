@@ -1,72 +1,142 @@
 //! Everything that the parts of one relay process share.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use tidegate_crds::assemble::RelaySettings;
+use tokio_util::sync::CancellationToken;
 
-use crate::claim::Claims;
+use crate::accept::Budget;
+use crate::claim::FileClaims;
 use crate::locate::Registry;
 use crate::metrics::Metrics;
 use crate::session::Sessions;
 use crate::settings::Settings;
-use crate::source::PolicyHandle;
+use crate::source::{self, Feed, Policy};
 use crate::staff::StaffLinks;
 use crate::supervisor::Supervisor;
 use crate::trail::Trail;
+use crate::warden::LastLook;
+
+/// What a gate is made of; each part is made where its errors are told.
+pub struct Parts {
+    pub name: String,
+    pub policy: Feed,
+    pub claims: FileClaims,
+    pub trail: Arc<Trail>,
+    pub metrics: Arc<Metrics>,
+    pub tasks: Supervisor,
+    pub since: Timestamp,
+    pub listeners: Vec<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+    /// Fingerprints.
+    pub host_keys: Vec<String>,
+}
 
 /// One relay replica.
 pub struct Gate {
+    me: Weak<Self>,
     /// The replica's name, as sessions and claims carry it in `relayPod`.
     pub name: String,
-    pub policy: PolicyHandle,
+    feed: Feed,
     pub registry: Registry,
     pub staff: StaffLinks,
     pub sessions: Sessions,
-    pub claims: Claims,
-    pub trail: Trail,
-    pub metrics: Metrics,
+    pub claims: FileClaims,
+    pub trail: Arc<Trail>,
+    pub metrics: Arc<Metrics>,
     pub tasks: Supervisor,
-    pub settings: ArcSwap<Settings>,
-    draining: AtomicBool,
+    /// Of the connections that have not proved a key.
+    pub budget: Arc<Budget>,
+    pub last_look: LastLook,
+    pub since: Timestamp,
+    pub listeners: Vec<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+    pub host_keys: Vec<String>,
+    settings: ArcSwap<Settings>,
+    /// Connections that ended without a proven key, since they were last written down.
+    unproven: AtomicU64,
+    draining: CancellationToken,
 }
 
 impl Gate {
-    #[expect(clippy::too_many_arguments, reason = "each part is made where its errors are told")]
-    pub fn new(
-        name: String,
-        policy: PolicyHandle,
-        claims: Claims,
-        trail: Trail,
-        metrics: Metrics,
-        tasks: Supervisor,
-        settings: Settings,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            name,
-            policy,
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let settings = Settings::from(&*source::current(&parts.policy).relay);
+        let gate = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            name: parts.name,
+            feed: parts.policy,
             registry: Registry::default(),
             staff: StaffLinks::default(),
             sessions: Sessions::default(),
-            claims,
-            trail,
-            metrics,
-            tasks,
+            claims: parts.claims,
+            trail: parts.trail,
+            metrics: parts.metrics,
+            tasks: parts.tasks,
+            budget: Arc::new(Budget::new(settings.caps)),
+            last_look: LastLook::default(),
+            since: parts.since,
+            listeners: parts.listeners,
+            admin: parts.admin,
+            host_keys: parts.host_keys,
             settings: ArcSwap::from_pointee(settings),
-            draining: AtomicBool::new(false),
-        })
+            unproven: AtomicU64::new(0),
+            draining: CancellationToken::new(),
+        });
+        gate.last_look.begin();
+        gate
+    }
+
+    /// This gate, to be kept by a task.
+    pub fn me(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    /// The policy in force now.
+    pub fn policy(&self) -> Arc<Policy> {
+        source::current(&self.feed)
+    }
+
+    /// The policies to come.
+    pub fn feed(&self) -> Feed {
+        self.feed.clone()
     }
 
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
     }
 
-    /// From now on nobody is admitted.
+    /// Takes over what the Relay resource asks for now. Listeners stay as they were bound.
+    pub fn apply(&self, relay: &RelaySettings) {
+        let settings = Settings::from(relay);
+        self.budget.set_caps(settings.caps);
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// A connection ended without a proven key.
+    pub fn unproven(&self) {
+        self.unproven.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many did since the last call.
+    pub fn take_unproven(&self) -> u64 {
+        self.unproven.swap(0, Ordering::Relaxed)
+    }
+
+    /// From now on nobody is admitted and nothing is accepted.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.cancel();
     }
 
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.draining.is_cancelled()
+    }
+
+    /// Cancelled when the gate drains.
+    pub fn drained(&self) -> CancellationToken {
+        self.draining.clone()
     }
 }

@@ -2,16 +2,15 @@
 //! that each of them offers (invariant 5: its own name, its own declared services, nothing else).
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tidegate_policy::model::{KeyBlob, Label, ObjectKey};
 
-use crate::clock::Moment;
-use crate::ssh::{Channel, Connection, OpenError};
+use crate::clock::{Boot, Now};
+use crate::ssh::{Channel, Connection, OpenError, Reason};
 
 /// How long a terminal may take to open the channel for a session.
 pub const DIAL: Duration = Duration::from_secs(10);
@@ -21,6 +20,9 @@ pub const PROBE: Duration = Duration::from_secs(3);
 const TAKEOVERS: usize = 3;
 /// The span over which takeovers count, and for which newcomers are then refused.
 const CONTENTION: Duration = Duration::from_secs(60);
+
+/// What a terminal is told of who opens its channel: nothing, the relay is blind to it.
+const ORIGINATOR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A service as one connection offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +42,14 @@ pub struct Forward {
 pub struct TerminalLink {
     pub id: u64,
     pub terminal: ObjectKey,
-    pub uid: Arc<str>,
     pub key: KeyBlob,
     pub from: SocketAddr,
+    /// The port of ours that it came in by.
+    pub listener_port: u16,
+    /// Its client's version line, cleaned.
+    pub client: String,
     pub since: Timestamp,
-    connection: OnceLock<Connection>,
+    pub connection: Connection,
     forwards: Mutex<Vec<Forward>>,
 }
 
@@ -55,30 +60,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl TerminalLink {
     pub fn new(
         terminal: ObjectKey,
-        uid: Arc<str>,
         key: KeyBlob,
-        from: SocketAddr,
+        connection: Connection,
+        listener_port: u16,
+        client: String,
         since: Timestamp,
     ) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let (id, from) = (connection.id(), connection.peer());
         Arc::new(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id,
             terminal,
-            uid,
             key,
             from,
+            listener_port,
+            client,
             since,
-            connection: OnceLock::new(),
+            connection,
             forwards: Mutex::default(),
         })
-    }
-
-    pub fn connected(&self, connection: Connection) {
-        let _ = self.connection.set(connection);
-    }
-
-    pub fn connection(&self) -> Option<&Connection> {
-        self.connection.get()
     }
 
     pub fn forwards(&self) -> Vec<Forward> {
@@ -89,22 +88,30 @@ impl TerminalLink {
         lock(&self.forwards).iter().find(|f| f.service == *service).cloned()
     }
 
-    /// Says why and closes the connection.
-    pub async fn end(&self, reason: &str) {
-        if let Some(connection) = self.connection() {
-            connection.end(reason).await;
-        }
+    /// Says why and closes the connection, within 200 ms whatever has become of it.
+    pub fn end(&self, reason: &str) {
+        self.connection.disconnect(Reason::ByApplication, reason);
+    }
+
+    /// Closes the socket without a word.
+    pub fn kill(&self) {
+        self.connection.kill();
+    }
+
+    /// Whether the connection is over or about to be.
+    pub fn is_gone(&self) -> bool {
+        self.connection.is_closed()
     }
 
     /// Opens the terminal's channel for `forward`; waits for the terminal at most [`DIAL`].
     pub async fn dial(&self, forward: &Forward) -> Result<Channel, DialError> {
-        let connection = self.connection().ok_or(DialError::Gone)?;
-        let open = connection.handle.open_forwarded(&forward.host, forward.port);
+        let open = self.connection.open_forwarded(&forward.host, forward.port, ORIGINATOR);
         match tokio::time::timeout(DIAL, open).await {
             Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(OpenError::Refused)) => Err(DialError::Refused),
+            Ok(Err(OpenError::Refused(_))) => Err(DialError::Refused),
             Ok(Err(OpenError::Gone)) => Err(DialError::Gone),
-            Err(_) => Err(DialError::Silent),
+            // It leaves earlier requests unanswered, or this one.
+            Ok(Err(OpenError::Stuck)) | Err(_) => Err(DialError::Silent),
         }
     }
 }
@@ -142,8 +149,8 @@ struct Entry {
     links: Vec<Arc<TerminalLink>>,
     last_seen: Option<LastSeen>,
     /// When live connections were taken over, on the boot clock; at most [`TAKEOVERS`] + 1.
-    takeovers: VecDeque<Duration>,
-    contended_until: Option<Duration>,
+    takeovers: VecDeque<Boot>,
+    contended_until: Option<Boot>,
 }
 
 /// What became of a connection's wish to offer a service.
@@ -166,7 +173,7 @@ pub struct Registry {
 impl Registry {
     /// Lets `link` offer `forward.service`. A newer connection takes a service over from an older
     /// one at once, unless the two have been fighting.
-    pub fn offer(&self, link: &Arc<TerminalLink>, forward: Forward, now: Moment) -> Offered {
+    pub fn offer(&self, link: &Arc<TerminalLink>, forward: Forward, now: Now) -> Offered {
         let mut entries = lock(&self.entries);
         let entry = entries.entry(link.terminal.name.clone()).or_default();
         let holder = entry
@@ -193,20 +200,26 @@ impl Registry {
 
     /// Counts a takeover of a connection that turned out to be alive; `true` if that makes it a
     /// fight.
-    pub fn taken_over_alive(&self, terminal: &Label, now: Moment) -> bool {
+    pub fn taken_over_alive(&self, terminal: &Label, now: Now) -> bool {
         let mut entries = lock(&self.entries);
         let entry = entries.entry(terminal.clone()).or_default();
-        entry.takeovers.retain(|at| now.boot.saturating_sub(*at) < CONTENTION);
+        entry.takeovers.retain(|at| now.boot.since(*at) < CONTENTION);
         entry.takeovers.push_back(now.boot);
         if entry.takeovers.len() < TAKEOVERS {
             return false;
         }
         entry.takeovers.clear();
-        entry.contended_until = Some(now.boot.saturating_add(CONTENTION));
+        entry.contended_until = Some(now.boot.plus(CONTENTION));
         true
     }
 
-    pub fn is_contended(&self, terminal: &Label, now: Moment) -> bool {
+    /// How many terminals are being fought for.
+    pub fn contended(&self, now: Now) -> usize {
+        let fought = |entry: &&Entry| entry.contended_until.is_some_and(|until| now.boot < until);
+        lock(&self.entries).values().filter(fought).count()
+    }
+
+    pub fn is_contended(&self, terminal: &Label, now: Now) -> bool {
         let until = lock(&self.entries).get(terminal).and_then(|entry| entry.contended_until);
         until.is_some_and(|until| now.boot < until)
     }

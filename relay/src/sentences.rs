@@ -5,29 +5,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tidegate_policy::decide::Admission;
 use tidegate_policy::model::{Label, Login, ObjectKey, Service, Terminal};
+use tidegate_policy::snapshot::Snapshot;
 
 use crate::claim::Holder;
 use crate::locate::LastSeen;
-
-/// The most bytes that a sentence may have.
-pub const LONGEST: usize = 300;
-
-/// Keeps a sentence printable and within [`LONGEST`], whatever text went into it.
-pub fn clean(text: &str) -> String {
-    let printable = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    let mut clean: String = text.chars().map(printable).take(LONGEST + 1).collect();
-    if clean.len() > LONGEST {
-        clean.truncate(LONGEST - 3);
-        clean.push_str("...");
-    }
-    clean
-}
-
-/// An instant without a zone of its own: `Tue 24 Nov 22:00 UTC`.
-pub fn utc(at: Timestamp) -> String {
-    at.strftime("%a %d %b %H:%M UTC").to_string()
-}
+use crate::view::{clean, utc};
 
 /// `2h30m`, `45m`, `90s`: whole units, the largest first.
 pub fn duration(duration: Duration) -> String {
@@ -67,13 +51,11 @@ pub fn terminal_silent(terminal: &Label, waited: Duration) -> String {
     format!("{terminal} is connected but did not answer within {}", duration(waited))
 }
 
-pub fn window_full(window: &ObjectKey, max: u32, holders: &[Holder]) -> String {
+pub fn window_full(window: &ObjectKey, holders: &[Holder]) -> String {
     let who: Vec<_> = holders.iter().map(|holder| holder.user.as_str()).collect();
-    let who = who.join(", ");
-    clean(&format!(
-        "support window {window} is full: its {max} {} by {who}",
-        if max == 1 { "session is held" } else { "sessions are held" }
-    ))
+    let held = if holders.len() == 1 { "session is held" } else { "sessions are held" };
+    let (count, who) = (holders.len(), who.join(", "));
+    clean(&format!("support window {window} is full: its {count} {held} by {who}; try again later"))
 }
 
 pub fn one_time_used(window: &ObjectKey, by: Option<&Holder>) -> String {
@@ -85,19 +67,6 @@ pub fn claim_failed() -> String {
     "the relay cannot write its claims and admits nobody to limited windows; tell whoever runs the \
      relay"
         .to_owned()
-}
-
-pub fn claim_uncertain(window: &ObjectKey) -> String {
-    format!(
-        "support window {window} could not be claimed for certain, so it counts as used; ask for a \
-         new window"
-    )
-}
-
-pub fn policy_too_old(age: Option<Duration>, most: Duration) -> String {
-    let is = age.map_or_else(|| "is of unknown age".to_owned(), |age| format!("is {} old", duration(age)));
-    let most = duration(most);
-    format!("the relay's policy {is} and new sessions need one of at most {most}; tell whoever runs the relay")
 }
 
 pub fn audit_unavailable() -> String {
@@ -121,17 +90,27 @@ pub fn too_many_refusals(count: u32) -> String {
     format!("{count} requests on this connection were refused; see 'why TERMINAL' on the relay")
 }
 
-pub fn closed(window: &ObjectKey, shown: &str) -> String {
-    format!("support window {window} closed at {shown}")
-}
-
-pub fn longest_session(window: &ObjectKey, longest: Duration) -> String {
-    let longest = duration(longest);
-    format!("the session reached {longest}, the longest that support window {window} allows")
-}
-
-pub fn user_expired(login: &Login, at: Timestamp) -> String {
-    format!("the access of {login} ended at {}", utc(at))
+/// Why a session ended at its deadline: the window closed, the login user's time was over, or the
+/// session reached its longest duration.
+pub fn deadline(admission: &Admission, deadline: Timestamp) -> String {
+    let window = &admission.window;
+    let key = &window.meta.key;
+    if deadline >= admission.occurrence.closes {
+        return clean(&format!("support window {key} closed at {}", window.schedule.human(deadline)));
+    }
+    if let Some(longest) = window.limits.max_session_duration
+        && deadline == admission.opened_at.saturating_add(longest).unwrap_or(Timestamp::MAX)
+    {
+        let longest = duration(longest.unsigned_abs());
+        return clean(&format!(
+            "the session reached {longest}, the longest that support window {key} allows"
+        ));
+    }
+    let login = &admission.staff.login;
+    clean(&format!(
+        "the time of {login} in support window {key} ended at {}",
+        window.schedule.human(deadline)
+    ))
 }
 
 pub fn idle(window: &ObjectKey, timeout: Duration) -> String {
@@ -145,6 +124,10 @@ pub fn revoked(why: &str) -> String {
 
 pub fn cut() -> String {
     "the session was cut by whoever runs the relay".to_owned()
+}
+
+pub fn no_such_session(name: &str) -> String {
+    clean(&format!("no live session is named {name}; 'sessions' lists those that are"))
 }
 
 pub fn drained() -> String {
@@ -161,10 +144,6 @@ pub fn terminal_left(terminal: &Label) -> String {
 
 pub fn relay_crashed() -> String {
     "the relay ended without closing this session".to_owned()
-}
-
-pub fn no_shell_here(domain: &str) -> String {
-    format!("the relay has no files of its own; to reach a terminal's use scp -J or sftp -J with TERMINAL.{domain}")
 }
 
 pub fn never_done(what: &str) -> String {
@@ -192,18 +171,6 @@ fn offers(terminal: &Terminal) -> String {
     terminal.services.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-pub fn unknown_listen_port(terminal: &Label, port: u32) -> String {
-    format!("{terminal} declares no service with port {port}")
-}
-
-pub fn foreign_bind_host(terminal: &Label, host: &str) -> String {
-    clean(&format!("{terminal} may not offer under the name '{}'", host.chars().take(64).collect::<String>()))
-}
-
-pub fn all_offered(terminal: &Label) -> String {
-    format!("{terminal} already offers every service that it declares")
-}
-
 pub fn taken_over(terminal: &Label) -> String {
     format!("a newer connection of {terminal} has taken over")
 }
@@ -212,10 +179,39 @@ pub fn contended(terminal: &Label) -> String {
     format!("two connections fight for {terminal}; this one is refused for a minute: stop one of the two machines")
 }
 
-pub fn terminal_withdrawn(terminal: &Label) -> String {
-    format!("{terminal} is no longer declared, is suspended or has another key; tell whoever runs the relay")
+pub fn key_withdrawn(login: &Login) -> String {
+    format!("this key is no longer one of {login}'s")
 }
 
-pub fn attached(terminal: &Label, services: &str, domain: &str) -> String {
-    format!("attached to the Tidegate mesh {domain} as {terminal}, offering {services}\nThis connection stays open; support staff reach it only inside support windows.\n")
+pub fn window_admits_no_longer(window: &ObjectKey) -> String {
+    clean(&format!("support window {window} no longer admits this"))
+}
+
+/// A terminal of `attach: DuringWindow` outside of every window.
+pub fn not_attached_now(snapshot: &Snapshot, terminal: &Terminal, now: Timestamp) -> String {
+    let name = &terminal.meta.key.name;
+    let windows = snapshot.windows_of_terminal(terminal);
+    let next = windows
+        .iter()
+        .filter(|window| !window.suspended)
+        .filter_map(|window| {
+            let next = window.schedule.occurrences_from(now).find(|o| o.opens > now)?;
+            Some((next.opens, window))
+        })
+        .min_by_key(|(opens, _)| *opens);
+    clean(&match next {
+        Some((opens, window)) => format!(
+            "{name} attaches only during support windows; the next one opens {}, connect from 2 minutes before",
+            window.schedule.human(opens)
+        ),
+        None => format!("{name} attaches only during support windows, and none is declared; ask support staff for one"),
+    })
+}
+
+pub fn terminal_suspended(terminal: &Label) -> String {
+    format!("{terminal} is suspended by support staff's policy; ask them to lift it")
+}
+
+pub fn terminal_withdrawn(terminal: &Label) -> String {
+    format!("{terminal} is no longer declared, is suspended or has another key; tell whoever runs the relay")
 }

@@ -1,1 +1,389 @@
-//! To come.
+//! Puts one relay process together, runs it, and takes it apart again.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use tidegate_crds::assemble::RelaySettings;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::accept::{self, Listener};
+use crate::admin::Admin;
+use crate::audit::{self, Audit, Event, What};
+use crate::claim::{Claims as _, FileClaims};
+use crate::clock;
+use crate::connection::{self, KnownKeys};
+use crate::control::Control;
+use crate::end;
+use crate::gate::{Gate, Parts};
+use crate::history::Histories;
+use crate::lastseen;
+use crate::logging::{self, LogFormat};
+use crate::metrics::Metrics;
+use crate::record::{EndedBy, Record, Records};
+use crate::sentences;
+use crate::source::directory::Reload;
+use crate::source::{self, Feed};
+use crate::ssh::{BeforeWrite, HostKey, Server, Settings as SshSettings};
+use crate::state::StateDir;
+use crate::supervisor::Supervisor;
+use crate::trail::Trail;
+use crate::warden;
+
+/// The relay's host key in the state directory, made at the first start.
+const HOST_KEY: &str = "ssh_host_ed25519_key";
+/// The relay's own line for known_hosts, for staff's clients.
+const KNOWN_HOSTS: &str = "known_hosts";
+/// The addresses that are listened on, one a line, as bound.
+const LISTENERS: &str = "listeners";
+/// How often what is kept on disk is brought up to date.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// How long the ends of sessions may take to be written down at the very end.
+const LAST_LINES: Duration = Duration::from_secs(5);
+
+/// Run the gate, with its policy from a directory of YAML.
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    /// Directory of manifests: *.yaml, *.yml and *.json, read recursively
+    #[arg(long, value_name = "DIR")]
+    pub manifests: PathBuf,
+    /// Directory of what the relay keeps: its host key, audit log, claims, session records
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Listen here instead of on the Relay's listeners; may be given more than once
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Vec<SocketAddr>,
+    /// Serve /metrics, /healthz and /readyz here
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub admin: Option<SocketAddr>,
+    /// The Relay resource that this process is; needed where the manifests hold more than one
+    #[arg(long, value_name = "NAME")]
+    pub relay: Option<String>,
+    /// The form of the log on standard error
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// A level (error, warn, info, debug, trace) or a filter such as tidegate_relay=debug
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Copy the audit log's lines to standard output
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub audit_stdout: bool,
+    /// Start a new file of the audit log at this size
+    #[arg(long, default_value_t = 64 << 20, value_name = "BYTES")]
+    pub audit_rotate: u64,
+}
+
+/// Runs until it is told to end. The error goes to standard error as one sentence.
+pub fn run(args: &ServeArgs) -> ExitCode {
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")
+        .and_then(|runtime| {
+            let result = runtime.block_on(serve(args));
+            // Whatever still runs holds nothing that must be written.
+            runtime.shutdown_timeout(Duration::from_millis(500));
+            result
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate-relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
+    logging::init(args.log_format, args.log_level.as_deref())?;
+    let now = clock::now();
+    let state = StateDir::open(&args.state)?;
+    let tasks = Supervisor::new();
+    let host_key = host_key(&state)?;
+    let source =
+        source::directory::start(&args.manifests, &state, args.relay.as_deref(), &tasks).await?;
+    let feed = source.feed;
+    let mut signals = Signals::new(source.reload)?;
+    let relay = Arc::clone(&source::current(&feed).relay);
+    let name = relay.name.to_string();
+
+    let addresses = addresses(args, &relay);
+    let listeners = accept::bind(&addresses)?;
+    let bound: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+    let admin = match args.admin {
+        Some(address) => Some(Admin::bind(address).await?),
+        None => None,
+    };
+
+    let audit = Audit::open(
+        &state,
+        audit::Settings {
+            rotate_at: args.audit_rotate,
+            copy_to: args.audit_stdout.then(|| Box::new(std::io::stdout()) as _),
+            ..audit::Settings::new(|| clock::now().wall)
+        },
+    )?;
+    let (records, orphans) = Records::open(&state, &name, now.wall)?;
+    let metrics = Arc::new(Metrics::new()?);
+    let trail = Arc::new(Trail {
+        audit,
+        records,
+        history: Histories::open(&state)?,
+        metrics: Arc::clone(&metrics),
+        tasks: tasks.clone(),
+        relay_pod: name.clone(),
+    });
+    let gate = Gate::new(Parts {
+        name: name.clone(),
+        policy: feed.clone(),
+        claims: FileClaims::open(&state, &name)?,
+        trail,
+        metrics: Arc::clone(&metrics),
+        tasks: tasks.clone(),
+        since: now.wall,
+        listeners: bound.clone(),
+        admin: admin.as_ref().map(Admin::address),
+        host_keys: vec![host_key.fingerprint()],
+    });
+    gate.registry.restore(lastseen::load(&state));
+    begin(&gate, &bound, &orphans).await?;
+    publish(&state, &gate, &host_key, &bound)?;
+
+    let guard = Arc::downgrade(&gate);
+    let mut settings = SshSettings::new(host_key);
+    settings.before_write = BeforeWrite(Arc::new(move || {
+        if let Some(gate) = guard.upgrade() {
+            warden::before_write(&gate);
+        }
+    }));
+    let server = Arc::new(Server::new(settings, tasks.clone()));
+    tasks.critical("warden", warden::watch(Arc::clone(&gate)));
+    tasks.critical("settings", follow(Arc::clone(&gate), feed));
+    tasks.critical("housekeeping", keep_house(Arc::clone(&gate), state.clone()));
+    let control = Control::bind(state.root())?;
+    tasks.critical("control socket", control.serve(Arc::clone(&gate)));
+    if let Some(admin) = admin {
+        tasks.critical("admin port", admin.serve(metrics, Arc::clone(&gate) as _));
+    }
+    for listener in listeners {
+        listen(&gate, &server, listener);
+    }
+    tracing::info!(relay = %relay.name, listeners = ?bound, "serving");
+
+    let result = tokio::select! {
+        failure = tasks.failed() => Err(failure.into()),
+        signal = signals.next() => {
+            if signal == Told::Drain {
+                drain(&gate, &mut signals).await;
+            }
+            Ok(())
+        }
+    };
+    finish(&gate, &state).await;
+    result
+}
+
+/// The addresses to listen on: those of the command line, else the Relay's listeners on every
+/// address of the machine, IPv4 and IPv6.
+fn addresses(args: &ServeArgs, relay: &RelaySettings) -> Vec<SocketAddr> {
+    if !args.listen.is_empty() {
+        return args.listen.clone();
+    }
+    let everywhere = std::net::Ipv6Addr::UNSPECIFIED;
+    relay.listeners.iter().map(|port| SocketAddr::from((everywhere, *port))).collect()
+}
+
+fn host_key(state: &StateDir) -> anyhow::Result<HostKey> {
+    let path = state.path(HOST_KEY)?;
+    if path.exists() { Ok(HostKey::load(&path)?) } else { Ok(HostKey::generate(&path)?) }
+}
+
+/// Writes down that this process serves, and what the one before it left open.
+async fn begin(gate: &Arc<Gate>, bound: &[SocketAddr], orphans: &[Record]) -> anyhow::Result<()> {
+    let now = clock::now().wall;
+    let event = |what| Event { relay_pod: Some(gate.name.clone()), ..Event::new(what, now) };
+    gate.trail.audit.record(event(What::Start)).await?;
+    for record in orphans {
+        gate.trail.orphan(record).await;
+    }
+    for address in bound {
+        let listen = Event { listener_port: Some(address.port()), ..event(What::Listen) };
+        gate.trail.audit.record(listen).await?;
+    }
+    Ok(())
+}
+
+/// Writes what other programs read: the relay's known_hosts line and the bound addresses.
+fn publish(
+    state: &StateDir,
+    gate: &Gate,
+    host_key: &HostKey,
+    bound: &[SocketAddr],
+) -> anyhow::Result<()> {
+    let domain = gate.policy().snapshot.mesh().domain.to_string();
+    let mut names: Vec<String> = Vec::new();
+    for address in bound {
+        let port = address.port();
+        let name = |host: &str| match port {
+            22 => host.to_owned(),
+            port => format!("[{host}]:{port}"),
+        };
+        for name in [name(&format!("relay.{domain}")), name(&domain)] {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    let line = format!("{} {}\n", names.join(","), host_key.public_line());
+    state.write_atomic(KNOWN_HOSTS, line.as_bytes(), 0o644)?;
+    let lines: String = bound.iter().map(|address| format!("{address}\n")).collect();
+    state.write_atomic(LISTENERS, lines.as_bytes(), 0o644)?;
+    Ok(())
+}
+
+/// Accepts on one listener until the gate drains.
+fn listen(gate: &Arc<Gate>, server: &Arc<Server>, listener: Listener) {
+    let port = listener.address().port();
+    let accepting = {
+        let (gate, server) = (Arc::clone(gate), Arc::clone(server));
+        let tasks = gate.tasks.clone();
+        let budget = Arc::clone(&gate.budget);
+        listener.serve(budget, move |socket, peer, ticket| {
+            gate.metrics.connection_accepted();
+            let door = Arc::new(KnownKeys(Arc::clone(&gate)));
+            let (connection, events) = server.start(socket, peer, door);
+            ticket.watch(connection.clone());
+            let gate = Arc::clone(&gate);
+            tasks.spawn("connection", connection::serve(gate, connection, events, port, ticket));
+        })
+    };
+    let draining = gate.drained();
+    gate.tasks.spawn("listener", async move {
+        tokio::select! {
+            () = accepting => {}
+            () = draining.cancelled() => {}
+        }
+    });
+}
+
+/// Takes over what a changed Relay resource asks of a running process.
+async fn follow(gate: Arc<Gate>, mut feed: Feed) {
+    loop {
+        gate.apply(&source::current(&feed).relay);
+        gate.metrics.snapshot_applied();
+        if feed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What is looked after every 10 s: nothing here is on the path of a session.
+async fn keep_house(gate: Arc<Gate>, state: StateDir) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        let now = clock::now().wall;
+        let policy = gate.policy();
+        let snapshot = &policy.snapshot;
+        let carried: Vec<_> = gate
+            .sessions
+            .all()
+            .iter()
+            .map(|session| {
+                let (bytes_in, bytes_out) = session.bytes();
+                (session.id, bytes_in, bytes_out)
+            })
+            .collect();
+        gate.trail.records.alive(now, &carried);
+        gate.trail.records.retain(snapshot.mesh().session_retention, now);
+        gate.trail.history.retain(snapshot.users().map(|user| user.login.clone()).collect());
+        gate.claims.retain(&|window| snapshot.window(window).is_some(), now).await;
+        for staff in gate.staff.all() {
+            gate.trail.repeats(&staff, false);
+        }
+        gate.trail.unauthenticated(gate.take_unproven());
+        lastseen::save(&state, gate.registry.remember(now));
+    }
+}
+
+/// Admits nobody any more, and waits until the sessions that live have ended, the Relay's drain
+/// timeout is over, or a second signal comes.
+async fn drain(gate: &Arc<Gate>, signals: &mut Signals) {
+    gate.drain();
+    let timeout = gate.settings().drain;
+    gate.trail.note(Event {
+        relay_pod: Some(gate.name.clone()),
+        ..Event::new(What::Drain, clock::now().wall)
+    });
+    tracing::info!(sessions = gate.sessions.len(), ?timeout, "draining");
+    tokio::select! {
+        () = gate.sessions.none() => {}
+        () = tokio::time::sleep(timeout) => {}
+        _ = signals.next() => {}
+    }
+}
+
+/// Ends what still lives, with its reason, and closes the trail.
+async fn finish(gate: &Arc<Gate>, state: &StateDir) {
+    gate.drain();
+    for session in gate.sessions.all() {
+        end::end(gate, &session, EndedBy::Drain, sentences::drained(), Duration::ZERO);
+    }
+    let links = gate.registry.all();
+    lastseen::save(state, gate.registry.remember(clock::now().wall));
+    for link in gate.staff.all() {
+        link.end(&sentences::drained());
+    }
+    for link in links {
+        link.end(&sentences::drained());
+    }
+    if tokio::time::timeout(LAST_LINES, gate.sessions.none()).await.is_err() {
+        tracing::error!("ends of sessions are not written down; the next start will end them");
+    }
+    let stop = Event { relay_pod: Some(gate.name.clone()), ..Event::new(What::Stop, clock::now().wall) };
+    if let Err(error) = gate.trail.audit.record(stop).await {
+        tracing::error!(%error, "the end of the process is not in the audit log");
+    }
+    gate.trail.records.flush().await;
+    gate.trail.audit.close().await;
+}
+
+/// SIGTERM drains, a second one or SIGINT ends now; SIGHUP has the policy source look again.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    reload: Reload,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Drain,
+    EndNow,
+}
+
+impl Signals {
+    fn new(reload: Reload) -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+            reload,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return Told::EndNow,
+                _ = self.terminate.recv() => return Told::Drain,
+                _ = self.hangup.recv() => self.reload.now(),
+            }
+        }
+    }
+}

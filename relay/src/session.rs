@@ -9,15 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidegate_policy::decide::Admitted;
-use tidegate_policy::model::{Case, Meta};
+use tidegate_policy::decide::Admission;
+use tidegate_policy::model::Login;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::claim::Claim;
-use crate::clock::{Deadline, Moment};
+use crate::clock::{Boot, Deadline, Now};
 use crate::locate::TerminalLink;
-pub use crate::record::EndedBy;
+pub use crate::record::{EndedBy, SessionId};
 use crate::staff::StaffLink;
 
 /// How a session ended.
@@ -31,38 +31,28 @@ pub struct End {
     pub overrun: Duration,
 }
 
-/// The window as it was when it admitted the session.
-#[derive(Clone, Debug)]
-pub struct AdmittedBy {
-    pub meta: Meta,
-    pub case: Option<Case>,
-    pub one_time: bool,
-    pub idle_timeout: Option<Duration>,
-    /// What is said when the deadline comes, if nothing moves it before.
-    pub deadline_reason: String,
-}
-
 /// A live or ended session.
 pub struct Session {
-    pub id: Uuid,
-    pub opened_at: Timestamp,
-    pub window: AdmittedBy,
+    pub id: SessionId,
+    /// By what it was admitted; its deadline is the one of admission, [`Session::deadline`] the one
+    /// in force.
+    pub admission: Admission,
     pub staff: Arc<StaffLink>,
     pub terminal: Arc<TerminalLink>,
     /// Bytes from staff to terminal.
     pub bytes_in: AtomicU64,
     /// Bytes from terminal to staff.
     pub bytes_out: AtomicU64,
-    admitted: Mutex<Admitted>,
     deadline: Mutex<Deadline>,
     end: Mutex<Option<End>>,
+    live: AtomicBool,
     over: CancellationToken,
     /// What it holds of a limited window, until it is written down that it ended.
     claim: Mutex<Option<Claim>>,
     /// Whether its admission was written down; one that was not has no end to write down.
     recorded: AtomicBool,
     /// Bytes seen at the last look, and when they last changed.
-    idle: Mutex<(u64, Duration)>,
+    idle: Mutex<(u64, Boot)>,
 }
 
 impl std::fmt::Debug for Session {
@@ -77,26 +67,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Session {
     pub fn new(
-        id: Uuid,
-        admitted: Admitted,
-        window: AdmittedBy,
+        id: SessionId,
+        admission: Admission,
         staff: Arc<StaffLink>,
         terminal: Arc<TerminalLink>,
         claim: Option<Claim>,
-        now: Moment,
+        now: Now,
     ) -> Arc<Self> {
-        let deadline = Deadline::at(admitted.deadline, now);
+        let deadline = Deadline::new(now, admission.deadline);
         Arc::new(Self {
             id,
-            opened_at: now.wall,
-            window,
+            admission,
             staff,
             terminal,
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
-            admitted: Mutex::new(admitted),
             deadline: Mutex::new(deadline),
             end: Mutex::new(None),
+            live: AtomicBool::new(true),
             over: CancellationToken::new(),
             claim: Mutex::new(claim),
             recorded: AtomicBool::new(false),
@@ -104,8 +92,9 @@ impl Session {
         })
     }
 
-    pub fn admitted(&self) -> Admitted {
-        lock(&self.admitted).clone()
+    /// The login user whose it is.
+    pub fn login(&self) -> &Login {
+        &self.admission.staff.login
     }
 
     pub fn deadline(&self) -> Deadline {
@@ -113,17 +102,17 @@ impl Session {
     }
 
     /// Moves the deadline, which only ever moves earlier.
-    pub fn move_deadline(&self, wall: Timestamp, now: Moment) {
-        let mut deadline = lock(&self.deadline);
-        *deadline = deadline.moved_earlier(wall, now);
-        lock(&self.admitted).deadline = deadline.wall;
+    pub fn move_deadline(&self, wall: Timestamp, now: Now) {
+        lock(&self.deadline).bring_forward(now, wall);
     }
 
     pub fn is_live(&self) -> bool {
-        !self.over.is_cancelled()
+        self.live.load(Ordering::Acquire)
     }
 
-    /// Resolves when the session has ended.
+    /// Resolves when the session has ended and its staff connection was told, if it is to be told:
+    /// only then may channels be closed, since a CLOSE before a DISCONNECT makes `ssh -W` exit in
+    /// silence.
     pub async fn ended(&self) {
         self.over.cancelled().await;
     }
@@ -134,19 +123,25 @@ impl Session {
     }
 
     /// Whether a byte may pass now: the session lives and neither clock has reached its deadline.
-    pub fn may_forward(&self, now: Moment) -> bool {
-        self.is_live() && !self.deadline().passed(now)
+    pub fn may_forward(&self, now: Now) -> bool {
+        self.is_live() && !self.deadline().reached(now)
     }
 
-    /// Ends the session for good. Only the first caller gets `true`, and its reason stands.
+    /// Takes the liveness: from here on nothing is forwarded. Only the first caller gets `true`, and
+    /// its reason stands.
     pub(crate) fn take(&self, end: End) -> bool {
         let mut slot = lock(&self.end);
         if slot.is_some() {
             return false;
         }
         *slot = Some(end);
-        self.over.cancel();
+        self.live.store(false, Ordering::Release);
         true
+    }
+
+    /// Lets the channels go, after [`Session::take`].
+    pub(crate) fn part(&self) {
+        self.over.cancel();
     }
 
     /// Takes what it holds of a limited window, to give it back.
@@ -168,33 +163,63 @@ impl Session {
     }
 
     /// For how long no byte has passed, as seen at this look and the ones before.
-    pub fn idle_for(&self, now: Moment) -> Duration {
+    pub fn idle_for(&self, now: Now) -> Duration {
         let (bytes_in, bytes_out) = self.bytes();
         let total = bytes_in.saturating_add(bytes_out);
         let mut idle = lock(&self.idle);
         if idle.0 != total {
             *idle = (total, now.boot);
         }
-        now.boot.saturating_sub(idle.1)
+        now.boot.since(idle.1)
     }
 }
 
 /// The sessions that live on this replica, by their ids.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    live: Mutex<HashMap<Uuid, Arc<Session>>>,
+    live: Mutex<HashMap<SessionId, Arc<Session>>>,
+    /// Told when the last one is gone.
+    empty: Notify,
 }
 
 impl Sessions {
-    pub fn insert(&self, session: Arc<Session>) {
-        lock(&self.live).insert(session.id, session);
+    /// Adds a session unless its login user has `most` already; `false` if so.
+    pub fn insert(&self, session: Arc<Session>, most: u32) -> bool {
+        let mut live = lock(&self.live);
+        if count(&live, session.login()) >= most {
+            return false;
+        }
+        live.insert(session.id, session);
+        true
     }
 
-    pub fn remove(&self, id: Uuid) {
-        lock(&self.live).remove(&id);
+    /// How many sessions a login user has on this replica.
+    pub fn of_user(&self, login: &Login) -> u32 {
+        count(&lock(&self.live), login)
     }
 
-    pub fn get(&self, id: Uuid) -> Option<Arc<Session>> {
+    pub fn remove(&self, id: SessionId) {
+        let mut live = lock(&self.live);
+        live.remove(&id);
+        if live.is_empty() {
+            self.empty.notify_waiters();
+        }
+    }
+
+    /// Resolves when none lives and the end of each is written down.
+    pub async fn none(&self) {
+        loop {
+            let empty = self.empty.notified();
+            tokio::pin!(empty);
+            empty.as_mut().enable();
+            if self.is_empty() {
+                return;
+            }
+            empty.await;
+        }
+    }
+
+    pub fn get(&self, id: SessionId) -> Option<Arc<Session>> {
         lock(&self.live).get(&id).cloned()
     }
 
@@ -210,4 +235,9 @@ impl Sessions {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+fn count(live: &HashMap<SessionId, Arc<Session>>, login: &Login) -> u32 {
+    let held = |session: &&Arc<Session>| session.is_live() && session.login() == login;
+    u32::try_from(live.values().filter(held).count()).unwrap_or(u32::MAX)
 }

@@ -1,6 +1,8 @@
-//! What a Relay resource asks of this process; the defaults are those of the resource.
+//! What the Relay resource asks of this process.
 
 use std::time::Duration;
+
+use tidegate_crds::assemble::RelaySettings;
 
 use crate::accept::Caps;
 
@@ -9,21 +11,22 @@ use crate::accept::Caps;
 pub struct Settings {
     /// The Relay's name.
     pub name: String,
-    pub ports: Vec<u16>,
     pub caps: Caps,
     /// Sessions that one login user may have.
     pub sessions_per_user: u32,
     pub drain: Duration,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
+impl From<&RelaySettings> for Settings {
+    fn from(relay: &RelaySettings) -> Self {
         Self {
-            name: "relay".to_owned(),
-            ports: vec![5938, 80],
-            caps: Caps { unauthenticated: 1024, per_source: 128 },
-            sessions_per_user: 8,
-            drain: Duration::from_mins(30),
+            name: relay.name.to_string(),
+            caps: Caps {
+                unauthenticated: relay.limits.unauthenticated,
+                per_source: relay.limits.per_source,
+            },
+            sessions_per_user: relay.limits.sessions_per_user,
+            drain: relay.drain_timeout.unsigned_abs(),
         }
     }
 }

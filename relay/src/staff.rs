@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidegate_policy::model::{KeyBlob, Label, Login};
+use tidegate_policy::decide::Staff;
+use tidegate_policy::model::Label;
 
-use crate::clock::Moment;
+use crate::clock::{Boot, Now};
 use crate::session::Session;
-use crate::ssh::Connection;
+use crate::ssh::{Connection, Reason};
 
 /// Repeats of one refusal within this time become one line with a count.
 const REPEATS: Duration = Duration::from_secs(60);
@@ -27,11 +27,14 @@ pub type Target = (Label, Label);
 #[derive(Debug)]
 pub struct StaffLink {
     pub id: u64,
-    pub login: Login,
-    pub key: KeyBlob,
+    pub who: Staff,
     pub from: SocketAddr,
+    /// The port of ours that she came in by.
+    pub listener_port: u16,
+    /// Her client's version line, cleaned.
+    pub client: String,
     pub since: Timestamp,
-    connection: OnceLock<Connection>,
+    connection: Connection,
     sessions: Mutex<HashMap<Target, Arc<Session>>>,
     /// Held while a session on a target is being made, so that parallel opens make one.
     making: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<()>>>>,
@@ -48,7 +51,7 @@ struct Denies {
 #[derive(Clone, Debug)]
 struct Repeated {
     sentence: String,
-    first: Duration,
+    first: Boot,
     again: u32,
 }
 
@@ -75,37 +78,41 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl StaffLink {
-    pub fn new(login: Login, key: KeyBlob, from: SocketAddr, since: Timestamp) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+    pub fn new(
+        who: Staff,
+        connection: Connection,
+        listener_port: u16,
+        client: String,
+        since: Timestamp,
+    ) -> Arc<Self> {
+        let (id, from) = (connection.id(), connection.peer());
         Arc::new(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            login,
-            key,
+            id,
+            who,
             from,
+            listener_port,
+            client,
             since,
-            connection: OnceLock::new(),
+            connection,
             sessions: Mutex::default(),
             making: Mutex::default(),
             denies: Mutex::default(),
         })
     }
 
-    pub fn connected(&self, connection: Connection) {
-        let _ = self.connection.set(connection);
-    }
-
-    /// Says why and closes the connection.
-    pub async fn end(&self, reason: &str) {
-        if let Some(connection) = self.connection.get() {
-            connection.end(reason).await;
-        }
+    /// Says why and closes the connection, within 200 ms whatever has become of it.
+    pub fn end(&self, reason: &str) {
+        self.connection.disconnect(Reason::ByApplication, reason);
     }
 
     /// Closes the socket without a word.
     pub fn kill(&self) {
-        if let Some(connection) = self.connection.get() {
-            connection.socket.kill();
-        }
+        self.connection.kill();
+    }
+
+    /// Resolves when the connection is over.
+    pub async fn closed(&self) {
+        self.connection.closed().await;
     }
 
     /// The live session on a target, which a further channel joins.
@@ -128,26 +135,18 @@ impl StaffLink {
         sessions.is_empty()
     }
 
-    /// Whether every session that this connection carries is past its deadline though it still
-    /// counts as live: the process stood still meanwhile. `false` without sessions.
-    pub fn overdue(&self, now: Moment) -> bool {
-        lock(&self.sessions)
-            .values()
-            .any(|session| session.is_live() && session.deadline().passed(now))
-    }
-
     /// The lock under which a session on `target` is made.
     pub fn making(&self, target: &Target) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(lock(&self.making).entry(target.clone()).or_default())
     }
 
     /// Counts a refusal.
-    pub fn deny(&self, target: &str, code: &'static str, sentence: &str, now: Moment) -> Noted {
+    pub fn deny(&self, target: &str, code: &'static str, sentence: &str, now: Now) -> Noted {
         let mut denies = lock(&self.denies);
         denies.total = denies.total.saturating_add(1);
         let key = (target.to_owned(), code);
         if let Some(seen) = denies.seen.get_mut(&key)
-            && now.boot.saturating_sub(seen.first) < REPEATS
+            && now.boot.since(seen.first) < REPEATS
         {
             seen.again = seen.again.saturating_add(1);
             return Noted::Again;
@@ -164,9 +163,9 @@ impl StaffLink {
     }
 
     /// Takes the repeats whose minute is over; all of them if the connection has ended.
-    pub fn repeats(&self, now: Moment, ended: bool) -> Vec<Repeats> {
+    pub fn repeats(&self, now: Now, ended: bool) -> Vec<Repeats> {
         let mut denies = lock(&self.denies);
-        let over = |seen: &Repeated| ended || now.boot.saturating_sub(seen.first) >= REPEATS;
+        let over = |seen: &Repeated| ended || now.boot.since(seen.first) >= REPEATS;
         let due = denies.seen.iter().filter(|(_, seen)| over(seen) && seen.again > 0);
         let repeats = due
             .map(|((target, code), seen)| Repeats {

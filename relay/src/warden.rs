@@ -3,11 +3,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tidegate_policy::decide::{Review, attach, enter, review};
+use tidegate_policy::decide::{Deny, Staff, admit_staff, may_attach, recheck};
 
-use crate::clock::{self, Moment};
+use crate::clock::{self, Boot, Now};
 use crate::end;
 use crate::gate::Gate;
 use crate::sentences;
@@ -15,14 +16,40 @@ use crate::session::{EndedBy, Session};
 
 /// The longest time between two looks at the clocks; the contract allows 250 ms.
 const LOOK: Duration = Duration::from_millis(100);
+/// Without a look for this long the whole process stood still (suspend, SIGSTOP): whatever was
+/// about to be sent is checked first.
+const GAP: Duration = Duration::from_millis(500);
+/// How often the connections are looked at when nothing changed: windows open and close.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// When the warden last looked, in milliseconds of boot time.
+#[derive(Debug, Default)]
+pub struct LastLook(AtomicU64);
+
+impl LastLook {
+    /// Marks the start, so that the time before it is no gap.
+    pub fn begin(&self) {
+        self.set(clock::boot());
+    }
+
+    fn set(&self, at: Boot) {
+        let millis = u64::try_from(at.since_start().as_millis()).unwrap_or(u64::MAX);
+        self.0.store(millis, Ordering::Release);
+    }
+
+    fn get(&self) -> Boot {
+        Boot::from_start(Duration::from_millis(self.0.load(Ordering::Acquire)))
+    }
+}
 
 /// Runs for as long as the relay does.
 pub async fn watch(gate: Arc<Gate>) {
-    let mut changed = gate.policy.subscribe();
+    let mut changed = gate.feed();
     let mut checked = clock::now();
-    let mut housekeeping = checked.boot;
+    let mut round = checked.boot;
     loop {
-        let next = gate.sessions.all().iter().map(|s| s.deadline().left(checked)).min();
+        gate.last_look.set(checked.boot);
+        let next = gate.sessions.all().iter().map(|s| s.deadline().remaining(checked)).min();
         let look = next.unwrap_or(LOOK).min(LOOK);
         let policy_changed = tokio::select! {
             () = tokio::time::sleep(look) => false,
@@ -34,57 +61,80 @@ pub async fn watch(gate: Arc<Gate>) {
             look_at(&gate, session, now, checked.boot);
         }
         // Whether a window has opened or closed is asked once a second; what changed, at once.
-        if policy_changed || now.boot.saturating_sub(housekeeping) >= Duration::from_secs(1) {
-            housekeeping = now.boot;
-            review_all(&gate, &sessions, now);
+        if policy_changed || now.boot.since(round) >= ROUND {
+            round = now.boot;
+            for session in &sessions {
+                review(&gate, session, now);
+            }
             review_links(&gate, now);
         }
         checked = now;
     }
 }
 
-fn look_at(gate: &Arc<Gate>, session: &Arc<Session>, now: Moment, checked: Duration) {
-    if !session.is_live() {
+/// Asked before each write to any connection. After a gap in which the process stood still, every
+/// session that outlived its deadline ends before anything is written, and both of its connections
+/// are closed without a word: the library may hold bytes that it has not sealed yet.
+pub fn before_write(gate: &Arc<Gate>) {
+    let now = clock::now();
+    let checked = gate.last_look.get();
+    if now.boot.since(checked) < GAP {
         return;
     }
-    if session.deadline().passed(now) {
-        end::deadline(gate, session, now, checked);
-    } else if let Some(timeout) = session.window.idle_timeout
-        && session.idle_for(now) >= timeout
-    {
-        let reason = sentences::idle(&session.window.meta.key, timeout);
-        end::end(gate, session, EndedBy::Idle, reason, Duration::ZERO);
+    for session in gate.sessions.all() {
+        if session.is_live() && session.deadline().reached(now) {
+            end::deadline(gate, &session, now, checked);
+            session.staff.kill();
+            session.terminal.kill();
+        }
     }
 }
 
-/// Decides every live session again, under the policy of now.
-fn review_all(gate: &Arc<Gate>, sessions: &[Arc<Session>], now: Moment) {
-    let policy = gate.policy.current();
-    for session in sessions.iter().filter(|session| session.is_live()) {
-        match review(&policy.snapshot, &session.admitted(), now.wall) {
-            Review::Keep { deadline } => {
-                if deadline < session.deadline().wall {
-                    session.move_deadline(deadline, now);
-                }
-            }
-            Review::Cut { reason } => {
-                let reason = sentences::revoked(&reason.to_string());
-                end::end(gate, session, EndedBy::Revoked, reason, Duration::ZERO);
-            }
+fn look_at(gate: &Arc<Gate>, session: &Arc<Session>, now: Now, checked: Boot) {
+    if !session.is_live() {
+        return;
+    }
+    if session.deadline().reached(now) {
+        end::deadline(gate, session, now, checked);
+    } else if let Some(timeout) = session.admission.window.limits.idle_timeout {
+        let timeout = timeout.unsigned_abs();
+        if session.idle_for(now) >= timeout {
+            let reason = sentences::idle(&session.admission.window.meta.key, timeout);
+            end::end(gate, session, EndedBy::Idle, reason, Duration::ZERO);
+        }
+    }
+}
+
+/// Decides a live session again, under the policy of now: it goes on, with the same deadline or an
+/// earlier one, or is cut.
+pub fn review(gate: &Arc<Gate>, session: &Arc<Session>, now: Now) {
+    if !session.is_live() {
+        return;
+    }
+    let policy = gate.policy();
+    match recheck(&policy.snapshot, &session.admission, now.wall) {
+        Ok(deadline) => session.move_deadline(deadline, now),
+        Err(reason) => {
+            let why = Deny { reason, next_opening: None }.to_string();
+            end::end(gate, session, EndedBy::Revoked, sentences::revoked(&why), Duration::ZERO);
         }
     }
 }
 
 /// Connections whose key, name or time is no longer good are closed; their sessions went before.
-fn review_links(gate: &Arc<Gate>, now: Moment) {
-    let policy = gate.policy.current();
+fn review_links(gate: &Arc<Gate>, now: Now) {
+    let policy = gate.policy();
     let snapshot = &policy.snapshot;
     for link in gate.staff.all() {
-        let login = link.login.to_string();
-        if let Err(deny) = enter(snapshot, &link.key, &login, link.from.ip(), now.wall) {
-            let reason = sentences::revoked(&deny.to_string());
-            gate.tasks.spawn("closing a connection", async move { link.end(&reason).await });
-        }
+        let Staff { login, .. } = &link.who;
+        let gone = snapshot.user_by_key(&link.who.key).is_none_or(|user| user.login != *login);
+        let reason = match admit_staff(snapshot, &link.who, now.wall) {
+            Ok(_) if !gone => continue,
+            Ok(_) => sentences::key_withdrawn(login),
+            Err(deny) => deny.to_string(),
+        };
+        let reason = sentences::revoked(&reason);
+        link.end(&reason);
     }
     let busy: HashSet<u64> = gate.sessions.all().iter().map(|s| s.terminal.id).collect();
     for link in gate.registry.all() {
@@ -96,19 +146,17 @@ fn review_links(gate: &Arc<Gate>, now: Moment) {
         });
         let Some(terminal) = terminal else {
             let reason = sentences::terminal_withdrawn(name);
-            gate.tasks.spawn("closing a connection", async move { link.end(&reason).await });
+            link.end(&reason);
             continue;
         };
         gate.registry.keep_only(&link, |forward| {
             let service = terminal.service(forward.service.as_str());
             service.is_some_and(|service| service.port == forward.service_port)
         });
-        if busy.contains(&link.id) {
+        if busy.contains(&link.id) || may_attach(snapshot, terminal, now.wall) {
             continue;
         }
-        if let Err(deny) = attach(snapshot, &terminal, now.wall) {
-            let reason = deny.to_string();
-            gate.tasks.spawn("closing a connection", async move { link.end(&reason).await });
-        }
+        let reason = sentences::not_attached_now(snapshot, terminal, now.wall);
+        link.end(&reason);
     }
 }

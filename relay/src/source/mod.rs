@@ -1,1 +1,204 @@
-//! To come.
+//! Where policy comes from. A source publishes the latest [`Policy`] on a [`Feed`]; whoever decides
+//! takes the one that is there and asks it whether it is fresh enough to admit somebody new.
+//!
+//! Invariant 3: a running session goes on without a source, a new one is admitted only from policy
+//! younger than the mesh's `maxPolicyAge`. The age counts from the last complete look at the source,
+//! by whichever of the two clocks says more, and survives a restart.
+
+pub mod directory;
+pub mod load;
+mod look;
+mod pace;
+mod remember;
+pub mod scan;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_crds::assemble::RelaySettings;
+use tidegate_crds::manifest::{Finding, Kind, ObjectRef};
+use tidegate_policy::model::{LoginUser, ObjectKey, Terminal, Window};
+use tidegate_policy::snapshot::Snapshot;
+
+use crate::clock::Now;
+
+/// The latest policy. `changed()` wakes when snapshot, relay or findings changed; that a look found
+/// everything as before moves `as_of` without waking anybody.
+pub type Feed = tokio::sync::watch::Receiver<Arc<Policy>>;
+
+/// The policy of now, to be held for one decision.
+pub fn current(feed: &Feed) -> Arc<Policy> {
+    Arc::clone(&feed.borrow())
+}
+
+/// What a replica decides from, and how well it is known.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub snapshot: Arc<Snapshot>,
+    /// The Relay that this process is.
+    pub relay: Arc<RelaySettings>,
+    /// What is wrong with the source at present, in the order of files and lines.
+    pub findings: Arc<[Finding]>,
+    /// The beginning of the last complete look at the source.
+    pub as_of: Now,
+    /// Since when, and why, the source cannot be looked at.
+    pub unreadable: Option<Unreadable>,
+    /// Objects that stay in force though their file cannot be read any more.
+    pub kept: Arc<BTreeMap<ObjectRef, Kept>>,
+}
+
+/// A source that cannot be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    pub since: Now,
+    /// One sentence for whoever runs the relay; it names the directory.
+    pub why: String,
+}
+
+/// An object whose file is empty or cannot be parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Relative name of the file.
+    pub file: Arc<str>,
+    /// When the file was last known to hold it.
+    pub since: Now,
+}
+
+/// Why policy does not admit anybody new: one sentence that staff may see.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Stale(pub String);
+
+impl Policy {
+    /// Time since the last complete look, by the clock that says more; `None` where the wall clock
+    /// stands before it, so that nothing is known.
+    pub fn age(&self, now: Now) -> Option<Duration> {
+        age(self.as_of, now)
+    }
+
+    /// Whether anybody new may be admitted at all.
+    pub fn fresh(&self, now: Now) -> Result<(), Stale> {
+        let most = self.most();
+        match self.age(now) {
+            None => Err(Stale(
+                "the relay's clock stands before its last look at the policy, so nobody new is let in; \
+                 ask the relay's operator to set the clock"
+                    .into(),
+            )),
+            Some(age) if age > most => Err(Stale(format!(
+                "the relay last saw its policy {} ago and the mesh allows {}, so nobody new is let in; \
+                 ask the relay's operator",
+                brief(age),
+                brief(most)
+            ))),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Whether these three may still be trusted for somebody new: [`Policy::fresh`], and none of the
+    /// objects that the decision rests on was kept for longer than `maxPolicyAge` from a file that
+    /// cannot be read. To be asked after `decide`, for the candidate that is about to be claimed.
+    pub fn admits(
+        &self,
+        now: Now,
+        user: &LoginUser,
+        terminal: &Terminal,
+        window: &Window,
+    ) -> Result<(), Stale> {
+        self.fresh(now)?;
+        self.unstale(now, Kind::Mesh, &self.snapshot.mesh().meta.key)?;
+        self.unstale(now, Kind::LoginUser, &user.meta.key)?;
+        self.unstale(now, Kind::Terminal, &terminal.meta.key)?;
+        self.unstale(now, Kind::SupportWindow, &window.meta.key)?;
+        for object in [&user.meta.key, &terminal.meta.key, &window.meta.key] {
+            self.known(now, &namespace(object.namespace.as_str()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether one object may still be trusted for somebody new; see [`Policy::admits`].
+    pub fn unstale(&self, now: Now, kind: Kind, key: &ObjectKey) -> Result<(), Stale> {
+        if self.kept.is_empty() {
+            return Ok(());
+        }
+        self.known(
+            now,
+            &ObjectRef { kind, namespace: key.namespace.to_string(), name: key.name.to_string() },
+        )
+    }
+
+    fn known(&self, now: Now, object: &ObjectRef) -> Result<(), Stale> {
+        let Some(kept) = self.kept.get(object) else { return Ok(()) };
+        let most = self.most();
+        match age(kept.since, now) {
+            Some(age) if age <= most => Ok(()),
+            age => {
+                let long = age.map_or_else(|| "some time".into(), brief);
+                Err(Stale(format!(
+                    "the manifest of {object} has been unreadable for {long} and the mesh allows {}; \
+                     ask the relay's operator",
+                    brief(most)
+                )))
+            }
+        }
+    }
+
+    fn most(&self) -> Duration {
+        Duration::try_from(self.snapshot.mesh().max_policy_age).unwrap_or(Duration::ZERO)
+    }
+}
+
+fn namespace(name: &str) -> ObjectRef {
+    ObjectRef { kind: Kind::Namespace, namespace: String::new(), name: name.into() }
+}
+
+fn age(since: Now, now: Now) -> Option<Duration> {
+    let wall = Duration::try_from(now.wall.duration_since(since.wall)).ok()?;
+    Some(wall.max(now.boot.since(since.boot)))
+}
+
+/// Whole seconds as `2h30m5s`, without the parts that are zero.
+pub fn brief(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let parts = [(seconds / 3600, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
+    let mut text = String::new();
+    for (count, unit) in parts {
+        if count > 0 {
+            let _ = write!(text, "{count}{unit}");
+        }
+    }
+    if text.is_empty() { "0s".into() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Boot;
+
+    fn at(wall: i64, boot: u64) -> Now {
+        Now {
+            wall: jiff::Timestamp::from_second(wall).unwrap(),
+            boot: Boot::from_start(Duration::from_secs(boot)),
+        }
+    }
+
+    #[test]
+    fn the_clock_that_says_more_counts_and_a_step_back_refuses() {
+        let since = at(1_000, 50);
+        assert_eq!(age(since, at(1_010, 55)), Some(Duration::from_secs(10)));
+        assert_eq!(age(since, at(1_010, 90)), Some(Duration::from_secs(40)));
+        assert_eq!(age(since, at(999, 60)), None);
+        // After a reboot the boot clock began anew: it alone says nothing.
+        assert_eq!(age(since, at(1_010, 1)), Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn durations_are_read_in_hours_minutes_and_seconds() {
+        assert_eq!(brief(Duration::from_secs(9005)), "2h30m5s");
+        assert_eq!(brief(Duration::from_secs(300)), "5m");
+        assert_eq!(brief(Duration::from_millis(900)), "0s");
+    }
+}

@@ -1,18 +1,366 @@
-//! Channels: a byte stream for what is joined, a console for what the relay itself answers.
+//! Channels: a byte stream for what is joined, and a console on which the relay itself answers.
+//!
+//! The library's own queue of a channel is left unread (its receiver is dropped at once), since it
+//! counts packets, can't tell EOF from CLOSE, and keeps the whole connection waiting where its
+//! reader is gone but not dropped. [`Pipe`] takes its place: it counts bytes and can be emptied from
+//! outside.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use russh::server::Msg;
-use russh::{ChannelId, ChannelStream};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use russh::{ChannelId, ChannelWriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Tells when the peer closed a channel, or its connection ended. Data that came before may still
-/// wait to be read.
+use super::connection::Shared;
+
+/// Bytes of one channel that may wait for their reader. The library tops a window up on receipt, not
+/// on consumption, so a channel that is full holds up its whole connection; an inner OpenSSH has at
+/// most 2 MiB in flight per channel, so that an idle reader of one never gets that far.
+pub(super) const PIPE: usize = 4 << 20;
+/// Channels that a peer may leave neither confirmed nor refused.
+const UNANSWERED: usize = 64;
+/// An emptied queue larger than this gives its memory back.
+const KEPT: usize = 64 * 1024;
+
+type Writer = Pin<Box<dyn AsyncWrite + Send + Sync>>;
+
+/// What has come in on one channel, and how to write to it.
+pub(super) struct Pipe {
+    state: Mutex<State>,
+    /// There is room again, or nobody reads any more.
+    room: Notify,
+    closed: CancellationToken,
+    by_peer: bool,
+}
+
+/// Where a channel is in its life. It only goes forward.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    #[default]
+    Open,
+    /// Nothing can be written any more, by the doing of either side.
+    Closed,
+    /// Nothing can be read any more either.
+    Killed,
+}
+
+#[derive(Default)]
+struct State {
+    incoming: VecDeque<u8>,
+    /// No more will come: the peer's EOF or CLOSE, or the connection's end.
+    eof: bool,
+    phase: Phase,
+    /// What comes in is dropped: a console has no input, or the channel was dropped.
+    discard: bool,
+    writer: Option<Writer>,
+    reading: Option<Waker>,
+    writing: Option<Waker>,
+}
+
+impl Pipe {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what came in, and waits while the reader has too much to read.
+    pub async fn push(&self, data: &[u8]) {
+        loop {
+            let room = self.room.notified();
+            {
+                let mut state = self.lock();
+                if state.discard || state.phase > Phase::Open {
+                    return;
+                }
+                if state.incoming.is_empty() || state.incoming.len() + data.len() <= PIPE {
+                    state.incoming.extend(data);
+                    let waker = state.reading.take();
+                    drop(state);
+                    waker.into_iter().for_each(Waker::wake);
+                    return;
+                }
+            }
+            room.await;
+        }
+    }
+
+    /// The peer sends no more.
+    pub fn eof(&self) {
+        let waker = {
+            let mut state = self.lock();
+            state.eof = true;
+            state.reading.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// The peer closed the channel, or the connection is over (`killed`: by the relay, so that what
+    /// has not been read yet is not read any more).
+    pub fn close(&self, killed: bool) {
+        let (writer, wakers) = {
+            let mut state = self.lock();
+            state.eof = true;
+            state.phase = state.phase.max(if killed { Phase::Killed } else { Phase::Closed });
+            if killed {
+                state.incoming = VecDeque::new();
+            }
+            (state.writer.take(), [state.reading.take(), state.writing.take()])
+        };
+        // It may hold a lock of the library's that the connection's own task waits for.
+        drop(writer);
+        self.closed.cancel();
+        self.room.notify_one();
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    fn discard(&self) {
+        let mut state = self.lock();
+        state.discard = true;
+        state.incoming = VecDeque::new();
+        drop(state);
+        self.room.notify_one();
+    }
+
+    fn poll_read(&self, cx: &Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        if state.phase == Phase::Killed {
+            return Poll::Ready(Err(killed()));
+        }
+        if state.incoming.is_empty() {
+            if state.eof {
+                return Poll::Ready(Ok(()));
+            }
+            state.reading = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        while buf.remaining() > 0 && !state.incoming.is_empty() {
+            let (front, _) = state.incoming.as_slices();
+            let count = front.len().min(buf.remaining());
+            buf.put_slice(front.get(..count).unwrap_or_default());
+            state.incoming.drain(..count);
+        }
+        if state.incoming.is_empty() && state.incoming.capacity() > KEPT {
+            state.incoming = VecDeque::new();
+        }
+        drop(state);
+        self.room.notify_one();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Lets `write` at the writer, unless nothing can be written any more.
+    fn poll_writer<T>(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut Writer, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let mut state = self.lock();
+        if state.phase == Phase::Killed {
+            return Poll::Ready(Err(killed()));
+        }
+        let Some(writer) = &mut state.writer else { return Poll::Ready(Err(closed())) };
+        let written = write(writer, cx);
+        state.writing = written.is_pending().then(|| cx.waker().clone());
+        written
+    }
+}
+
+fn killed() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the relay ended the connection")
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the peer closed the channel")
+}
+
+/// The channels of one connection. The library calls handlers also for ids that were never opened:
+/// what is not in here does not exist.
+#[derive(Default)]
+pub(super) struct Table {
+    rows: Mutex<Rows>,
+    confirmed: Notify,
+}
+
+#[derive(Default)]
+struct Rows {
+    pipes: HashMap<ChannelId, Arc<Pipe>>,
+    by_peer: usize,
+    /// Channels that the relay asked for and that are not confirmed yet.
+    asked: usize,
+    /// Those that are confirmed and not fetched yet by whoever asked.
+    unclaimed: HashMap<ChannelId, Arc<Pipe>>,
+    /// How the connection ended: killed or not.
+    over: Option<bool>,
+}
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Channels that the peer has open or asks for.
+    pub fn by_peer(&self) -> usize {
+        self.lock().by_peer
+    }
+
+    pub fn get(&self, id: ChannelId) -> Option<Arc<Pipe>> {
+        self.lock().pipes.get(&id).cloned()
+    }
+
+    pub fn contains(&self, id: ChannelId) -> bool {
+        self.lock().pipes.contains_key(&id)
+    }
+
+    /// Enters a channel that the peer opens.
+    pub fn enter(&self, id: ChannelId) -> Arc<Pipe> {
+        let mut rows = self.lock();
+        rows.by_peer += 1;
+        rows.enter(id, true)
+    }
+
+    /// The relay is about to ask for a channel; not while too many are unanswered.
+    pub fn ask(&self) -> bool {
+        let mut rows = self.lock();
+        let may = rows.asked < UNANSWERED;
+        rows.asked += usize::from(may);
+        may
+    }
+
+    /// The peer confirmed a channel; one that nobody asked for is not entered.
+    pub fn confirmed(&self, id: ChannelId) {
+        let mut rows = self.lock();
+        if rows.unclaimed.len() < rows.asked && !rows.pipes.contains_key(&id) {
+            let pipe = rows.enter(id, false);
+            rows.unclaimed.insert(id, pipe);
+            drop(rows);
+            self.confirmed.notify_waiters();
+        }
+    }
+
+    /// The pipe of a channel that [`Table::ask`] asked for, as soon as the handler has entered it:
+    /// the library tells the asker first. Pending for ever where the connection ends before.
+    pub async fn claim(&self, id: ChannelId) -> Arc<Pipe> {
+        loop {
+            let confirmed = self.confirmed.notified();
+            tokio::pin!(confirmed);
+            confirmed.as_mut().enable();
+            let pipe = self.lock().unclaimed.remove(&id);
+            if let Some(pipe) = pipe {
+                self.answered();
+                return pipe;
+            }
+            confirmed.await;
+        }
+    }
+
+    /// What [`Table::ask`] asked for has come or was refused.
+    pub fn answered(&self) {
+        let mut rows = self.lock();
+        rows.asked = rows.asked.saturating_sub(1);
+    }
+
+    /// The peer closed the channel.
+    pub fn close(&self, id: ChannelId) {
+        if let Some(pipe) = self.leave(id) {
+            pipe.close(false);
+        }
+    }
+
+    fn leave(&self, id: ChannelId) -> Option<Arc<Pipe>> {
+        let mut rows = self.lock();
+        let pipe = rows.pipes.remove(&id)?;
+        if pipe.by_peer {
+            rows.by_peer = rows.by_peer.saturating_sub(1);
+        }
+        Some(pipe)
+    }
+
+    /// The connection is over.
+    pub fn end(&self, killed: bool) {
+        let pipes: Vec<_> = {
+            let mut rows = self.lock();
+            rows.over = Some(killed || rows.over == Some(true));
+            rows.unclaimed.clear();
+            rows.by_peer = 0;
+            rows.pipes.drain().map(|(_, pipe)| pipe).collect()
+        };
+        for pipe in pipes {
+            pipe.close(killed);
+        }
+    }
+}
+
+impl Rows {
+    fn enter(&mut self, id: ChannelId, by_peer: bool) -> Arc<Pipe> {
+        let pipe = Arc::new(Pipe {
+            state: Mutex::default(),
+            room: Notify::new(),
+            closed: CancellationToken::new(),
+            by_peer,
+        });
+        if let Some(killed) = self.over {
+            pipe.close(killed);
+        } else {
+            self.pipes.insert(id, Arc::clone(&pipe));
+        }
+        pipe
+    }
+}
+
+/// What [`Channel`] and [`SessionChannel`] share: the place in the table, and CLOSE when dropped.
+struct Held {
+    id: ChannelId,
+    pipe: Arc<Pipe>,
+    half: Option<ChannelWriteHalf<Msg>>,
+    shared: Arc<Shared>,
+}
+
+impl Held {
+    fn new(half: ChannelWriteHalf<Msg>, pipe: Arc<Pipe>, shared: Arc<Shared>) -> Self {
+        {
+            let mut state = pipe.lock();
+            if state.phase == Phase::Open {
+                state.writer = Some(Box::pin(half.make_writer()));
+            }
+        }
+        Self { id: half.id(), pipe, half: Some(half), shared }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shared.table.leave(self.id);
+        self.pipe.discard();
+        let gone = {
+            let mut state = self.pipe.lock();
+            drop(state.writer.take());
+            let gone = state.phase > Phase::Open;
+            state.phase = state.phase.max(Phase::Closed);
+            gone
+        };
+        self.pipe.closed.cancel();
+        // A CLOSE before a DISCONNECT would make `ssh -W` exit 0 in silence.
+        if gone || self.shared.is_leaving() {
+            return;
+        }
+        let Some(half) = self.half.take() else { return };
+        let shared = Arc::clone(&self.shared);
+        self.shared.supervisor.spawn("channel close", async move {
+            tokio::select! {
+                () = shared.socket.killed().cancelled() => {}
+                _ = half.close() => {}
+            }
+        });
+    }
+}
+
+/// Tells when a channel is closed, by the peer, by the relay or with its connection. Data that came
+/// before may still wait to be read.
 #[derive(Clone, Debug)]
 pub struct Closed(CancellationToken);
 
@@ -20,131 +368,129 @@ impl Closed {
     pub async fn wait(&self) {
         self.0.cancelled().await;
     }
-}
 
-/// Which of a connection's channels the peer has closed. The library tells a reader only of EOF.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Closings(Arc<Mutex<HashMap<ChannelId, CancellationToken>>>);
-
-impl Closings {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ChannelId, CancellationToken>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The token of a channel, made when first asked for.
-    pub fn of(&self, id: ChannelId) -> CancellationToken {
-        self.lock().entry(id).or_default().clone()
-    }
-
-    pub fn close(&self, id: ChannelId) {
-        self.of(id).cancel();
-    }
-
-    pub fn close_all(&self) {
-        self.lock().values().for_each(CancellationToken::cancel);
-    }
-
-    fn forget(&self, id: ChannelId) {
-        self.lock().remove(&id);
+    pub fn is_closed(&self) -> bool {
+        self.0.is_cancelled()
     }
 }
 
-/// A channel as a stream: reading ends at the peer's EOF, shutting down sends ours, dropping it
-/// sends CLOSE.
-pub struct Channel {
-    id: ChannelId,
-    stream: ChannelStream<Msg>,
-    closings: Closings,
-}
+/// A channel as a byte stream. Reading 0 bytes is the peer's EOF, or the end of a channel or
+/// connection that the peer closed; shutting down sends our EOF; dropping it sends CLOSE. Once the
+/// relay killed the connection, reading and writing fail at once and what was not read is gone.
+///
+/// A write that was begun and then given up (a future dropped while pending) may still be sent: after
+/// that, drop the channel.
+pub struct Channel(Held);
 
 impl Channel {
-    pub(super) fn new(channel: russh::Channel<Msg>, closings: Closings) -> Self {
-        Self { id: channel.id(), stream: channel.into_stream(), closings }
+    pub(super) fn new(half: ChannelWriteHalf<Msg>, pipe: Arc<Pipe>, shared: Arc<Shared>) -> Self {
+        Self(Held::new(half, pipe, shared))
     }
 
     pub fn closed(&self) -> Closed {
-        Closed(self.closings.of(self.id))
+        Closed(self.0.pipe.closed.clone())
     }
 }
 
-impl Drop for Channel {
-    fn drop(&mut self) {
-        self.closings.forget(self.id);
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Channel").field(&self.0.id).finish()
     }
 }
 
 impl AsyncRead for Channel {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        self.0.pipe.poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Channel {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.0.pipe.poll_writer(cx, |writer, cx| writer.as_mut().poll_write(cx, buf))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What was written is in the connection's queue already.
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.pipe.poll_writer(cx, |writer, cx| writer.as_mut().poll_shutdown(cx))
     }
 }
 
-/// A session channel on which the relay answers a person or a terminal by itself.
-pub struct Console {
-    channel: russh::Channel<Msg>,
-    closed: Closed,
-    /// The peer asked for a terminal: lines end in CRLF.
-    crlf: bool,
+/// A session channel on which the relay answers by itself. What the peer sends on it is thrown away.
+/// Dropping it sends CLOSE without an exit status, which OpenSSH takes for exit status 255.
+pub struct SessionChannel {
+    held: Held,
+    stderr: Writer,
 }
 
-impl Console {
-    pub(super) fn new(channel: russh::Channel<Msg>, closings: &Closings, crlf: bool) -> Self {
-        let closed = Closed(closings.of(channel.id()));
-        Self { channel, closed, crlf }
+impl std::fmt::Debug for SessionChannel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SessionChannel").field(&self.held.id).finish()
+    }
+}
+
+impl SessionChannel {
+    pub(super) fn new(half: ChannelWriteHalf<Msg>, pipe: Arc<Pipe>, shared: Arc<Shared>) -> Self {
+        pipe.discard();
+        let stderr = Box::pin(half.make_writer_ext(Some(1)));
+        Self { held: Held::new(half, pipe, shared), stderr }
+    }
+
+    /// Writes to the peer's standard output, as it is: with a pty, lines must end in CRLF. Fails
+    /// once the channel is closed.
+    pub async fn stdout(&mut self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let pipe = &self.held.pipe;
+            let write = poll_fn(|cx| {
+                pipe.poll_writer(cx, |writer, cx| writer.as_mut().poll_write(cx, data))
+            });
+            data = data.get(write.await?..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Writes to the peer's standard error.
+    pub async fn stderr(&mut self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let (pipe, writer) = (&self.held.pipe, &mut self.stderr);
+            let write =
+                poll_fn(|cx| pipe.poll_writer(cx, |_, cx| writer.as_mut().poll_write(cx, data)));
+            data = data.get(write.await?..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Ends the session with `status`: exit-status, EOF, CLOSE, after all that was written.
+    pub async fn finish(mut self, status: u8) {
+        let closed = self.closed();
+        let Some(half) = self.held.half.take() else { return };
+        let end = async {
+            // Each fails only where the connection is gone.
+            let _ = half.exit_status(u32::from(status)).await;
+            let _ = half.eof().await;
+            let _ = half.close().await;
+        };
+        tokio::select! {
+            () = closed.wait() => {}
+            () = end => {}
+        }
     }
 
     pub fn closed(&self) -> Closed {
-        self.closed.clone()
-    }
-
-    /// Writes text to the peer's standard output; ends quietly when the peer is gone.
-    pub async fn print(&self, text: &str) {
-        self.write(None, text).await;
-    }
-
-    /// Writes text to the peer's standard error.
-    pub async fn complain(&self, text: &str) {
-        self.write(Some(1), text).await;
-    }
-
-    async fn write(&self, stream: Option<u32>, text: &str) {
-        if text.is_empty() {
-            return;
-        }
-        let text = if self.crlf { text.replace('\n', "\r\n") } else { text.to_owned() };
-        let mut writer = self.channel.make_writer_ext(stream);
-        tokio::select! {
-            () = self.closed.wait() => {}
-            _ = writer.write_all(text.as_bytes()) => {}
-        }
-    }
-
-    /// Ends the channel with an exit status.
-    pub async fn exit(self, status: u8) {
-        let _ = self.channel.exit_status(u32::from(status)).await;
-        let _ = self.channel.eof().await;
-        let _ = self.channel.close().await;
+        Closed(self.held.pipe.closed.clone())
     }
 }

@@ -1,97 +1,158 @@
-//! The TCP connection under an SSH connection, owned by the relay: it can be closed from outside at
-//! any moment, and nothing that the kernel still holds for it goes out afterwards.
+//! The TCP connection under an SSH connection, owned by the relay: it can be ended from outside, at
+//! once, by whoever holds it, and nothing that the kernel still keeps for the peer goes out after
+//! that. Touches the network; never waits.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-/// What must hold before bytes are written to this connection's peer; `false` closes it.
-///
-/// It is asked before each write, so that nothing goes out after a gap in which the whole process
-/// stood still (suspend, SIGSTOP) past a deadline.
-pub type MayWrite = Box<dyn Fn() -> bool + Send + Sync>;
+use super::BeforeWrite;
+use crate::clock::{self, Boot};
 
-/// A connection's socket, shared by the SSH connection on it and by whoever may end it.
-pub struct Socket {
-    tcp: TcpStream,
-    killed: AtomicBool,
-    /// The peer or the SSH connection has closed its side.
-    finished: AtomicBool,
-    notify: Notify,
-    may_write: std::sync::OnceLock<MayWrite>,
+/// Bytes that may wait in the kernel without having been sent: what a fresh keystroke queues behind,
+/// and what a cut by CHANNEL_CLOSE alone can no longer call back. Two full SSH packets; the bytes in
+/// flight are not counted, so it costs no throughput.
+const NOT_SENT: u32 = 64 * 1024;
+
+/// A socket, shared by the SSH connection on it and by whoever may end it.
+pub(super) struct Socket {
+    state: Mutex<State>,
+    killed: CancellationToken,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    before_write: BeforeWrite,
 }
 
-impl std::fmt::Debug for Socket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Socket").field("killed", &self.is_killed()).finish_non_exhaustive()
+struct State {
+    /// Gone once the connection has ended, by whichever side.
+    tcp: Option<TcpStream>,
+    /// Bytes that were read before the SSH library took over, until it has read them again.
+    again: Vec<u8>,
+    reader: Waiting,
+    writer: Waiting,
+}
+
+/// One direction in which the SSH library waits for the peer.
+#[derive(Default)]
+struct Waiting {
+    since: Option<Boot>,
+    waker: Option<Waker>,
+}
+
+impl Waiting {
+    fn begin(&mut self, cx: &Context<'_>) {
+        self.since.get_or_insert_with(clock::boot);
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
+        }
     }
+
+    fn end(&mut self) {
+        self.since = None;
+        self.waker = None;
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the relay ended the connection")
 }
 
 impl Socket {
-    pub fn new(tcp: TcpStream) -> Arc<Self> {
-        // Latency of keystrokes; a failure costs only that.
-        let _ = tcp.set_nodelay(true);
+    pub fn new(tcp: TcpStream, before_write: BeforeWrite) -> Arc<Self> {
+        // A failure of either costs only latency.
+        let options = socket2::SockRef::from(&tcp);
+        for (option, set) in [
+            ("TCP_NODELAY", options.set_tcp_nodelay(true)),
+            ("TCP_NOTSENT_LOWAT", options.set_tcp_notsent_lowat(NOT_SENT)),
+        ] {
+            if let Err(error) = set {
+                tracing::debug!(%error, option, "a socket option was refused");
+            }
+        }
         Arc::new(Self {
-            tcp,
-            killed: AtomicBool::new(false),
-            finished: AtomicBool::new(false),
-            notify: Notify::new(),
-            may_write: std::sync::OnceLock::new(),
+            state: Mutex::new(State {
+                tcp: Some(tcp),
+                again: Vec::new(),
+                reader: Waiting::default(),
+                writer: Waiting::default(),
+            }),
+            killed: CancellationToken::new(),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            before_write,
         })
     }
 
-    /// Sets, once, what is asked before each write.
-    pub fn guard(&self, may_write: MayWrite) {
-        let _ = self.may_write.set(may_write);
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the connection now. What the kernel has not sent yet is thrown away, the peer sees a
-    /// reset or the end of the stream, and every task that waits on this socket wakes.
+    /// Ends the connection now: the peer gets a reset, what was not sent is thrown away, the
+    /// descriptor is closed when this returns, and every task that waits on the socket wakes.
     pub fn kill(&self) {
-        if self.killed.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let linger = rustix::net::sockopt::set_socket_linger(&self.tcp, Some(Duration::ZERO));
-        let shut = rustix::net::shutdown(&self.tcp, rustix::net::Shutdown::Both);
-        if let (Err(error), _) | (_, Err(error)) = (linger, shut) {
-            // ENOTCONN: the peer was faster.
-            tracing::debug!(%error, "closing a socket");
-        }
-        self.notify.notify_waiters();
+        self.close(true);
+        self.killed.cancel();
     }
 
-    pub fn is_killed(&self) -> bool {
-        self.killed.load(Ordering::Acquire)
+    /// Cancelled by [`Socket::kill`].
+    pub fn killed(&self) -> &CancellationToken {
+        &self.killed
     }
 
-    /// Resolves once the peer has closed its side, or the socket was killed.
-    pub async fn finished(&self) {
-        let mut wait = std::pin::pin!(self.notify.notified());
-        wait.as_mut().enable();
-        if self.finished.load(Ordering::Acquire) || self.is_killed() {
-            return;
+    fn close(&self, reset: bool) {
+        let (tcp, wakers) = {
+            let mut state = self.lock();
+            let wakers = [state.reader.waker.take(), state.writer.waker.take()];
+            (state.tcp.take(), wakers)
+        };
+        if let Some(tcp) = tcp {
+            if reset
+                && let Err(error) = socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO))
+            {
+                // Unlikely; then the peer gets a FIN behind what the kernel still holds.
+                tracing::warn!(%error, "a socket could not be reset");
+            }
+            drop(tcp);
         }
-        wait.await;
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    fn finish(&self) {
-        self.finished.store(true, Ordering::Release);
-        self.notify.notify_waiters();
+    /// Bytes read from and written to the peer, SSH and all.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.bytes_in.load(Ordering::Relaxed), self.bytes_out.load(Ordering::Relaxed))
+    }
+
+    /// For how long the library has been waiting for the peer, in the worse of the two directions.
+    /// It is zero while the library does not even want to read: a slow consumer is not a dead peer.
+    pub fn waiting(&self) -> Duration {
+        let now = clock::boot();
+        let state = self.lock();
+        let longest = [state.reader.since, state.writer.since].into_iter().flatten().min();
+        longest.map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    /// Puts bytes back in front of what comes next; only before the library reads.
+    pub fn read_again(&self, bytes: &[u8]) {
+        self.lock().again.extend_from_slice(bytes);
     }
 }
 
-/// The stream that the SSH connection reads and writes.
-pub struct Stream(pub Arc<Socket>);
+/// The stream that the SSH library reads and writes. Dropping it closes the socket, in peace where
+/// nobody has killed it yet.
+pub(super) struct Stream(pub Arc<Socket>);
 
-fn killed() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "closed by the relay")
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.close(false);
+    }
 }
 
 impl AsyncRead for Stream {
@@ -100,26 +161,24 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            if self.0.is_killed() {
-                return Poll::Ready(Err(killed()));
-            }
-            ready!(self.0.tcp.poll_read_ready(cx))?;
-            match self.0.tcp.try_read(buf.initialize_unfilled()) {
-                Ok(read) => {
-                    if read == 0 && buf.remaining() > 0 {
-                        self.0.finish();
-                    }
-                    buf.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => {
-                    self.0.finish();
-                    return Poll::Ready(Err(error));
-                }
-            }
+        let mut guard = self.0.lock();
+        let state = &mut *guard;
+        let Some(tcp) = &mut state.tcp else { return Poll::Ready(Err(ended())) };
+        if !state.again.is_empty() {
+            let count = state.again.len().min(buf.remaining());
+            buf.put_slice(&state.again.drain(..count).collect::<Vec<u8>>());
+            return Poll::Ready(Ok(()));
         }
+        let before = buf.filled().len();
+        let read = Pin::new(tcp).poll_read(cx, buf);
+        if read.is_pending() {
+            state.reader.begin(cx);
+        } else {
+            state.reader.end();
+            let count = buf.filled().len() - before;
+            self.0.bytes_in.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        read
     }
 }
 
@@ -129,29 +188,37 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.0.may_write.get().is_some_and(|may_write| !may_write()) {
-            self.0.kill();
-        }
-        loop {
-            if self.0.is_killed() {
-                return Poll::Ready(Err(killed()));
+        // It may kill this very socket, so it is called without the lock.
+        (self.0.before_write.0)();
+        let mut guard = self.0.lock();
+        let state = &mut *guard;
+        let Some(tcp) = &mut state.tcp else { return Poll::Ready(Err(ended())) };
+        let written = Pin::new(tcp).poll_write(cx, buf);
+        match &written {
+            Poll::Pending => state.writer.begin(cx),
+            Poll::Ready(count) => {
+                state.writer.end();
+                let count = count.as_ref().map_or(0, |count| *count as u64);
+                self.0.bytes_out.fetch_add(count, Ordering::Relaxed);
             }
-            ready!(self.0.tcp.poll_write_ready(cx))?;
-            match self.0.tcp.try_write(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
         }
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A TCP stream keeps nothing of its own.
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match rustix::net::shutdown(&self.0.tcp, rustix::net::Shutdown::Write) {
-            Ok(()) | Err(rustix::io::Errno::NOTCONN) => Poll::Ready(Ok(())),
-            Err(error) => Poll::Ready(Err(error.into())),
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0.lock().tcp {
+            Some(tcp) => match Pin::new(tcp).poll_shutdown(cx) {
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
+                    Poll::Ready(Ok(()))
+                }
+                other => other,
+            },
+            None => Poll::Ready(Err(ended())),
         }
     }
 }

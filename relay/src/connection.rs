@@ -1,0 +1,248 @@
+//! One connection's life: who it is, and where each of its requests goes. Roles never combine: a key
+//! is one login user's or one terminal's, and a connection keeps the role that its key has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_policy::decide::{Deny, Reason, Staff, admit_staff, may_attach};
+use tidegate_policy::model::{KeyBlob, Login};
+
+use crate::accept::Ticket;
+use crate::admission;
+use crate::clock;
+use crate::end;
+use crate::gate::Gate;
+use crate::locate::TerminalLink;
+use crate::metrics::{Proof, Role as RoleLabel};
+use crate::sentences;
+use crate::ssh::{
+    Authenticated, CancelRequest, Connection, Doorkeeper, Event, Events, ForwardRequest, OpenRequest, RefuseCode,
+    SessionChannel, SessionRequest,
+};
+use crate::staff::StaffLink;
+use crate::terminal::TerminalPeer;
+use crate::view::{self, Output};
+
+/// How long a login user who may not enter is told so before the connection is closed.
+const BARRED: Duration = Duration::from_secs(30);
+
+/// Before authentication: which keys the policy knows. The answer depends on the key alone.
+pub struct KnownKeys(pub Arc<Gate>);
+
+impl KnownKeys {
+    fn knows(&self, key: &KeyBlob) -> bool {
+        let policy = self.0.policy();
+        policy.snapshot.user_by_key(key).is_some() || policy.snapshot.terminal_by_key(key).is_some()
+    }
+}
+
+impl Doorkeeper for KnownKeys {
+    fn offered(&self, _user: &str, key: &KeyBlob) -> bool {
+        self.knows(key)
+    }
+
+    fn proven(&self, _user: &str, key: &KeyBlob) -> bool {
+        self.knows(key)
+    }
+}
+
+/// Who the peer proved to be.
+enum Role {
+    Staff(Arc<StaffLink>),
+    Terminal(TerminalPeer),
+    /// A known login user who may not enter now: gets this sentence and nothing else.
+    Barred(String),
+}
+
+/// What came in on one connection, before anyone is known.
+struct Arrival {
+    gate: Arc<Gate>,
+    connection: Connection,
+    listener_port: u16,
+}
+
+/// Serves a connection until it is over. `ticket` is its place among the unauthenticated.
+pub async fn serve(
+    gate: Arc<Gate>,
+    connection: Connection,
+    mut events: Events,
+    listener_port: u16,
+    ticket: Ticket,
+) {
+    let arrival = Arrival { gate: Arc::clone(&gate), connection, listener_port };
+    let who = match events.recv().await {
+        Some(Event::Authenticated(who)) => who,
+        // Nothing else comes before authentication; a connection that ends here proved nothing.
+        Some(_) | None => {
+            gate.unproven();
+            return;
+        }
+    };
+    ticket.proven();
+    let Some(role) = arrival.recognise(who) else {
+        // The key was taken away between its proof and now.
+        arrival.connection.kill();
+        return;
+    };
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Open(request) => open(&gate, &role, request),
+            Event::Session(request) => session(&gate, &role, request, listener_port),
+            Event::Forward(request) => forward(&gate, &role, request),
+            Event::Cancel(request) => cancel(&gate, &role, request),
+            Event::Refused { what } => never(&gate, &role, what),
+            Event::Authenticated(_) => {}
+        }
+    }
+    leave(&gate, role);
+}
+
+impl Arrival {
+    /// The role of a proved key, under the policy of now.
+    fn recognise(&self, who: Authenticated) -> Option<Role> {
+        let Authenticated { user, key, client } = who;
+        let policy = self.gate.policy();
+        let snapshot = &policy.snapshot;
+        if let Some(owner) = snapshot.user_by_key(&key) {
+            let login = owner.login.clone();
+            let role = self.staff(&user, login, key, client);
+            let result = if matches!(role, Role::Barred(_)) { Proof::Barred } else { Proof::Allowed };
+            self.gate.metrics.authenticated(RoleLabel::Staff, result);
+            return Some(role);
+        }
+        let terminal = snapshot.terminal_by_key(&key)?;
+        let name = &terminal.meta.key.name;
+        let now = clock::now().wall;
+        let barred = if terminal.suspended {
+            Some(("TerminalSuspended", sentences::terminal_suspended(name)))
+        } else if !may_attach(snapshot, terminal, now) {
+            Some(("NoWindow", sentences::not_attached_now(snapshot, terminal, now)))
+        } else {
+            None
+        };
+        let link = TerminalLink::new(
+            terminal.meta.key.clone(),
+            key,
+            self.connection.clone(),
+            self.listener_port,
+            client,
+            now,
+        );
+        let refused = barred.as_ref().map(|(code, sentence)| (*code, sentence.as_str()));
+        self.gate.trail.attached(&link, refused);
+        let result = if barred.is_some() { Proof::Barred } else { Proof::Allowed };
+        self.gate.metrics.authenticated(RoleLabel::Terminal, result);
+        let barred = barred.map(|(_, sentence)| sentence);
+        Some(Role::Terminal(TerminalPeer::arrived(&self.gate, link, barred)))
+    }
+
+    fn staff(&self, user: &str, login: Login, key: KeyBlob, client: String) -> Role {
+        let now = clock::now().wall;
+        let who = Staff { login: login.clone(), key, source: self.connection.peer().ip() };
+        let refused = if Login::parse(user).is_ok_and(|typed| typed == login) {
+            admit_staff(&self.gate.policy().snapshot, &who, now).err()
+        } else {
+            let reason = Reason::WrongLogin { typed: user.to_owned(), owner: login };
+            Some(Deny { reason, next_opening: None })
+        };
+        let link =
+            StaffLink::new(who, self.connection.clone(), self.listener_port, client, now);
+        let Some(deny) = refused else {
+            self.gate.trail.login(&link, None);
+            self.gate.staff.insert(Arc::clone(&link));
+            return Role::Staff(link);
+        };
+        let sentence = deny.to_string();
+        self.gate.trail.login(&link, Some((deny.reason.code(), &sentence)));
+        let goodbye = sentence.clone();
+        self.gate.tasks.spawn("barred login user", async move {
+            tokio::select! {
+                () = link.closed() => {}
+                () = tokio::time::sleep(BARRED) => link.end(&goodbye),
+            }
+        });
+        Role::Barred(sentence)
+    }
+}
+
+fn open(gate: &Arc<Gate>, role: &Role, request: OpenRequest) {
+    match role {
+        Role::Staff(link) => {
+            let (gate, link) = (Arc::clone(gate), Arc::clone(link));
+            gate.tasks.clone().spawn("session channel", async move {
+                admission::open(&gate, &link, request).await;
+            });
+        }
+        Role::Terminal(_) => {
+            request.refuse(RefuseCode::Prohibited, &sentences::terminals_only_forward());
+        }
+        Role::Barred(sentence) => request.refuse(RefuseCode::Prohibited, sentence),
+    }
+}
+
+/// A session channel: the view for staff, a few lines for a terminal, the sentence for the barred.
+fn session(gate: &Arc<Gate>, role: &Role, request: SessionRequest, port: u16) {
+    match role {
+        Role::Staff(link) => {
+            let (gate, link) = (Arc::clone(gate), Arc::clone(link));
+            gate.tasks.clone().spawn("view", async move {
+                gate.show(&link, request, port).await;
+            });
+        }
+        Role::Terminal(peer) => peer.session(gate, request),
+        Role::Barred(sentence) => {
+            let output = view::refused(sentence, request.pty);
+            gate.tasks.spawn("refusal", async move {
+                reply(request.channel, output).await;
+            });
+        }
+    }
+}
+
+/// Writes the answer to a session channel and ends it; a peer that went away meanwhile is none of our
+/// concern.
+pub async fn reply(mut channel: SessionChannel, output: Output) {
+    let said = channel.stdout(output.stdout.as_bytes()).await.is_ok()
+        && channel.stderr(output.stderr.as_bytes()).await.is_ok();
+    if said {
+        channel.finish(u8::try_from(output.exit).unwrap_or(1)).await;
+    }
+}
+
+fn forward(gate: &Arc<Gate>, role: &Role, request: ForwardRequest) {
+    match role {
+        Role::Terminal(peer) => peer.forward(gate, request),
+        Role::Staff(link) => {
+            let sentence = sentences::staff_never_forward();
+            gate.trail.refused(link, "-R", "NotATerminal", &sentence);
+            request.refuse();
+        }
+        Role::Barred(_) => request.refuse(),
+    }
+}
+
+fn cancel(gate: &Arc<Gate>, role: &Role, request: CancelRequest) {
+    let had = match role {
+        Role::Terminal(peer) => gate.registry.withdraw(&peer.link, &request.host, request.port),
+        Role::Staff(_) | Role::Barred(_) => false,
+    };
+    if had { request.grant() } else { request.refuse() }
+}
+
+fn never(gate: &Arc<Gate>, role: &Role, what: &'static str) {
+    if let Role::Staff(link) = role {
+        gate.trail.refused(link, what, "NeverDone", &sentences::never_done(what));
+    }
+}
+
+fn leave(gate: &Arc<Gate>, role: Role) {
+    match role {
+        Role::Staff(link) => {
+            gate.staff.remove(&link);
+            end::staff_left(gate, link.sessions());
+            gate.trail.repeats(&link, true);
+        }
+        Role::Terminal(peer) => peer.left(gate),
+        Role::Barred(_) => {}
+    }
+}

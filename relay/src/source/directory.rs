@@ -1,0 +1,472 @@
+//! The policy source `directory`: GitOps with no cluster. The same YAML, defaults and rules as in a
+//! cluster; a complete look is age 0, and a look is taken 100 ms after the last change (400 ms after
+//! the first at most), on demand (SIGHUP), every minute, and when a clock was stepped.
+//!
+//! Looks run on a blocking thread. A new policy is published before it is written down: a revocation
+//! never waits for the disk.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_crds::assemble::{Inputs, Memory, RelaySettings, assemble};
+use tidegate_crds::manifest::{Finding, Position, Rule, Severity};
+use tidegate_policy::snapshot::Snapshot;
+use tokio::sync::{Notify, mpsc, watch as feed};
+
+use super::look::{Files, LookError, MAX_FINDINGS};
+use super::pace::{Pace, SECOND_LOOK};
+use super::remember::{self, Instant, RememberError, Remembered};
+use super::watch::Watch;
+use super::{Feed, Policy, Unreadable};
+use crate::clock::{self, Now};
+use crate::state::StateDir;
+use crate::supervisor::Supervisor;
+
+/// The most looks before the first policy is published.
+const FIRST_LOOKS: u32 = 8;
+/// Between changes, that a look was complete is written down this often: after a restart the policy
+/// reads older by as much.
+const SEEN_EVERY: Duration = Duration::from_secs(10);
+
+/// Why there is no policy to start with. Each is a sentence for whoever runs the relay.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    #[error(transparent)]
+    Directory(#[from] LookError),
+    #[error(transparent)]
+    Remembered(#[from] RememberError),
+    #[error("the path {path} cannot be made absolute: {error}")]
+    Path { path: PathBuf, error: std::io::Error },
+    #[error(
+        "the manifests in {path} hold no Mesh that can be used, and a relay needs one; \
+         `tidegate-relay check {path}` lists what is wrong"
+    )]
+    NoMesh { path: PathBuf, findings: Vec<Finding> },
+    #[error("{why}")]
+    NoRelay { why: String, findings: Vec<Finding> },
+    #[error("the reading of the manifests was stopped")]
+    Stopped,
+}
+
+/// Asks a running source for a look now, as SIGHUP does.
+#[derive(Clone, Debug)]
+pub struct Reload(Arc<Notify>);
+
+impl Reload {
+    pub fn now(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// A running source.
+#[derive(Debug)]
+pub struct Started {
+    pub feed: Feed,
+    pub reload: Reload,
+}
+
+/// Reads the manifests below `directory` and follows them for as long as somebody holds the feed.
+/// Where the directory cannot be read, the policy that the state directory remembers is in force,
+/// with its age. `relay` names the Relay that this process is, as `name` or `namespace/name`; it may
+/// be left out where there is one only.
+pub async fn start(
+    directory: &Path,
+    state: &StateDir,
+    relay: Option<&str>,
+    supervisor: &Supervisor,
+) -> Result<Started, SourceError> {
+    let path = directory.to_path_buf();
+    let root = std::path::absolute(directory)
+        .map_err(|error| SourceError::Path { path: path.clone(), error })?;
+    let (watch, events) = Watch::new(&root);
+    let relay = relay.map(str::to_owned);
+    let state = state.clone();
+    let first = move || Source::first(path, root, state, relay, watch);
+    let (source, receiver) =
+        tokio::task::spawn_blocking(first).await.map_err(|_| SourceError::Stopped)??;
+    let reload = Reload(Arc::new(Notify::new()));
+    supervisor.critical("policy source", follow(source, events, Arc::clone(&reload.0)));
+    Ok(Started { feed: receiver, reload })
+}
+
+/// Looks when it is time to, until nobody holds the feed any more; then it waits for the end of the
+/// process, since its own end would be taken for a failure.
+async fn follow(mut source: Source, mut events: mpsc::Receiver<()>, reload: Arc<Notify>) {
+    let mut pace = Pace::new(clock::now());
+    pace.watched = source.watch.works();
+    let published = source.publisher.clone();
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(()) => pace.change(clock::now()),
+                // The watcher is gone; regular looks go on.
+                None => tokio::time::sleep(pace.wait(clock::now())).await,
+            },
+            () = reload.notified() => pace.ask(),
+            () = tokio::time::sleep(pace.wait(clock::now())) => {}
+            () = published.closed() => break,
+        }
+        let now = clock::now();
+        let Some(settled) = pace.due(now) else { continue };
+        let look = move || {
+            let again = source.look(now, settled);
+            (source, again)
+        };
+        let again;
+        (source, again) = match tokio::task::spawn_blocking(look).await {
+            Ok(looked) => looked,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime is being shut down.
+            Err(_) => break,
+        };
+        pace.looked(now, again);
+        pace.watched = source.watch.works();
+    }
+    drop(source);
+    std::future::pending().await
+}
+
+/// All that looks work on.
+struct Source {
+    /// As it was given, for people.
+    path: PathBuf,
+    root: PathBuf,
+    state: StateDir,
+    relay_name: Option<String>,
+    watch: Watch,
+    files: Files,
+    memory: Memory,
+    policy: Policy,
+    publisher: feed::Sender<Arc<Policy>>,
+    /// What was last said about the findings, to say each once.
+    told: BTreeSet<String>,
+    boot_id: Option<String>,
+    /// What was published since is not written down yet.
+    unsaved: bool,
+    seen_saved: Option<Now>,
+}
+
+/// What `assemble` made of the files.
+struct Built {
+    snapshot: Option<Snapshot>,
+    relays: Vec<RelaySettings>,
+    findings: Vec<Finding>,
+}
+
+impl Source {
+    /// The first policy: from the directory, or from memory where the directory cannot be read.
+    fn first(
+        path: PathBuf,
+        root: PathBuf,
+        state: StateDir,
+        relay_name: Option<String>,
+        mut watch: Watch,
+    ) -> Result<(Self, Feed), SourceError> {
+        let boot_id = remember::boot_id();
+        let (remembered, seen) = remember::load(&state)?;
+        let remembers = remembered.is_some();
+        let remembered = remembered.unwrap_or_default();
+        let unreadable = remembered.unreadable.into_iter();
+        let unreadable = unreadable.map(|(file, since)| (file, since.now(boot_id.as_deref())));
+        let mut files =
+            Files::new(&root, remembered.in_force.into_iter().collect(), unreadable.collect());
+        let mut now = clock::now();
+        let mut outcome = files.look(now, true);
+        for _ in 1..FIRST_LOOKS {
+            let Ok(look) = &outcome else { break };
+            let unwatched = watch.follow(&root, &look.directories);
+            if !look.again && !unwatched {
+                break;
+            }
+            if look.again {
+                std::thread::sleep(SECOND_LOOK);
+            }
+            now = clock::now();
+            outcome = files.look(now, true);
+        }
+        let mut memory = remembered.memory;
+        let mut built = build(&files, &mut memory, now);
+        let (as_of, unreadable) = match (outcome, seen) {
+            (Ok(look), seen) if look.complete || seen.is_none() => (now, None),
+            (Ok(_), Some(seen)) => (seen.now(boot_id.as_deref()), None),
+            (Err(error), Some(seen)) if remembers => {
+                let why = error.to_string();
+                (seen.now(boot_id.as_deref()), Some(Unreadable { since: now, why }))
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        let findings = built.findings(&files, &path, unreadable.as_ref());
+        let Some(snapshot) = built.snapshot.take() else {
+            return Err(SourceError::NoMesh { path, findings });
+        };
+        let relay = match pick(&built.relays, relay_name.as_deref(), &path) {
+            Ok(relay) => relay.clone(),
+            Err(why) => return Err(SourceError::NoRelay { why, findings }),
+        };
+        let policy = Policy {
+            snapshot: Arc::new(snapshot),
+            relay: Arc::new(relay),
+            findings: findings.into(),
+            as_of,
+            unreadable,
+            kept: Arc::new(files.kept()),
+        };
+        let (publisher, receiver) = feed::channel(Arc::new(policy.clone()));
+        let mut source = Self {
+            path,
+            root,
+            state,
+            relay_name,
+            watch,
+            files,
+            memory,
+            policy,
+            publisher,
+            told: BTreeSet::new(),
+            boot_id,
+            unsaved: true,
+            seen_saved: None,
+        };
+        source.tell();
+        if source.policy.unreadable.is_none() {
+            source.save();
+        }
+        Ok((source, receiver))
+    }
+
+    /// Looks once at `now`; whether a second look is needed soon.
+    fn look(&mut self, now: Now, settled: bool) -> bool {
+        let mut look = self.files.look(now, settled);
+        if let Ok(found) = &mut look
+            && self.watch.follow(&self.root, &found.directories)
+        {
+            // What happened there before it was watched is seen by another look.
+            let changed = found.changed;
+            look = self.files.look(now, settled);
+            if let Ok(found) = &mut look {
+                found.changed |= changed;
+            } else if changed {
+                self.rebuild(now);
+            }
+        }
+        match look {
+            Ok(look) => {
+                let recovered = self.policy.unreadable.take().is_some();
+                if look.complete {
+                    self.policy.as_of = now;
+                }
+                if look.changed || recovered {
+                    self.rebuild(now);
+                } else {
+                    self.publish(false);
+                }
+                self.save();
+                look.again
+            }
+            Err(error) => {
+                let why = error.to_string();
+                let before = self.policy.unreadable.as_ref();
+                if before.is_none_or(|before| before.why != why) {
+                    let since = before.map_or(now, |before| before.since);
+                    self.policy.unreadable = Some(Unreadable { since, why });
+                    self.rebuild(now);
+                }
+                false
+            }
+        }
+    }
+
+    /// Makes the policy anew from what is in force, and publishes it.
+    fn rebuild(&mut self, now: Now) {
+        let mut built = build(&self.files, &mut self.memory, now);
+        let mut findings =
+            built.findings(&self.files, &self.path, self.policy.unreadable.as_ref());
+        let snapshot = built.snapshot.take().unwrap_or_else(|| {
+            findings.push(about(
+                &self.path,
+                "the manifests hold no Mesh any more, so nobody is let in".into(),
+            ));
+            Snapshot::new(self.policy.snapshot.mesh().clone())
+        });
+        self.policy.snapshot = Arc::new(snapshot);
+        match pick(&built.relays, self.relay_name.as_deref(), &self.path) {
+            Ok(relay) => self.policy.relay = Arc::new(relay.clone()),
+            Err(why) => {
+                let why = format!("{why}; the settings of before stay in force");
+                findings.push(about(&self.path, why));
+            }
+        }
+        self.policy.findings = findings.into();
+        self.policy.kept = Arc::new(self.files.kept());
+        self.unsaved = true;
+        self.publish(true);
+        self.tell();
+    }
+
+    fn publish(&self, wake: bool) {
+        let policy = Arc::new(self.policy.clone());
+        self.publisher.send_if_modified(|published| {
+            *published = policy;
+            wake
+        });
+    }
+
+    /// Writes down what is not yet. That a policy was seen is written only after that policy.
+    fn save(&mut self) {
+        let boot_id = self.boot_id.as_deref();
+        let due = self.seen_saved.is_none_or(|saved| {
+            self.policy.as_of.boot.since(saved.boot) >= SEEN_EVERY
+                || self.policy.as_of.wall < saved.wall
+        });
+        let mut saved = Ok(());
+        if self.unsaved {
+            let in_force = self.files.in_force_files();
+            let unreadable = self.files.unreadable();
+            let remembered = Remembered {
+                memory: std::mem::take(&mut self.memory),
+                in_force: in_force.iter().map(|(o, f)| (o.clone(), Arc::clone(f))).collect(),
+                unreadable: unreadable
+                    .into_iter()
+                    .map(|(file, since)| (file, Instant::of(since, boot_id)))
+                    .collect(),
+            };
+            saved = remember::save_policy(&self.state, &remembered);
+            self.memory = remembered.memory;
+        }
+        if saved.is_ok() && (self.unsaved || due) {
+            self.unsaved = false;
+            saved = remember::save_seen(&self.state, &Instant::of(self.policy.as_of, boot_id));
+            self.seen_saved = saved.is_ok().then_some(self.policy.as_of);
+        }
+        if let Err(error) = saved {
+            tracing::error!(%error, "the policy in force cannot be kept for a restart");
+        }
+    }
+
+    /// Logs each finding when it appears, and how many went.
+    fn tell(&mut self) {
+        let now: BTreeSet<String> = self.policy.findings.iter().map(ToString::to_string).collect();
+        for finding in self.policy.findings.iter() {
+            let text = finding.to_string();
+            if self.told.contains(&text) {
+                continue;
+            }
+            match finding.severity {
+                Severity::Error => tracing::warn!(rule = %finding.rule, "{text}"),
+                Severity::Note => tracing::info!(rule = %finding.rule, "{text}"),
+            }
+        }
+        let gone = self.told.difference(&now).count();
+        if gone > 0 {
+            tracing::info!(gone, left = now.len(), "findings in the manifests went");
+        }
+        self.told = now;
+        let snapshot = &self.policy.snapshot;
+        tracing::info!(
+            users = snapshot.users().count(),
+            terminals = snapshot.terminals().count(),
+            windows = snapshot.windows().count(),
+            findings = self.policy.findings.len(),
+            "policy in force"
+        );
+    }
+}
+
+fn build(files: &Files, memory: &mut Memory, now: Now) -> Built {
+    let in_force = files.in_force();
+    let inputs = Inputs {
+        documents: &in_force.documents,
+        refused: &in_force.refused,
+        kept_files: &in_force.kept_files,
+    };
+    let mut new_uid = || uuid::Uuid::new_v4().to_string();
+    let (assembled, next) = assemble(&inputs, memory, now.wall, &mut new_uid);
+    *memory = next;
+    Built {
+        snapshot: assembled.snapshot,
+        relays: assembled.relays,
+        findings: assembled.findings,
+    }
+}
+
+impl Built {
+    /// Everything that is wrong, in the order of files and lines, a bounded number of it.
+    fn findings(
+        &mut self,
+        files: &Files,
+        path: &Path,
+        unreadable: Option<&Unreadable>,
+    ) -> Vec<Finding> {
+        let mut findings = files.findings();
+        findings.append(&mut self.findings);
+        super::load::sort(&mut findings);
+        if findings.len() > MAX_FINDINGS {
+            let more = findings.len() - MAX_FINDINGS;
+            findings.truncate(MAX_FINDINGS);
+            findings.push(about(path, format!("{more} more findings are not shown")));
+        }
+        if let Some(unreadable) = unreadable {
+            findings.insert(0, about(path, unreadable.why.clone()));
+        }
+        findings
+    }
+}
+
+/// A finding about the whole directory.
+fn about(path: &Path, message: String) -> Finding {
+    let position = Position { file: path.display().to_string().into(), line: 1, column: 1 };
+    Finding {
+        position: Some(position),
+        object: None,
+        field: None,
+        rule: Rule::Unreadable,
+        message,
+        severity: Severity::Error,
+    }
+}
+
+/// The Relay that this process is.
+pub fn pick<'a>(
+    relays: &'a [RelaySettings],
+    wanted: Option<&str>,
+    path: &Path,
+) -> Result<&'a RelaySettings, String> {
+    let path = path.display();
+    let names = || {
+        let names: Vec<String> = relays.iter().take(10).map(full_name).collect();
+        names.join(", ")
+    };
+    let found: Vec<&RelaySettings> = relays
+        .iter()
+        .filter(|relay| {
+            wanted.is_none_or(|wanted| {
+                relay.name.to_string() == wanted || full_name(relay) == wanted
+            })
+        })
+        .collect();
+    match (found.as_slice(), wanted) {
+        ([one], _) => Ok(one),
+        (_, _) if relays.is_empty() => Err(format!(
+            "the manifests in {path} hold no Relay that can be used, and a relay needs one; \
+             `tidegate-relay check {path}` lists what is wrong"
+        )),
+        ([], Some(wanted)) => Err(format!(
+            "the manifests in {path} hold no Relay {wanted:?}; there are {}",
+            names()
+        )),
+        (_, Some(wanted)) => Err(format!(
+            "several Relays in {path} are named {wanted:?}; give --relay NAMESPACE/NAME, one of {}",
+            names()
+        )),
+        (_, None) => Err(format!(
+            "the manifests in {path} hold several Relays; give --relay NAME, one of {}",
+            names()
+        )),
+    }
+}
+
+fn full_name(relay: &RelaySettings) -> String {
+    format!("{}/{}", relay.namespace, relay.name)
+}

@@ -1,0 +1,189 @@
+//! Terminals' connections: which services they offer (`-R` as the clients really send it), what
+//! becomes of the ones that offer none, and of two that fight for one name.
+
+mod naming;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+pub use naming::{Bind, Named, name_service};
+
+use crate::clock;
+use crate::end;
+use crate::gate::Gate;
+use crate::locate::{Forward, Offered, PROBE, TerminalLink};
+use crate::sentences;
+use crate::session::EndedBy;
+use crate::ssh::{ForwardRequest, SessionRequest};
+use crate::view;
+
+/// A terminal that offers nothing this long after its login, or after its last request, is told why
+/// and closed: its client would idle for ever.
+const NOTHING_OFFERED: Duration = Duration::from_secs(2);
+
+/// What a terminal's connection keeps between its requests.
+pub struct TerminalPeer {
+    pub link: Arc<TerminalLink>,
+    /// Why it may offer nothing at all now (suspended, no window); or why its last request was
+    /// refused. Shown when it leaves with nothing.
+    refusal: Arc<Mutex<Option<String>>>,
+    /// Each request starts the patience anew.
+    asked: Arc<Notify>,
+    /// It is known, but may not attach now.
+    barred: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl TerminalPeer {
+    /// A terminal has logged in: it has to offer something before long. `barred` says why it may not
+    /// attach now.
+    pub fn arrived(gate: &Arc<Gate>, link: Arc<TerminalLink>, barred: Option<String>) -> Self {
+        let is_barred = barred.is_some();
+        let peer = Self {
+            link,
+            refusal: Arc::new(Mutex::new(barred)),
+            asked: Arc::default(),
+            barred: is_barred,
+        };
+        let (gate, link) = (Arc::clone(gate), Arc::clone(&peer.link));
+        let (refusal, asked) = (Arc::clone(&peer.refusal), Arc::clone(&peer.asked));
+        gate.clone().tasks.spawn("terminal without a service", async move {
+            offers_something(&gate, &link, &refusal, &asked).await;
+        });
+        peer
+    }
+
+    /// The connection has ended, and with it the sessions that it carried.
+    pub fn left(&self, gate: &Arc<Gate>) {
+        gate.registry.remove(&self.link, clock::now().wall);
+        if !self.barred {
+            gate.trail.detached(&self.link);
+        }
+        for session in gate.sessions.all() {
+            if session.terminal.id == self.link.id {
+                let reason = sentences::terminal_left(&self.link.terminal.name);
+                end::end(gate, &session, EndedBy::Terminal, reason, Duration::ZERO);
+            }
+        }
+    }
+
+    /// Answers a `tcpip-forward`.
+    pub fn forward(&self, gate: &Arc<Gate>, request: ForwardRequest) {
+        let bind = Bind { address: request.host.clone(), port: request.port };
+        match self.grant(gate, &bind) {
+            Ok(port) => request.grant(port),
+            Err(sentence) => {
+                tracing::info!(terminal = %self.link.terminal.name, reason = %sentence, "forward refused");
+                if !self.barred {
+                    *lock(&self.refusal) = Some(sentence);
+                }
+                request.refuse();
+            }
+        }
+        self.asked.notify_one();
+    }
+
+    /// The port to reply with, or the sentence.
+    fn grant(&self, gate: &Arc<Gate>, bind: &Bind) -> Result<u32, String> {
+        let link = &self.link;
+        let name = &link.terminal.name;
+        if self.barred {
+            return Err(lock(&self.refusal).clone().unwrap_or_default());
+        }
+        if gate.is_draining() {
+            return Err(sentences::draining());
+        }
+        let policy = gate.policy();
+        let terminal = policy
+            .snapshot
+            .terminal(name)
+            .filter(|terminal| terminal.public_keys.contains(&link.key))
+            .ok_or_else(|| sentences::terminal_withdrawn(name))?;
+        if terminal.suspended {
+            return Err(sentences::terminal_suspended(name));
+        }
+        let taken: Vec<_> = link.forwards().into_iter().map(|forward| forward.service).collect();
+        let domain = &policy.snapshot.mesh().domain;
+        let Named { service, port } =
+            name_service(terminal, domain, bind, |service| taken.contains(&service.name))?;
+        let forward = Forward {
+            service: service.name.clone(),
+            service_port: service.port,
+            host: bind.address.clone(),
+            port,
+        };
+        match gate.registry.offer(link, forward, clock::now()) {
+            Offered::Taken => {}
+            Offered::TakenOver(old) => taken_over(gate, old),
+            Offered::Contended => return Err(sentences::contended(name)),
+        }
+        tracing::info!(terminal = %name, service = %service.name, from = %link.from, "terminal offers a service");
+        Ok(port)
+    }
+
+    /// A terminal's client that was started without -N asks for a session: it learns what it is here,
+    /// and the channel stays open, since the client ends with it.
+    pub fn session(&self, gate: &Arc<Gate>, request: SessionRequest) {
+        let domain = gate.policy().snapshot.mesh().domain.to_string();
+        let link = Arc::clone(&self.link);
+        gate.tasks.spawn("terminal's console", async move {
+            let (pty, mut channel) = (request.pty, request.channel);
+            let offered: Vec<_> = link.forwards().into_iter().map(|f| f.service).collect();
+            let text = view::attached_as(&link.terminal.name, &offered, &domain, pty);
+            if channel.stdout(text.as_bytes()).await.is_ok() {
+                channel.closed().wait().await;
+            }
+        });
+    }
+}
+
+/// Closes a connection that holds no forward, 2 s after its login or its last request.
+async fn offers_something(
+    gate: &Gate,
+    link: &TerminalLink,
+    refusal: &Mutex<Option<String>>,
+    asked: &Notify,
+) {
+    loop {
+        tokio::select! {
+            () = link.connection.closed() => return,
+            () = asked.notified() => continue,
+            () = tokio::time::sleep(NOTHING_OFFERED) => {}
+        }
+        if link.forwards().is_empty() {
+            let name = &link.terminal.name;
+            let sentence = match gate.policy().snapshot.terminal(name) {
+                Some(terminal) => sentences::no_forward(terminal, lock(refusal).as_deref()),
+                None => sentences::terminal_withdrawn(name),
+            };
+            tracing::info!(terminal = %name, reason = %sentence, "terminal refused");
+            link.end(&sentence);
+            return;
+        }
+        // It offers something; only a later request or a takeover changes that.
+        tokio::select! {
+            () = link.connection.closed() => return,
+            () = asked.notified() => {}
+        }
+    }
+}
+
+/// Closes the older connection if the newer one left it nothing, once it has shown whether it was
+/// still alive: only a live one counts as a fight.
+fn taken_over(gate: &Arc<Gate>, old: Arc<TerminalLink>) {
+    let gate = Arc::clone(gate);
+    gate.clone().tasks.spawn("takeover", async move {
+        let name = &old.terminal.name;
+        if old.connection.alive(PROBE).await && gate.registry.taken_over_alive(name, clock::now()) {
+            tracing::warn!(terminal = %name, "two live connections fight for a terminal's name");
+        }
+        if old.forwards().is_empty() {
+            old.end(&sentences::taken_over(name));
+        }
+    });
+}

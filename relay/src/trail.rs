@@ -1,0 +1,351 @@
+//! Records what the gate decides (invariant 7): the audit line first, durable before anything
+//! flows; then the SupportSession record, the person's history for `why`, the log and the metrics.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tidegate_policy::decide::Admission;
+
+use crate::admission::Refused;
+use crate::authorise::Wanted;
+use crate::audit::{Audit, AuditError, Event, Reason, Verdict, What, WindowRef};
+use crate::clock;
+use crate::failpoint::{Point, reach};
+use crate::history::{Entry, Histories};
+use crate::locate::TerminalLink;
+use crate::metrics::Metrics;
+use crate::record::{Begun, Ended, Record, Records};
+use crate::session::Session;
+use crate::staff::{Noted, StaffLink};
+use crate::supervisor::Supervisor;
+use crate::view::clean;
+
+/// The only transport until sniffing tells of others.
+const TRANSPORT: &str = "SSH";
+
+/// Where everything that must be remembered goes.
+pub struct Trail {
+    pub audit: Audit,
+    pub records: Records,
+    pub history: Histories,
+    pub metrics: Arc<Metrics>,
+    pub tasks: Supervisor,
+    pub relay_pod: String,
+}
+
+impl Trail {
+    /// A session is admitted; durable when this returns.
+    pub async fn admitted(&self, session: &Session) -> Result<(), AuditError> {
+        reach(Point::RecordBegun);
+        self.audit.record(self.allow(What::Allow, session)).await?;
+        let admission = &session.admission;
+        self.records.begin(Begun {
+            id: session.id,
+            window: admission.window.meta.key.clone(),
+            window_uid: admission.window.meta.uid.to_string(),
+            opens_at: admission.occurrence.opens,
+            user: session.login().clone(),
+            terminal: admission.terminal.meta.key.name.clone(),
+            service: admission.service.name.clone(),
+            case: admission.window.case.as_ref().map(|case| case.number.to_string()),
+            opened_at: admission.opened_at,
+            deadline: session.deadline().wall(),
+        });
+        session.recorded();
+        tracing::info!(
+            session = %session.id,
+            user = %session.login(),
+            terminal = %admission.terminal.meta.key.name,
+            service = %admission.service.name,
+            window = %admission.window.meta.key,
+            deadline = %session.deadline().wall(),
+            "session admitted"
+        );
+        Ok(())
+    }
+
+    /// A further channel joins a live session; durable when this returns.
+    pub async fn further(&self, session: &Session) -> Result<(), AuditError> {
+        self.audit.record(self.allow(What::Channel, session)).await.map(drop)
+    }
+
+    /// A session has ended; returns when that is durable, which may take until the disk has room.
+    /// One that was never written down has no end to write down.
+    pub async fn ended(&self, session: &Session) {
+        let Some(end) = session.end() else { return };
+        if !session.is_recorded() {
+            return;
+        }
+        let overrun_ms = u64::try_from(end.overrun.as_millis()).unwrap_or(u64::MAX);
+        let (bytes_in, bytes_out) = session.bytes();
+        let admission = &session.admission;
+        tracing::info!(
+            session = %session.id,
+            user = %session.login(),
+            terminal = %admission.terminal.meta.key.name,
+            service = %admission.service.name,
+            ended_by = end.by.as_str(),
+            overrun_ms,
+            reason = %end.reason,
+            "session ended"
+        );
+        self.metrics.session_ended(end.by.as_str(), end.overrun);
+        self.history.note(
+            session.login(),
+            Entry::ended(
+                end.at,
+                admission.terminal.meta.key.name.as_str(),
+                admission.service.name.as_str(),
+                end.by,
+                &end.reason,
+                session.id,
+            ),
+        );
+        let event = Event {
+            time: end.at,
+            decision: None,
+            deadline: None,
+            ended_by: Some(end.by),
+            overrun_ms: Some(overrun_ms),
+            bytes_in: Some(bytes_in),
+            bytes_out: Some(bytes_out),
+            reason: Some(Reason {
+                code: end.by.as_str().to_owned(),
+                sentence: end.reason.clone(),
+            }),
+            ..self.allow(What::End, session)
+        };
+        if let Err(error) = self.audit.insist(event).await {
+            tracing::error!(%error, session = %session.id, "the end of a session is not in the audit log");
+        }
+        self.records.end(
+            session.id,
+            Ended {
+                at: end.at,
+                by: end.by,
+                reason: end.reason,
+                overrun_ms,
+                bytes_in,
+                bytes_out,
+            },
+        );
+    }
+
+    /// A login user's channel is refused; durable when this returns. Repeats are counted and follow.
+    pub async fn deny(&self, staff: &StaffLink, wanted: &Wanted, refused: &Refused) {
+        let host: String = wanted.host.chars().take(80).collect();
+        let target = clean(&format!("{host}:{}", wanted.port));
+        if let Some(event) = self.denied(staff, &target, refused.code, &refused.sentence)
+            && let Err(error) = self.audit.record(event).await
+        {
+            tracing::error!(%error, "a refusal is not in the audit log");
+        }
+    }
+
+    /// Something that concerns no terminal is refused (X11, an agent, `-R` by staff).
+    pub fn refused(self: &Arc<Self>, staff: &StaffLink, what: &str, code: &'static str, why: &str) {
+        if let Some(event) = self.denied(staff, what, code, why) {
+            self.note(event);
+        }
+    }
+
+    fn denied(
+        &self,
+        staff: &StaffLink,
+        target: &str,
+        code: &'static str,
+        sentence: &str,
+    ) -> Option<Event> {
+        let now = clock::now();
+        self.metrics.denied(code);
+        let (terminal, service) = target.rsplit_once(':').unwrap_or((target, ""));
+        let entry = Entry::refused(now.wall, terminal, service, code, sentence);
+        self.history.note(&staff.who.login, entry);
+        if staff.deny(target, code, sentence, now) == Noted::Again {
+            return None;
+        }
+        tracing::info!(user = %staff.who.login, from = %staff.from, target, code, reason = sentence, "refused");
+        Some(Event {
+            decision: Some(Verdict::Deny),
+            terminal: Some(target.to_owned()),
+            reason: Some(Reason { code: code.to_owned(), sentence: sentence.to_owned() }),
+            ..self.staff_event(What::Deny, staff, now.wall)
+        })
+    }
+
+    /// Writes down refusals that were only counted: all of a connection's that ended.
+    pub fn repeats(self: &Arc<Self>, staff: &StaffLink, ended: bool) {
+        let now = clock::now();
+        for repeats in staff.repeats(now, ended) {
+            self.note(Event {
+                decision: Some(Verdict::Deny),
+                terminal: Some(repeats.target),
+                reason: Some(Reason {
+                    code: repeats.code.to_owned(),
+                    sentence: repeats.sentence,
+                }),
+                count: Some(u64::from(repeats.count)),
+                ..self.staff_event(What::Deny, staff, now.wall)
+            });
+        }
+    }
+
+    /// A login user proved a key: let in, or kept at the door with `refused`.
+    pub fn login(self: &Arc<Self>, staff: &StaffLink, refused: Option<(&'static str, &str)>) {
+        let event = self.staff_event(What::Login, staff, clock::now().wall);
+        self.note(match refused {
+            None => Event { decision: Some(Verdict::Allow), ..event },
+            Some((code, sentence)) => {
+                self.metrics.denied(code);
+                let entry = Entry::refused(event.time, "", "", code, sentence);
+                self.history.note(&staff.who.login, entry);
+                Event {
+                    decision: Some(Verdict::Deny),
+                    reason: Some(Reason {
+                        code: code.to_owned(),
+                        sentence: sentence.to_owned(),
+                    }),
+                    ..event
+                }
+            }
+        });
+    }
+
+    /// A terminal proved its key: attached, or refused.
+    pub fn attached(self: &Arc<Self>, link: &TerminalLink, refused: Option<(&'static str, &str)>) {
+        let event = self.terminal_event(What::Attach, link);
+        self.note(match refused {
+            None => Event { decision: Some(Verdict::Allow), ..event },
+            Some((code, sentence)) => {
+                self.metrics.denied(code);
+                Event {
+                    decision: Some(Verdict::Deny),
+                    reason: Some(Reason {
+                        code: code.to_owned(),
+                        sentence: sentence.to_owned(),
+                    }),
+                    ..event
+                }
+            }
+        });
+    }
+
+    /// A terminal's connection is gone.
+    pub fn detached(self: &Arc<Self>, link: &TerminalLink) {
+        self.note(self.terminal_event(What::Detach, link));
+    }
+
+    /// Refusals before authentication since the last call, if there were any.
+    pub fn unauthenticated(self: &Arc<Self>, count: u64) {
+        if count > 0 {
+            let reason = Reason {
+                code: "UnknownKey".to_owned(),
+                sentence: "connections that proved no known key".to_owned(),
+            };
+            self.note(Event {
+                decision: Some(Verdict::Deny),
+                reason: Some(reason),
+                count: Some(count),
+                ..Event::new(What::DenyAggregate, clock::now().wall)
+            });
+        }
+    }
+
+    /// Someone asked for a session to be cut; durable when this returns.
+    pub async fn cut(&self, session: &Session) {
+        let event = Event { decision: None, ..self.allow(What::Cut, session) };
+        if let Err(error) = self.audit.record(event).await {
+            tracing::error!(%error, session = %session.id, "a cut is not in the audit log");
+        }
+    }
+
+    /// Writes an event down without waiting for the disk.
+    pub fn note(self: &Arc<Self>, event: Event) {
+        let trail = Arc::clone(self);
+        self.tasks.spawn("audit line", async move {
+            if let Err(error) = trail.audit.record(event).await {
+                tracing::error!(%error, "an event is not in the audit log");
+            }
+        });
+    }
+
+    fn allow(&self, what: What, session: &Session) -> Event {
+        let Admission { terminal, service, window, .. } = &session.admission;
+        Event {
+            decision: Some(Verdict::Allow),
+            window: Some(WindowRef {
+                namespace: window.meta.key.namespace.to_string(),
+                name: window.meta.key.name.to_string(),
+                uid: window.meta.uid.to_string(),
+                generation: window.meta.generation,
+            }),
+            case: window.case.as_ref().map(|case| case.number.to_string()),
+            terminal: Some(terminal.meta.key.name.to_string()),
+            terminal_key_fingerprint: Some(session.terminal.key.fingerprint()),
+            service: Some(service.name.to_string()),
+            session: Some(session.id.to_string()),
+            deadline: Some(session.deadline().wall()),
+            ..self.staff_event(what, &session.staff, clock::now().wall)
+        }
+    }
+
+    fn staff_event(&self, what: What, staff: &StaffLink, time: Timestamp) -> Event {
+        Event {
+            user: Some(staff.who.login.to_string()),
+            key_fingerprint: Some(staff.who.key.fingerprint()),
+            source_address: Some(staff.from.to_string()),
+            transport: Some(TRANSPORT.to_owned()),
+            listener_port: Some(staff.listener_port),
+            client: Some(staff.client.clone()),
+            relay_pod: Some(self.relay_pod.clone()),
+            ..Event::new(what, time)
+        }
+    }
+
+    fn terminal_event(&self, what: What, link: &TerminalLink) -> Event {
+        Event {
+            terminal: Some(link.terminal.name.to_string()),
+            terminal_key_fingerprint: Some(link.key.fingerprint()),
+            source_address: Some(link.from.to_string()),
+            transport: Some(TRANSPORT.to_owned()),
+            listener_port: Some(link.listener_port),
+            client: Some(link.client.clone()),
+            relay_pod: Some(self.relay_pod.clone()),
+            ..Event::new(what, clock::now().wall)
+        }
+    }
+
+    /// A session that a former process left open when it died.
+    pub async fn orphan(&self, record: &Record) {
+        let Record { begun, ended: Some(ended), .. } = record else { return };
+        let entry = Entry::ended(
+            ended.at,
+            begun.terminal.as_str(),
+            begun.service.as_str(),
+            ended.by,
+            &ended.reason,
+            begun.id,
+        );
+        self.history.note(&begun.user, entry);
+        let event = Event {
+            user: Some(begun.user.to_string()),
+            terminal: Some(begun.terminal.to_string()),
+            service: Some(begun.service.to_string()),
+            case: begun.case.clone(),
+            session: Some(begun.id.to_string()),
+            ended_by: Some(ended.by),
+            overrun_ms: Some(ended.overrun_ms),
+            bytes_in: Some(ended.bytes_in),
+            bytes_out: Some(ended.bytes_out),
+            reason: Some(Reason {
+                code: ended.by.as_str().to_owned(),
+                sentence: ended.reason.clone(),
+            }),
+            relay_pod: Some(record.relay.clone()),
+            ..Event::new(What::End, ended.at)
+        };
+        if let Err(error) = self.audit.record(event).await {
+            tracing::error!(%error, session = %begun.id, "the end of a session is not in the audit log");
+        }
+    }
+}

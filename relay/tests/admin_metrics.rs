@@ -1,0 +1,186 @@
+//! The names in `docs/metrics.md` are those that are served, with their types, labels and help.
+//!
+//! `UPDATE_DOCS=1 cargo test -p tidegate-relay --test admin_metrics` rewrites the list.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use tidegate_relay::metrics::{
+    Cap, ClaimResult, Closed, Direction, Metrics, ObjectKind, Opened, Proof, Role, Severity,
+};
+
+const BEGIN: &str = "<!-- begin: generated from what is served -->\n";
+const END: &str = "<!-- end -->";
+
+#[derive(Default)]
+struct Served {
+    help: String,
+    kind: String,
+    labels: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Reads the text format as a scraper does.
+fn parse(text: &str) -> BTreeMap<String, Served> {
+    let mut served: BTreeMap<String, Served> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            served.entry(name.to_owned()).or_default().help = help.to_owned();
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            served.entry(name.to_owned()).or_default().kind = kind.to_owned();
+        } else if let Some((series, _value)) = line.rsplit_once(' ') {
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let base = ["_bucket", "_sum", "_count"]
+                .iter()
+                .filter_map(|suffix| name.strip_suffix(suffix))
+                .find(|base| served.contains_key(*base))
+                .unwrap_or(name)
+                .to_owned();
+            let entry = served.get_mut(&base).unwrap_or_else(|| panic!("{base} has no HELP"));
+            for pair in labels.trim_end_matches('}').split(',').filter(|pair| !pair.is_empty()) {
+                let (label, value) = pair.split_once('=').unwrap();
+                let value = value.trim_matches('"').to_owned();
+                entry.labels.entry(label.to_owned()).or_default().insert(value);
+            }
+        }
+    }
+    served
+}
+
+fn table(served: &BTreeMap<String, Served>) -> String {
+    let mut table = String::from("| name | type | labels | what it says |\n|---|---|---|---|\n");
+    for (name, Served { help, kind, labels }) in served {
+        let labels: Vec<_> = labels
+            .iter()
+            .filter(|(label, _)| *label != "le")
+            .map(|(label, values)| match (name.as_str(), label.as_str()) {
+                // Grows with the code's reasons, and changes with each release.
+                ("tidegate_denies_total" | "tidegate_build_info", _) => format!("`{label}`"),
+                _ => {
+                    let values: Vec<_> = values.iter().map(String::as_str).collect();
+                    format!("`{label}`: {}", values.join(", "))
+                }
+            })
+            .collect();
+        let _ = writeln!(table, "| `{name}` | {kind} | {} | {help} |", labels.join("; "));
+    }
+    table
+}
+
+#[test]
+fn the_documented_metrics_are_the_served_ones() {
+    let text = Metrics::new().unwrap().render().unwrap();
+    let table = table(&parse(&text));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    let doc = std::fs::read_to_string(&path).unwrap();
+    let (head, rest) = doc.split_once(BEGIN).expect("the begin mark");
+    let (listed, tail) = rest.split_once(END).expect("the end mark");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, format!("{head}{BEGIN}{table}{END}{tail}")).unwrap();
+    } else {
+        assert_eq!(listed, table, "docs/metrics.md is stale: UPDATE_DOCS=1 cargo test");
+    }
+}
+
+#[test]
+fn every_name_is_ours_or_the_process_s_and_no_label_names_an_object() {
+    let text = Metrics::new().unwrap().render().unwrap();
+    for (name, served) in parse(&text) {
+        assert!(name.starts_with("tidegate_") || name.starts_with("process_"), "{name}");
+        assert!(!served.help.is_empty(), "{name} has no help");
+        for label in served.labels.keys() {
+            let bounded = [
+                "outcome",
+                "cap",
+                "role",
+                "result",
+                "reason",
+                "ended_by",
+                "direction",
+                "kind",
+                "severity",
+                "version",
+                "le",
+            ];
+            assert!(bounded.contains(&label.as_str()), "{name} has the label {label}");
+        }
+    }
+}
+
+fn value(text: &str, series: &str) -> f64 {
+    let line =
+        text.lines().find(|line| line.strip_prefix(series).is_some_and(|r| r.starts_with(' ')));
+    let line = line.unwrap_or_else(|| panic!("{series} is not served:\n{text}"));
+    line.rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
+#[test]
+fn each_method_moves_its_own_metric() {
+    let m = Metrics::new().unwrap();
+    m.connection_accepted();
+    m.connection_closed(Closed::GaveWay);
+    m.set_unauthenticated(7);
+    m.evicted(Cap::PerSource);
+    m.authenticated(Role::Terminal, Proof::Allowed);
+    m.set_terminals(3, 1);
+    m.open(Opened::Joined);
+    m.denied("NotOpen");
+    m.denied("NotOpen");
+    m.claim(ClaimResult::Used);
+    m.session_opened();
+    m.admission(Duration::from_millis(4));
+    m.session_ended("Deadline", Duration::from_millis(20));
+    m.session_ended("Staff", Duration::ZERO);
+    m.set_sessions(5);
+    m.bytes(Direction::In, 1024);
+    m.set_policy_age(-3);
+    m.set_policy_objects(ObjectKind::SupportWindow, 12);
+    m.set_findings(Severity::Error, 2);
+    m.snapshot_applied();
+    m.audit_written(8, Duration::from_millis(3));
+    m.set_audit_healthy(true);
+    m.set_ready(true);
+    m.set_supervisor(9, 2);
+    m.set_supervisor(9, 2);
+    let text = m.render().unwrap();
+    for (series, expected) in [
+        ("tidegate_connections_accepted_total", 1.0),
+        ("tidegate_connections_closed_total{outcome=\"gave_way\"}", 1.0),
+        ("tidegate_connections_closed_total{outcome=\"served\"}", 0.0),
+        ("tidegate_connections_unauthenticated", 7.0),
+        ("tidegate_evictions_total{cap=\"per_source\"}", 1.0),
+        ("tidegate_authentications_total{result=\"allowed\",role=\"terminal\"}", 1.0),
+        ("tidegate_terminals_connected", 3.0),
+        ("tidegate_terminals_contended", 1.0),
+        ("tidegate_opens_total{result=\"joined\"}", 1.0),
+        ("tidegate_denies_total{reason=\"NotOpen\"}", 2.0),
+        ("tidegate_claims_total{result=\"used\"}", 1.0),
+        ("tidegate_sessions_opened_total", 1.0),
+        ("tidegate_admission_seconds_count", 1.0),
+        ("tidegate_sessions_ended_total{ended_by=\"Deadline\"}", 1.0),
+        ("tidegate_cut_overrun_milliseconds_count", 1.0),
+        ("tidegate_cut_overrun_milliseconds_sum", 20.0),
+        ("tidegate_cut_overrun_milliseconds_bucket{le=\"10\"}", 0.0),
+        ("tidegate_cut_overrun_milliseconds_bucket{le=\"25\"}", 1.0),
+        ("tidegate_sessions_current", 5.0),
+        ("tidegate_session_bytes_total{direction=\"in\"}", 1024.0),
+        ("tidegate_policy_age_seconds", -3.0),
+        ("tidegate_policy_objects{kind=\"SupportWindow\"}", 12.0),
+        ("tidegate_policy_findings{severity=\"error\"}", 2.0),
+        ("tidegate_policy_snapshots_applied_total", 1.0),
+        ("tidegate_audit_records_total", 8.0),
+        ("tidegate_audit_fsync_seconds_count", 1.0),
+        ("tidegate_audit_healthy", 1.0),
+        ("tidegate_ready", 1.0),
+        ("tidegate_supervisor_tasks", 9.0),
+        ("tidegate_supervisor_panics_total", 2.0),
+    ] {
+        assert!(
+            (value(&text, series) - expected).abs() < 1e-9,
+            "{series} is not {expected}\n{text}"
+        );
+    }
+}
