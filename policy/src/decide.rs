@@ -262,14 +262,7 @@ fn weigh(snapshot: &Snapshot, request: &Request<'_>, now: Timestamp) -> Result<A
     let windows = snapshot.windows_between(user, terminal);
     let Some(service) = terminal.services.iter().find(|service| u32::from(service.port) == port)
     else {
-        let hers = |service: &&Service| windows.iter().any(|w| w.services.contains(&service.name));
-        let declared = terminal.services.iter().filter(hers).map(|s| (s.name.clone(), s.port));
-        let terminal = terminal.meta.key.name.clone();
-        return Err(refuse(Reason::UndeclaredPort {
-            terminal,
-            port,
-            declared: declared.collect(),
-        }));
+        return Err(refuse(undeclared(terminal, port, &windows)));
     };
     if terminal.suspended {
         let terminal = terminal.meta.key.name.clone();
@@ -288,6 +281,14 @@ fn weigh(snapshot: &Snapshot, request: &Request<'_>, now: Timestamp) -> Result<A
         service: service.clone(),
         candidates,
     })
+}
+
+/// The refusal that lists the declared services which these windows cover.
+fn undeclared(terminal: &Terminal, port: u32, windows: &[&Arc<Window>]) -> Reason {
+    let covered = |service: &&Service| windows.iter().any(|w| w.services.contains(&service.name));
+    let declared = terminal.services.iter().filter(covered).map(|s| (s.name.clone(), s.port));
+    let declared = declared.collect();
+    Reason::UndeclaredPort { terminal: terminal.meta.key.name.clone(), port, declared }
 }
 
 /// A request for something that exists, by someone who may be in.
@@ -344,20 +345,24 @@ impl Asked<'_> {
             return Reason::ServiceNotInWindow { login, terminal, service };
         }
         let lacking =
-            || covering.iter().filter(|window| !window.suspended && self.lacks(window).is_some());
-        let needs_agent = lacking().find(|w| open(w)).or_else(|| {
-            let helps = admitting.is_empty();
-            lacking().find(|_| helps)
-        });
-        if let Some((window, what)) = needs_agent.and_then(|w| Some((w, self.lacks(w)?))) {
-            return Reason::NeedsAgent { window: name(window), what, terminal };
-        }
-        let suspended = || covering.iter().filter(|window| window.suspended);
-        let suspended = suspended()
-            .find(|window| open(window))
-            .or_else(|| suspended().next().filter(|_| admitting.is_empty()));
-        if let Some(window) = suspended {
-            return Reason::WindowSuspended { login, terminal, service, window: name(window) };
+            || covering.iter().copied().filter(|w| !w.suspended && self.lacks(w).is_some());
+        let suspended = || covering.iter().copied().filter(|window| window.suspended);
+        let all = |_: &&Arc<Window>| admitting.is_empty();
+        let needs_agent = |window: &Arc<Window>| {
+            let (window, what) = (name(window), self.lacks(window)?);
+            Some(Reason::NeedsAgent { window, what, terminal: terminal.clone() })
+        };
+        let is_suspended = |window: &Arc<Window>| {
+            let (login, terminal, service) = (login.clone(), terminal.clone(), service.clone());
+            Some(Reason::WindowSuspended { login, terminal, service, window: name(window) })
+        };
+        // What keeps a window from admitting now comes first, then what keeps all from it for ever.
+        let in_the_way = (lacking().find(|window| open(window)).and_then(needs_agent))
+            .or_else(|| suspended().find(|window| open(window)).and_then(is_suspended))
+            .or_else(|| lacking().next().filter(all).and_then(needs_agent))
+            .or_else(|| suspended().next().filter(all).and_then(is_suspended));
+        if let Some(reason) = in_the_way {
+            return reason;
         }
         let ended = || {
             let closed = admitting.iter().filter_map(|window| {
@@ -452,8 +457,7 @@ pub fn recheck(
         return Err(gone());
     }
     if terminal.service(service.name.as_str()).is_none_or(|now| now.port != service.port) {
-        let (port, declared) = (u32::from(service.port), Vec::new());
-        return Err(Reason::UndeclaredPort { terminal: terminal_name, port, declared });
+        return Err(undeclared(terminal, u32::from(service.port), &[window]));
     }
     if window.suspended {
         let service = service.name.clone();

@@ -1,4 +1,11 @@
 //! The strict readers: what they take, what they refuse, and that no text makes them fall over.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may"
+)]
 
 mod common;
 

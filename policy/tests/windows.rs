@@ -1,4 +1,11 @@
 //! The window algebra against a second implementation that walks every minute of real time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may"
+)]
 
 mod common;
 

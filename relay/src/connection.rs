@@ -13,13 +13,13 @@ use crate::clock;
 use crate::end;
 use crate::gate::Gate;
 use crate::locate::TerminalLink;
-use crate::metrics::{Proof, Role as RoleLabel};
+use crate::metrics::{Closed, Proof, Role as RoleLabel};
 use crate::sentences;
 use crate::ssh::{
-    Authenticated, CancelRequest, Connection, Doorkeeper, Event, Events, ForwardRequest, OpenRequest, RefuseCode,
+    Authenticated, CancelRequest, Connection, Doorkeeper, Ended, Event, Events, ForwardRequest, OpenRequest, RefuseCode,
     SessionChannel, SessionRequest,
 };
-use crate::staff::StaffLink;
+use crate::staff::{DENIES, StaffLink};
 use crate::terminal::TerminalPeer;
 use crate::view::{self, Output};
 
@@ -75,10 +75,18 @@ pub async fn serve(
         // Nothing else comes before authentication; a connection that ends here proved nothing.
         Some(_) | None => {
             gate.unproven();
+            arrival.connection.closed().await;
+            gate.metrics.connection_closed(match how_closed(&arrival.connection) {
+                Closed::Served => Closed::Unauthenticated,
+                Closed::Disconnected => Closed::GaveWay,
+                other => other,
+            });
             return;
         }
     };
-    ticket.proven();
+    if !ticket.proven() {
+        return;
+    }
     let Some(role) = arrival.recognise(who) else {
         // The key was taken away between its proof and now.
         arrival.connection.kill();
@@ -95,6 +103,17 @@ pub async fn serve(
         }
     }
     leave(&gate, role);
+    gate.metrics.connection_closed(how_closed(&arrival.connection));
+}
+
+fn how_closed(connection: &Connection) -> Closed {
+    match connection.ended() {
+        Some(Ended::Closed) | None => Closed::Served,
+        Some(Ended::Killed | Ended::Fault) => Closed::Disconnected,
+        Some(Ended::Grace) => Closed::LoginTimeout,
+        Some(Ended::Dead) => Closed::Dead,
+        Some(Ended::NotSsh | Ended::Protocol(_)) => Closed::Protocol,
+    }
 }
 
 impl Arrival {
@@ -213,9 +232,8 @@ fn forward(gate: &Arc<Gate>, role: &Role, request: ForwardRequest) {
     match role {
         Role::Terminal(peer) => peer.forward(gate, request),
         Role::Staff(link) => {
-            let sentence = sentences::staff_never_forward();
-            gate.trail.refused(link, "-R", "NotATerminal", &sentence);
             request.refuse();
+            refuse(gate, link, "-R", "NotATerminal", &sentences::staff_never_forward());
         }
         Role::Barred(_) => request.refuse(),
     }
@@ -231,7 +249,15 @@ fn cancel(gate: &Arc<Gate>, role: &Role, request: CancelRequest) {
 
 fn never(gate: &Arc<Gate>, role: &Role, what: &'static str) {
     if let Role::Staff(link) = role {
-        gate.trail.refused(link, what, "NeverDone", &sentences::never_done(what));
+        refuse(gate, link, what, "NeverDone", &sentences::never_done(what));
+    }
+}
+
+/// Writes down what SSH answers with a plain failure, so that `why` can tell.
+fn refuse(gate: &Gate, link: &StaffLink, what: &str, code: &'static str, sentence: &str) {
+    gate.trail.refused(link, what, code, sentence);
+    if link.denied_too_often() {
+        link.end(&sentences::too_many_refusals(DENIES));
     }
 }
 

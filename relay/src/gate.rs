@@ -50,7 +50,7 @@ pub struct Gate {
     pub metrics: Arc<Metrics>,
     pub tasks: Supervisor,
     /// Of the connections that have not proved a key.
-    pub budget: Arc<Budget>,
+    pub budget: Budget,
     pub last_look: LastLook,
     pub since: Timestamp,
     pub listeners: Vec<SocketAddr>,
@@ -76,7 +76,7 @@ impl Gate {
             trail: parts.trail,
             metrics: parts.metrics,
             tasks: parts.tasks,
-            budget: Arc::new(Budget::new(settings.caps)),
+            budget: Budget::new(settings.caps),
             last_look: LastLook::default(),
             since: parts.since,
             listeners: parts.listeners,

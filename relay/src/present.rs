@@ -257,9 +257,12 @@ impl Health for Gate {
         let now = clock::now();
         let policy = self.policy();
         let snapshot = &policy.snapshot;
-        metrics.set_unauthenticated(self.budget.count());
+        metrics.set_unauthenticated(self.budget.open());
         metrics.set_terminals(self.registry.connected(), self.registry.contended(now));
         metrics.set_sessions(self.sessions.len());
+        for session in self.sessions.all() {
+            self.trail.count_bytes(&session);
+        }
         metrics.set_policy_age(seconds(policy.age(now)));
         metrics.set_policy_objects(ObjectKind::LoginUser, snapshot.users().count());
         metrics.set_policy_objects(ObjectKind::Terminal, snapshot.terminals().count());

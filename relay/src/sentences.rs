@@ -215,3 +215,174 @@ pub fn terminal_suspended(terminal: &Label) -> String {
 pub fn terminal_withdrawn(terminal: &Label) -> String {
     format!("{terminal} is no longer declared, is suspended or has another key; tell whoever runs the relay")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fmt::Write as _;
+    use std::sync::Arc;
+
+    use jiff::SignedDuration;
+    use jiff::tz::Offset;
+    use tidegate_policy::decide::Staff;
+    use tidegate_policy::model::{
+        Attach, KeyBlob, Limits, Meta, Need, Recording, TerminalSelector, UserSelector, Window,
+    };
+    use tidegate_policy::schedule::{Occurrence, Once, Schedule};
+
+    use super::*;
+
+    fn label(text: &str) -> Label {
+        Label::parse(text).unwrap()
+    }
+
+    fn meta(name: &str) -> Meta {
+        Meta {
+            key: ObjectKey { namespace: label("acme"), name: label(name) },
+            uid: "u".into(),
+            generation: 1,
+            created: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn terminal() -> Terminal {
+        let service =
+            |name, port, listen_port| Service { name: label(name), port, listen_port };
+        Terminal {
+            meta: meta("kiosk-17"),
+            labels: BTreeMap::new(),
+            public_keys: vec![],
+            host_keys: vec![],
+            services: vec![service("ssh", 22, Some(20017)), service("web", 443, None)],
+            owner: None,
+            attach: Attach::DuringWindow,
+            suspended: false,
+            relays: None,
+        }
+    }
+
+    fn admission(limits: Limits, deadline: &str) -> Admission {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let occurrence =
+            Occurrence { opens: at("2026-11-23T08:00:00Z"), closes: at("2026-11-23T10:00:00Z") };
+        let window = Window {
+            meta: meta("berlin-maint"),
+            case: None,
+            users: UserSelector::default(),
+            terminals: TerminalSelector::default(),
+            services: BTreeSet::from([label("ssh")]),
+            schedule: Schedule::Once(Once { occurrence, offset: Offset::constant(1) }),
+            consent: Need::NotRequired,
+            code: Need::NotRequired,
+            recording: Recording::None,
+            one_time: false,
+            limits,
+            suspended: false,
+        };
+        let terminal = terminal();
+        Admission {
+            staff: Staff {
+                login: Login::parse("alice").unwrap(),
+                key: KeyBlob::new(*b"key"),
+                source: [203, 0, 113, 7].into(),
+            },
+            service: terminal.services.first().unwrap().clone(),
+            terminal: Arc::new(terminal),
+            window: Arc::new(window),
+            occurrence,
+            opened_at: at("2026-11-23T08:15:00Z"),
+            deadline: at(deadline),
+        }
+    }
+
+    /// Every sentence of this module, under its function's name.
+    fn all() -> Vec<(&'static str, String)> {
+        let kiosk = label("kiosk-17");
+        let alice = Login::parse("alice").unwrap();
+        let window = meta("berlin-maint").key;
+        let at: Timestamp = "2026-11-23T09:05:00Z".parse().unwrap();
+        let seen = LastSeen { at, from: "198.51.100.4:40022".parse().unwrap() };
+        let holder = |user: &str| Holder {
+            session: "ss-01".to_owned(),
+            user: user.to_owned(),
+            since: at,
+        };
+        let limits = Limits {
+            max_session_duration: Some(SignedDuration::from_mins(45)),
+            ..Limits::default()
+        };
+        let closes = admission(Limits::default(), "2026-11-23T10:00:00Z");
+        let longest = admission(limits, "2026-11-23T09:00:00Z");
+        let expires = admission(Limits::default(), "2026-11-23T09:30:00Z");
+        let terminal = terminal();
+        let ssh = terminal.services.first().unwrap();
+        let empty = Snapshot::new(tidegate_policy::model::Mesh {
+            meta: meta("prod"),
+            domain: "support.example.com".into(),
+            max_policy_age: SignedDuration::from_mins(5),
+            session_retention: SignedDuration::from_hours(168),
+        });
+        vec![
+            ("not_connected", not_connected(&kiosk, Some(seen))),
+            ("not_connected, never seen", not_connected(&kiosk, None)),
+            ("not_offered", not_offered(&kiosk, ssh)),
+            ("service_refused", service_refused(&kiosk, ssh)),
+            ("terminal_gone", terminal_gone(&kiosk)),
+            ("terminal_silent", terminal_silent(&kiosk, Duration::from_secs(10))),
+            ("window_full", window_full(&window, &[holder("alice"), holder("bob.acme")])),
+            ("window_full, one", window_full(&window, &[holder("alice")])),
+            ("one_time_used", one_time_used(&window, Some(&holder("alice")))),
+            ("one_time_used, by nobody known", one_time_used(&window, None)),
+            ("claim_failed", claim_failed()),
+            ("audit_unavailable", audit_unavailable()),
+            ("draining", draining()),
+            ("too_many_sessions", too_many_sessions(&alice, 8)),
+            ("too_many_refusals", too_many_refusals(20)),
+            ("deadline, closes", deadline(&closes, closes.deadline)),
+            ("deadline, longest session", deadline(&longest, longest.deadline)),
+            ("deadline, validUntil", deadline(&expires, expires.deadline)),
+            ("idle", idle(&window, Duration::from_mins(10))),
+            ("revoked", revoked("support window acme/berlin-maint is suspended")),
+            ("cut", cut()),
+            ("no_such_session", no_such_session("ss-nobody")),
+            ("drained", drained()),
+            ("staff_left", staff_left()),
+            ("terminal_left", terminal_left(&kiosk)),
+            ("never_done", never_done("X11 forwarding")),
+            ("terminals_only_forward", terminals_only_forward()),
+            ("staff_never_forward", staff_never_forward()),
+            ("no_forward", no_forward(&terminal, None)),
+            ("no_forward, refused", no_forward(&terminal, Some("kiosk-17 declares no listenPort 9"))),
+            ("taken_over", taken_over(&kiosk)),
+            ("contended", contended(&kiosk)),
+            ("key_withdrawn", key_withdrawn(&alice)),
+            ("window_admits_no_longer", window_admits_no_longer(&window)),
+            ("not_attached_now", not_attached_now(&empty, &terminal, at)),
+            ("terminal_suspended", terminal_suspended(&kiosk)),
+            ("terminal_withdrawn", terminal_withdrawn(&kiosk)),
+        ]
+    }
+
+    #[test]
+    fn sentences_are_those_of_the_golden_file() {
+        let mut text = String::new();
+        for (name, sentence) in all() {
+            assert!(sentence.is_ascii() && !sentence.contains(['\n', '\r']), "{name}: {sentence}");
+            assert!(sentence.len() <= 300, "{name}: {sentence}");
+            writeln!(text, "{name}\n    {sentence}").unwrap();
+        }
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/sentences.txt");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(golden, &text).unwrap();
+        }
+        let expected = std::fs::read_to_string(golden).unwrap();
+        assert_eq!(text, expected, "BLESS=1 cargo test -p tidegate-relay rewrites {golden}");
+    }
+
+    #[test]
+    fn durations_read_as_the_resources_write_them() {
+        for (seconds, text) in [(0, "0s"), (45, "45s"), (2700, "45m"), (9000, "2h30m"), (3601, "1h1s")] {
+            assert_eq!(duration(Duration::from_secs(seconds)), text);
+        }
+    }
+}

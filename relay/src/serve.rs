@@ -193,8 +193,7 @@ fn addresses(args: &ServeArgs, relay: &RelaySettings) -> Vec<SocketAddr> {
     if !args.listen.is_empty() {
         return args.listen.clone();
     }
-    let everywhere = std::net::Ipv6Addr::UNSPECIFIED;
-    relay.listeners.iter().map(|port| SocketAddr::from((everywhere, *port))).collect()
+    relay.listeners.iter().map(|port| accept::everywhere(*port)).collect()
 }
 
 fn host_key(state: &StateDir) -> anyhow::Result<HostKey> {
@@ -247,24 +246,22 @@ fn publish(
 
 /// Accepts on one listener until the gate drains.
 fn listen(gate: &Arc<Gate>, server: &Arc<Server>, listener: Listener) {
-    let port = listener.address().port();
-    let accepting = {
-        let (gate, server) = (Arc::clone(gate), Arc::clone(server));
-        let tasks = gate.tasks.clone();
-        let budget = Arc::clone(&gate.budget);
-        listener.serve(budget, move |socket, peer, ticket| {
-            gate.metrics.connection_accepted();
-            let door = Arc::new(KnownKeys(Arc::clone(&gate)));
-            let (connection, events) = server.start(socket, peer, door);
-            ticket.watch(connection.clone());
-            let gate = Arc::clone(&gate);
-            tasks.spawn("connection", connection::serve(gate, connection, events, port, ticket));
-        })
-    };
+    let (serving, server) = (Arc::clone(gate), Arc::clone(server));
+    let budget = gate.budget.clone();
+    let accepting = accept::accept(listener, budget, move |socket, peer, port, ticket| {
+        serving.metrics.connection_accepted();
+        let door = Arc::new(KnownKeys(Arc::clone(&serving)));
+        let (connection, events) = server.start(socket, peer, door);
+        let evicted = connection.clone();
+        ticket.on_eviction(move || evicted.kill());
+        let gate = Arc::clone(&serving);
+        let serve = connection::serve(gate, connection, events, port, ticket);
+        serving.tasks.spawn("connection", serve);
+    });
     let draining = gate.drained();
     gate.tasks.spawn("listener", async move {
         tokio::select! {
-            () = accepting => {}
+            _ = accepting => {}
             () = draining.cancelled() => {}
         }
     });

@@ -51,6 +51,8 @@ pub struct Session {
     claim: Mutex<Option<Claim>>,
     /// Whether its admission was written down; one that was not has no end to write down.
     recorded: AtomicBool,
+    /// Bytes already counted in the metrics, each way.
+    counted: Mutex<(u64, u64)>,
     /// Bytes seen at the last look, and when they last changed.
     idle: Mutex<(u64, Boot)>,
 }
@@ -88,6 +90,7 @@ impl Session {
             over: CancellationToken::new(),
             claim: Mutex::new(claim),
             recorded: AtomicBool::new(false),
+            counted: Mutex::new((0, 0)),
             idle: Mutex::new((0, now.boot)),
         })
     }
@@ -160,6 +163,13 @@ impl Session {
 
     pub fn bytes(&self) -> (u64, u64) {
         (self.bytes_in.load(Ordering::Relaxed), self.bytes_out.load(Ordering::Relaxed))
+    }
+
+    /// The bytes each way since the last call, for the metrics.
+    pub fn uncounted(&self) -> (u64, u64) {
+        let now = self.bytes();
+        let before = std::mem::replace(&mut *lock(&self.counted), now);
+        (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1))
     }
 
     /// For how long no byte has passed, as seen at this look and the ones before.

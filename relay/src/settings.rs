@@ -22,11 +22,15 @@ impl From<&RelaySettings> for Settings {
         Self {
             name: relay.name.to_string(),
             caps: Caps {
-                unauthenticated: relay.limits.unauthenticated,
-                per_source: relay.limits.per_source,
+                unauthenticated: places(relay.limits.unauthenticated),
+                per_source: places(relay.limits.per_source),
             },
             sessions_per_user: relay.limits.sessions_per_user,
             drain: relay.drain_timeout.unsigned_abs(),
         }
     }
+}
+
+fn places(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::failpoint::{Point, reach};
 use crate::history::{Entry, Histories};
 use crate::locate::TerminalLink;
-use crate::metrics::Metrics;
+use crate::metrics::{Direction, Metrics};
 use crate::record::{Begun, Ended, Record, Records};
 use crate::session::Session;
 use crate::staff::{Noted, StaffLink};
@@ -89,6 +89,7 @@ impl Trail {
             reason = %end.reason,
             "session ended"
         );
+        self.count_bytes(session);
         self.metrics.session_ended(end.by.as_str(), end.overrun);
         self.history.note(
             session.login(),
@@ -129,6 +130,13 @@ impl Trail {
                 bytes_out,
             },
         );
+    }
+
+    /// Adds what a session has carried since the last call to the metrics.
+    pub fn count_bytes(&self, session: &Session) {
+        let (bytes_in, bytes_out) = session.uncounted();
+        self.metrics.bytes(Direction::In, bytes_in);
+        self.metrics.bytes(Direction::Out, bytes_out);
     }
 
     /// A login user's channel is refused; durable when this returns. Repeats are counted and follow.

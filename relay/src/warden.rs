@@ -112,7 +112,9 @@ pub fn review(gate: &Arc<Gate>, session: &Arc<Session>, now: Now) {
         return;
     }
     let policy = gate.policy();
-    match recheck(&policy.snapshot, &session.admission, now.wall) {
+    // A clock that was set back does not cut what it admitted: the deadline on the boot clock ends it.
+    let at = now.wall.max(session.admission.opened_at);
+    match recheck(&policy.snapshot, &session.admission, at) {
         Ok(deadline) => session.move_deadline(deadline, now),
         Err(reason) => {
             let why = Deny { reason, next_opening: None }.to_string();

@@ -37,12 +37,13 @@ fn date_time(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let Some((day, time)) = lower.split_once('t') else { return false };
     let Some((clock, rest)) = time.split_at_checked(8) else { return false };
-    let two = |from: usize| clock.get(from..from + 2).filter(|t| t.bytes().all(|b| b.is_ascii_digit()));
+    let two =
+        |from: usize| clock.get(from..from + 2).filter(|t| t.bytes().all(|b| b.is_ascii_digit()));
     let (Some(hour), Some(minute), Some(second)) = (two(0), two(3), two(6)) else { return false };
     let colons = clock.get(2..3) == Some(":") && clock.get(5..6) == Some(":");
-    let digits = rest.strip_prefix('.').map_or(0, |fraction| {
-        fraction.bytes().take_while(u8::is_ascii_digit).count() + 1
-    });
+    let digits = rest
+        .strip_prefix('.')
+        .map_or(0, |fraction| fraction.bytes().take_while(u8::is_ascii_digit).count() + 1);
     let offset = rest.get(digits..).unwrap_or_default();
     date(day)
         && colons
@@ -99,6 +100,10 @@ mod tests {
         ] {
             assert!(!matches("date-time", bad), "{bad}");
         }
-        assert!(matches("date", "2026-12-24") && !matches("date", "20261224") && !matches("date", "2026-13-01"));
+        assert!(
+            matches("date", "2026-12-24")
+                && !matches("date", "20261224")
+                && !matches("date", "2026-13-01")
+        );
     }
 }

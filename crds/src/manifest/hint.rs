@@ -83,7 +83,8 @@ pub(super) fn distance(a: &str, b: &str) -> usize {
         let mut now = vec![row + 1];
         let mut last_b = None;
         for (column, b) in b.iter().copied().enumerate() {
-            let at = |row: &[usize], column: usize| row.get(column).copied().unwrap_or(usize::MAX / 2);
+            let at =
+                |row: &[usize], column: usize| row.get(column).copied().unwrap_or(usize::MAX / 2);
             let mut best = (at(&last, column) + usize::from(a != b))
                 .min(at(&last, column + 1) + 1)
                 .min(at(&now, column) + 1);

@@ -77,7 +77,8 @@ pub(super) fn is_label(name: &str) -> bool {
 }
 
 fn is_subdomain(name: &str) -> bool {
-    let alphanumeric = |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let alphanumeric =
+        |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     name.len() <= SUBDOMAIN_BYTES
         && name.split('.').all(|label| {
             alphanumeric(label.bytes().next())
@@ -102,8 +103,11 @@ fn label_name(field: &str, name: &str, faults: &mut Vec<Fault>) {
 }
 
 fn at(field: &str, shown: &str, value: &str, detail: &str) -> Fault {
-    let mut fault =
-        Fault::new(field, Rule::InvalidValue, format!("Invalid value: {}: {detail}", quoted(value)));
+    let mut fault = Fault::new(
+        field,
+        Rule::InvalidValue,
+        format!("Invalid value: {}: {detail}", quoted(value)),
+    );
     fault.shown = Some(shown.to_owned());
     fault
 }
@@ -174,7 +178,10 @@ mod tests {
         for bad in ["A", "-a", "a-", "a_b", "a,b", "k*", "k\u{456}osk", "a b", &"x".repeat(64)] {
             assert_eq!(details(&json!({"name": bad})).len(), 1, "{bad}");
         }
-        assert_eq!(details(&json!({"name": "a.b"})), [r#"Invalid value: "a.b": must not contain dots"#]);
+        assert_eq!(
+            details(&json!({"name": "a.b"})),
+            [r#"Invalid value: "a.b": must not contain dots"#]
+        );
         assert_eq!(details(&json!({})), ["Required value: name is required"]);
     }
 
@@ -183,9 +190,15 @@ mod tests {
         let good = json!({"name": "a", "labels": {"tidegate.dev/mesh": "prod", "site": "", "A_b.c": "x.y_Z"},
             "annotations": {"Example.com/Note": "any text \u{e9}"}});
         assert_eq!(details(&good), [""; 0]);
-        for labels in
-            [json!({"a b": ""}), json!({"/x": ""}), json!({"A.b/x": ""}), json!({"x/": ""}), json!({"a/b/c": ""}), json!({"x": "y z"}), json!({"x": "-"})]
-        {
+        for labels in [
+            json!({"a b": ""}),
+            json!({"/x": ""}),
+            json!({"A.b/x": ""}),
+            json!({"x/": ""}),
+            json!({"a/b/c": ""}),
+            json!({"x": "y z"}),
+            json!({"x": "-"}),
+        ] {
             assert_eq!(details(&json!({"name": "a", "labels": labels})).len(), 1, "{labels}");
         }
         let large = json!({"name": "a", "annotations": {"x": "y".repeat(300_000)}});

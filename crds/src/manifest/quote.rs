@@ -116,7 +116,10 @@ mod tests {
     fn foreign_text_is_bounded_printable_ascii() {
         assert_eq!(quoted("a\"b\\c\n\u{e9}\u{1b}"), r#""a\"b\\c\n\u00e9\u001b""#);
         assert_eq!(quoted(&"x".repeat(100)).len(), 64 + 5);
-        assert_eq!(value(&serde_json::json!({"name": "ssh", "port": 22})), r#"{"name":"ssh","port":22}"#);
+        assert_eq!(
+            value(&serde_json::json!({"name": "ssh", "port": 22})),
+            r#"{"name":"ssh","port":22}"#
+        );
         assert!(value(&serde_json::json!(vec![vec!["x"; 1000]; 1000])).len() <= 80);
         assert_eq!(clip("abcdefgh", 6), "abc...");
         assert_eq!(path("spec.a\u{1b}[0m"), "spec.a\\u001b[0m");

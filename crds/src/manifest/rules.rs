@@ -1,6 +1,8 @@
 //! The schema's own rules, `x-kubernetes-validations`, evaluated by kube-cel, in the server's words.
 
-use kube::core::cel::{CompiledSchema, ErrorKind, ValidationError, compile_schema, validate_compiled};
+use kube::core::cel::{
+    CompiledSchema, ErrorKind, ValidationError, compile_schema, validate_compiled,
+};
 use serde_json::Value;
 
 use super::Rule;
@@ -24,9 +26,7 @@ impl Rules {
     pub fn check(&self, value: &Value, old: Option<&Value>, schema: &Schema) -> Vec<Fault> {
         match validate_compiled(&self.0, value, old) {
             Ok(()) => Vec::new(),
-            Err(errors) => {
-                errors.into_iter().map(|error| fault(&error, value, schema)).collect()
-            }
+            Err(errors) => errors.into_iter().map(|error| fault(&error, value, schema)).collect(),
         }
     }
 }

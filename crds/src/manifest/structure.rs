@@ -40,11 +40,7 @@ impl Fault {
     pub fn blocks_rules(&self) -> bool {
         matches!(
             self.rule,
-            Rule::Required
-                | Rule::InvalidType
-                | Rule::Unsupported
-                | Rule::TooLong
-                | Rule::TooMany
+            Rule::Required | Rule::InvalidType | Rule::Unsupported | Rule::TooLong | Rule::TooMany
         )
     }
 }
@@ -138,8 +134,9 @@ fn prune_into(
 /// Drops the nulls that stand for nothing, fills in defaults, and writes whole numbers as integers where the schema
 /// asks for those.
 pub(super) fn fill_in(value: &mut Value, schema: &Schema) {
-    let stands_for_nothing =
-        |value: &Value, schema: Option<&Schema>| value.is_null() && schema.is_some_and(|s| !s.nullable);
+    let stands_for_nothing = |value: &Value, schema: Option<&Schema>| {
+        value.is_null() && schema.is_some_and(|s| !s.nullable)
+    };
     match value {
         Value::Object(fields) => {
             fields.retain(|name, value| !stands_for_nothing(value, schema.field(name)));
@@ -381,8 +378,11 @@ impl Check {
         if !schema.one_of.is_empty() {
             let valid = schema.one_of.iter().filter(|one| holds(one, path).is_empty()).count();
             if valid != 1 {
-                let found =
-                    if valid == 0 { "none valid".to_owned() } else { format!("{valid} valid alternatives") };
+                let found = if valid == 0 {
+                    "none valid".to_owned()
+                } else {
+                    format!("{valid} valid alternatives")
+                };
                 let body =
                     body(&format!("must validate one and only one schema (oneOf). Found {found}"));
                 self.fault(path.as_str(), Rule::InvalidValue, body);
@@ -410,9 +410,11 @@ impl Check {
                 }
             }
             Value::Array(items) => {
-                if schema.item_counts.1.is_some_and(|most| {
-                    i64::try_from(items.len()).is_ok_and(|count| count > most)
-                }) {
+                if schema
+                    .item_counts
+                    .1
+                    .is_some_and(|most| i64::try_from(items.len()).is_ok_and(|count| count > most))
+                {
                     return;
                 }
                 let keys: Vec<Value> = match schema.list {
@@ -468,16 +470,16 @@ fn repeated(texts: impl Iterator<Item = String>) -> Vec<usize> {
 
 fn fits(value: &Value, schema: &Schema) -> bool {
     match (value, schema.kind) {
-        (_, Type::Any) => true,
-        (Value::Null, _) => schema.nullable,
-        (Value::Number(number), Type::Integer | Type::IntOrString) => {
-            number.is_i64() || number.as_f64().is_some_and(|f| f.fract() == 0.0)
-        }
-        (Value::Object(_), Type::Object)
+        (_, Type::Any)
+        | (Value::Object(_), Type::Object)
         | (Value::Array(_), Type::Array)
         | (Value::String(_), Type::String | Type::IntOrString)
         | (Value::Number(_), Type::Number)
         | (Value::Bool(_), Type::Boolean) => true,
+        (Value::Null, _) => schema.nullable,
+        (Value::Number(number), Type::Integer | Type::IntOrString) => {
+            number.is_i64() || number.as_f64().is_some_and(|f| f.fract() == 0.0)
+        }
         _ => false,
     }
 }

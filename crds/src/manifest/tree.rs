@@ -45,8 +45,8 @@ pub(super) struct Entry {
     pub value: Node,
     /// It came from `<<`, so a later key may replace it.
     merged: bool,
-    /// The places where the same key was written again; `value` is the last one's, as kubectl takes it.
-    pub again: Vec<At>,
+    /// The key was written more than once; this is the last, which is the one that kubectl takes.
+    pub again: bool,
 }
 
 /// Why a document cannot be read, and where.
@@ -121,9 +121,11 @@ pub(super) fn each_document(text: &str, mut take: impl FnMut(Result<Node, Fault>
                 Some(Err(error)) => {
                     let at = position(error.marker().line(), error.marker().col());
                     builder.fault = Some(Fault::new(at, quote::plain(&error.info())));
-                    take(std::mem::take(&mut builder).finish().unwrap_or_else(|| {
-                        Err(Fault::new(at, "the document ends too early"))
-                    }));
+                    take(
+                        std::mem::take(&mut builder)
+                            .finish()
+                            .unwrap_or_else(|| Err(Fault::new(at, "the document ends too early"))),
+                    );
                     match parser.proceed_next_document() {
                         Ok(true) => break,
                         Ok(false) => return,
@@ -326,12 +328,10 @@ fn put(
     match index.get(&key).and_then(|place| entries.get_mut(*place)) {
         None => {
             index.insert(key.clone(), entries.len());
-            entries.push(Entry { key, at, value, merged, again: Vec::new() });
+            entries.push(Entry { key, at, value, merged, again: false });
         }
         Some(entry) => {
-            if !entry.merged && !merged {
-                entry.again.push(at);
-            }
+            entry.again |= !entry.merged && !merged;
             entry.at = at;
             entry.value = value;
             entry.merged = merged;
@@ -376,9 +376,8 @@ fn resolve(text: &str, style: ScalarStyle, tag: Option<&Tag>, at: At) -> Result<
             _ => Ok(Value::from(text)),
         };
     };
-    let mismatch = |kind: &str| {
-        Fault::new(at, format!("cannot decode {} as a {kind}", quote::quoted(text)))
-    };
+    let mismatch =
+        |kind: &str| Fault::new(at, format!("cannot decode {} as a {kind}", quote::quoted(text)));
     let core = tag.core_suffix();
     if core == Some("str") || tag.handle().is_empty() && tag.suffix() == "!" {
         return Ok(Value::from(text));

@@ -1,6 +1,8 @@
 //! What the tests share: crons made from sets rather than parsed, and small policies.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod policy;
+
 use std::collections::BTreeSet;
 
 use jiff::civil::DateTime;
