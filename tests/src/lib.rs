@@ -6,6 +6,7 @@
 
 pub mod clients;
 pub mod clock;
+pub mod crowd;
 pub mod gate;
 pub mod http;
 pub mod keys;
