@@ -30,7 +30,7 @@ fn shown(read: &Read) -> String {
         writeln!(out, "unreadable").unwrap();
     }
     for finding in &read.findings {
-        writeln!(out, "{finding}  [{}]", finding.rule).unwrap();
+        writeln!(out, "{finding}  [{:?} {}]", finding.severity, finding.rule).unwrap();
     }
     out
 }

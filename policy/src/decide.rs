@@ -5,9 +5,11 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use crate::model::{Attach, KeyBlob, Label, Login, LoginUser, Service, Terminal, Window};
+use crate::model::{KeyBlob, Login, LoginUser, Service, Terminal, Window};
+pub use crate::reason::{Deny, NextOpening, Reason, Wants};
+pub use crate::recheck::{ATTACH_AHEAD, Admission, may_attach, recheck};
 use crate::schedule::Occurrence;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
@@ -59,124 +61,6 @@ pub struct Candidate {
     pub deadline: Timestamp,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Deny {
-    pub reason: Reason,
-    /// When the same request would next be admitted, if that is foreseeable.
-    pub next_opening: Option<NextOpening>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NextOpening {
-    pub at: Timestamp,
-    /// As people read it: `Tue 24 Nov 22:00 Europe/Berlin`.
-    pub human: String,
-    pub case: Option<Arc<str>>,
-}
-
-/// Why policy refuses. `Display` of [`Deny`] is the sentence: ASCII, at most 300 bytes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Reason {
-    /// The login does not exist any more, or never did.
-    UnknownLogin {
-        login: Login,
-    },
-    /// A known key with another's login name.
-    WrongLogin {
-        typed: String,
-        owner: Login,
-    },
-    /// The key was taken from the user.
-    KeyRemoved {
-        login: Login,
-    },
-    UserSuspended {
-        login: Login,
-    },
-    UserExpired {
-        login: Login,
-        at: Timestamp,
-    },
-    SourceNotAllowed {
-        login: Login,
-        source: IpAddr,
-    },
-    /// The host is no terminal name by form (comma, glob, non-ASCII, too long, another domain).
-    MalformedHost {
-        shown: String,
-    },
-    /// No such terminal, or none that a window of this user's selects: the two read the same.
-    UnknownTerminal {
-        login: Login,
-        terminal: String,
-    },
-    UnknownListenPort {
-        login: Login,
-        port: u32,
-    },
-    /// The terminal declares no service on this port (declared ones listed: those of her windows).
-    UndeclaredPort {
-        terminal: Label,
-        port: u32,
-        declared: Vec<(Label, u16)>,
-    },
-    TerminalSuspended {
-        terminal: Label,
-    },
-    /// Windows select user and terminal, but none this service.
-    ServiceNotInWindow {
-        login: Login,
-        terminal: Label,
-        service: Label,
-    },
-    /// Windows admit, but none is open now.
-    NotOpen {
-        login: Login,
-        terminal: Label,
-        service: Label,
-    },
-    /// Windows admitted, none is open now and none will be; this one was the last.
-    WindowExpired {
-        login: Login,
-        terminal: Label,
-        service: Label,
-        window: Label,
-        /// When it closed, as people read it.
-        closed: String,
-    },
-    /// A window that would be open now is suspended, or all that select user, terminal and service are.
-    WindowSuspended {
-        login: Login,
-        terminal: Label,
-        service: Label,
-        window: Label,
-    },
-    /// The window wants what only an agent can do.
-    NeedsAgent {
-        window: Label,
-        what: Wants,
-        terminal: Label,
-    },
-    /// A running session's own window went away: deleted, re-made or narrowed.
-    WindowGone {
-        window: Label,
-    },
-    WindowClosed {
-        window: Label,
-    },
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wants {
-    Consent,
-    Code,
-    Recording,
-}
-
-/// How long before an opening a terminal of `attach: DuringWindow` may be connected.
-pub const ATTACH_AHEAD: SignedDuration = SignedDuration::from_mins(2);
-
 /// Who may be in at all, before any channel: known login, its own key, not suspended, not expired,
 /// from a permitted address.
 #[expect(clippy::result_large_err, reason = "made once per refused request, and read at once")]
@@ -188,7 +72,7 @@ pub fn admit_staff<'a>(
     may_enter(snapshot, staff, now).map_err(Deny::from)
 }
 
-fn may_enter<'a>(
+pub(crate) fn may_enter<'a>(
     snapshot: &'a Snapshot,
     staff: &Staff,
     now: Timestamp,
@@ -231,35 +115,32 @@ pub fn decide(snapshot: &Snapshot, request: &Request<'_>, now: Timestamp) -> Dec
 fn weigh(snapshot: &Snapshot, request: &Request<'_>, now: Timestamp) -> Result<Allow, Box<Deny>> {
     let refuse = |reason| Box::new(Deny::from(reason));
     let user = may_enter(snapshot, request.staff, now).map_err(refuse)?;
-    let login = || user.login.clone();
-    let (terminal, port) = match Target::parse(request.host, request.port, &snapshot.mesh().domain)
+    let login = user.login.clone();
+    // The terminal and the port of its service, and how to say that there is none.
+    let (found, unknown) = match Target::parse(request.host, request.port, &snapshot.mesh().domain)
     {
         Target::Malformed => {
             return Err(refuse(Reason::MalformedHost { shown: shown(request.host, 64) }));
         }
-        Target::Named { terminal, port } => {
-            let found = snapshot.terminal(&terminal).filter(|found| {
-                // One that no window of hers selects reads the same as one that does not exist.
-                !snapshot.windows_between(user, found).is_empty()
-            });
-            let unknown = || {
-                refuse(Reason::UnknownTerminal { login: login(), terminal: terminal.to_string() })
-            };
-            (found.ok_or_else(unknown)?, port)
-        }
-        Target::ListenPort(port) => {
-            let by_port = u16::try_from(port).ok();
-            let found = by_port.and_then(|port| snapshot.terminal_by_listen_port(port));
-            let found = found
-                .filter(|found| !snapshot.windows_between(user, found).is_empty())
-                .and_then(|found| {
-                    let service = found.services.iter().find(|s| s.listen_port == by_port)?;
-                    Some((found, u32::from(service.port)))
-                });
-            found.ok_or_else(|| refuse(Reason::UnknownListenPort { login: login(), port }))?
-        }
+        Target::Named { terminal, port } => (
+            snapshot.terminal(&terminal).map(|found| (found, port)),
+            Reason::UnknownTerminal { login, terminal: terminal.to_string() },
+        ),
+        Target::ListenPort(port) => (
+            u16::try_from(port).ok().and_then(|port| {
+                let found = snapshot.terminal_by_listen_port(port)?;
+                let service = found.services.iter().find(|s| s.listen_port == Some(port))?;
+                Some((found, u32::from(service.port)))
+            }),
+            Reason::UnknownListenPort { login, port },
+        ),
     };
-    let windows = snapshot.windows_between(user, terminal);
+    // One that no window of hers selects reads the same as one that does not exist.
+    let known = found.and_then(|(terminal, port)| {
+        let windows = snapshot.windows_between(user, terminal);
+        (!windows.is_empty()).then_some((terminal, port, windows))
+    });
+    let Some((terminal, port, windows)) = known else { return Err(refuse(unknown)) };
     let Some(service) = terminal.services.iter().find(|service| u32::from(service.port) == port)
     else {
         return Err(refuse(undeclared(terminal, port, &windows)));
@@ -284,7 +165,7 @@ fn weigh(snapshot: &Snapshot, request: &Request<'_>, now: Timestamp) -> Result<A
 }
 
 /// The refusal that lists the declared services which these windows cover.
-fn undeclared(terminal: &Terminal, port: u32, windows: &[&Arc<Window>]) -> Reason {
+pub(crate) fn undeclared(terminal: &Terminal, port: u32, windows: &[&Arc<Window>]) -> Reason {
     let covered = |service: &&Service| windows.iter().any(|w| w.services.contains(&service.name));
     let declared = terminal.services.iter().filter(covered).map(|s| (s.name.clone(), s.port));
     let declared = declared.collect();
@@ -402,7 +283,7 @@ impl Asked<'_> {
 }
 
 /// The earliest of closes, the user's validUntil and `opened_at` + maxSessionDuration.
-fn deadline(
+pub(crate) fn deadline(
     user: &LoginUser,
     window: &Window,
     occurrence: Occurrence,
@@ -412,91 +293,4 @@ fn deadline(
     let longest = longest.and_then(|longest| opened_at.checked_add(longest).ok());
     let bounds = [Some(occurrence.closes), user.valid_until, longest];
     bounds.into_iter().flatten().min().unwrap_or(occurrence.closes)
-}
-
-/// What a running session was admitted by.
-#[derive(Clone, Debug)]
-pub struct Admission {
-    pub staff: Staff,
-    pub terminal: Arc<Terminal>,
-    pub service: Service,
-    pub window: Arc<Window>,
-    pub occurrence: Occurrence,
-    pub opened_at: Timestamp,
-    pub deadline: Timestamp,
-}
-
-/// Whether a running session may go on under a newer policy (invariant 3). It belongs to its window:
-/// another that would admit does not save it. `Ok` has the deadline, which is never later than
-/// `admission.deadline` and may have passed; `Err` says why it is cut.
-pub fn recheck(
-    snapshot: &Snapshot,
-    admission: &Admission,
-    now: Timestamp,
-) -> Result<Timestamp, Reason> {
-    let Admission { staff, terminal: old_terminal, service, window: old_window, .. } = admission;
-    let user = may_enter(snapshot, staff, now)?;
-    let login = user.login.clone();
-    let name = old_window.meta.key.name.clone();
-    let gone = || Reason::WindowGone { window: name.clone() };
-
-    let same = |window: &&Arc<Window>| window.meta.uid == old_window.meta.uid;
-    let window = snapshot.window(&old_window.meta.key).filter(same).ok_or_else(gone)?;
-    let same = |terminal: &&Arc<Terminal>| terminal.meta.uid == old_terminal.meta.uid;
-    let terminal_name = old_terminal.meta.key.name.clone();
-    let Some(terminal) = snapshot.terminal(&terminal_name).filter(same) else {
-        return Err(Reason::UnknownTerminal { login, terminal: terminal_name.to_string() });
-    };
-    if terminal.suspended {
-        return Err(Reason::TerminalSuspended { terminal: terminal_name });
-    }
-    if !window.names_user(user)
-        || !window.selects(terminal)
-        || !window.services.contains(&service.name)
-    {
-        return Err(gone());
-    }
-    if terminal.service(service.name.as_str()).is_none_or(|now| now.port != service.port) {
-        return Err(undeclared(terminal, u32::from(service.port), &[window]));
-    }
-    if window.suspended {
-        let service = service.name.clone();
-        return Err(Reason::WindowSuspended {
-            login,
-            terminal: terminal_name,
-            service,
-            window: name,
-        });
-    }
-    // The session began without what the window wants now.
-    if let Some(what) = window.wants_beyond(old_window) {
-        return Err(Reason::NeedsAgent { window: name, what, terminal: terminal_name });
-    }
-    if admission.deadline <= now {
-        return Ok(admission.deadline);
-    }
-    // Its own occurrence, or where that was moved the one that is open in its place.
-    let opens = admission.occurrence.opens;
-    let own = window.schedule.openings_from(opens).next().filter(|own| own.opens == opens);
-    let occurrence = own
-        .filter(|own| own.contains(now))
-        .or_else(|| window.schedule.open_at(now))
-        .ok_or(Reason::WindowClosed { window: name })?;
-    let deadline = deadline(user, window, occurrence, admission.opened_at);
-    Ok(deadline.min(admission.deadline))
-}
-
-/// Whether a terminal of `attach: DuringWindow` may be connected at `now`: from 2 minutes before an
-/// opening until the last open window that selects it has closed. `Always` is always `true`.
-pub fn may_attach(snapshot: &Snapshot, terminal: &Terminal, now: Timestamp) -> bool {
-    let ahead = now.checked_add(ATTACH_AHEAD).unwrap_or(Timestamp::MAX);
-    // The running occurrences come first, then the next one.
-    let near = |window: &&Arc<Window>| {
-        let first = window.schedule.occurrences_from(now).next();
-        !window.suspended && first.is_some_and(|first| first.opens <= ahead)
-    };
-    match terminal.attach {
-        Attach::Always => true,
-        Attach::DuringWindow => snapshot.windows_of_terminal(terminal).iter().any(near),
-    }
 }

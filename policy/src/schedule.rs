@@ -42,7 +42,8 @@ pub struct Recurring {
     /// An occurrence counts if it opens in `[not_before, not_after)`, and closes at `not_after` at the latest.
     pub not_before: Option<Timestamp>,
     pub not_after: Option<Timestamp>,
-    /// Local dates of opening whose whole occurrence goes.
+    /// Local dates of opening whose whole occurrence goes. Where a gap moves an opening to the next day,
+    /// either of the two dates takes it.
     pub except: BTreeSet<Date>,
 }
 
@@ -169,8 +170,12 @@ impl Recurring {
 
     fn occurrence(&self, start: i64) -> Option<Occurrence> {
         let opens = Timestamp::from_second(start).ok()?;
-        let closes = opens.checked_add(self.duration).unwrap_or(Timestamp::MAX);
-        let closes = self.not_after.map_or(closes, |bound| closes.min(bound));
+        let closes = match (opens.checked_add(self.duration), self.not_after) {
+            (Ok(closes), bound) => bound.map_or(closes, |bound| closes.min(bound)),
+            (Err(_), Some(bound)) => bound,
+            // It would not close within the calendar.
+            (Err(_), None) => return None,
+        };
         Some(Occurrence { opens, closes })
     }
 
@@ -227,7 +232,8 @@ impl Schedule {
                 // Of those that are cut by notAfter, all closed together.
                 let ended = recurring.not_after.is_some_and(|bound| bound <= at);
                 let back = if ended { 0 } else { recurring.duration.as_secs() };
-                let latest = floor_second(at).min(recurring.upper().saturating_sub(1)) - back;
+                let latest = floor_second(at).min(recurring.upper().saturating_sub(1));
+                let latest = latest.saturating_sub(back);
                 let year = SignedDuration::from_hours(366 * 24).as_secs();
                 let floor = recurring.lower(latest.saturating_sub(year));
                 recurring

@@ -245,6 +245,51 @@ fn the_deadline_is_the_earliest_of_three() {
     assert_eq!(deadline(&snapshot), monday() + 5.minutes());
 }
 
+#[test]
+fn an_opening_at_which_the_user_is_out_is_none() {
+    let mut snapshot = small();
+    snapshot.put_window(window_for("acme", "w", &["alice"], &["kiosk-17"]));
+    let before = monday() - 1.hour();
+    let next = |snapshot: &Snapshot| {
+        let refused = deny(ask(snapshot, "alice", "kiosk-17", 22, before));
+        assert_eq!(refused.reason.code(), "NotOpen");
+        refused.next_opening.map(|next| next.at)
+    };
+    assert_eq!(next(&snapshot), Some(monday()));
+    let until = |until| LoginUser { valid_until: Some(until), ..user("prod", "alice") };
+    snapshot.put_user(until(monday()));
+    assert_eq!(next(&snapshot), None);
+    snapshot.put_user(until(monday() + 1.nanosecond()));
+    assert_eq!(next(&snapshot), Some(monday()));
+}
+
+#[test]
+fn expired_and_suspended_windows_say_so() {
+    let mut snapshot = small();
+    let window = || window_for("acme", "w", &["alice"], &["kiosk-17"]);
+    snapshot.put_window(window());
+    let told =
+        |snapshot: &Snapshot, now| deny(ask(snapshot, "alice", "kiosk-17", 22, now)).to_string();
+    let closed = monday() + 2.hours();
+    assert_eq!(
+        told(&snapshot, closed),
+        "support window w for alice on kiosk-17/ssh expired Mon 23 Nov 11:00 +01:00; ask for a new one"
+    );
+    snapshot.put_window(Window { suspended: true, ..window() });
+    let suspended = "support window w for alice on kiosk-17/ssh is suspended";
+    assert_eq!(told(&snapshot, monday()), format!("{suspended}; ask whoever manages the windows"));
+    // Another that opens later does not hide that this one would be open now, and is told.
+    let mut later = window_for("acme", "x", &["alice"], &["kiosk-17"]);
+    later.schedule = once(monday() + 26.hours(), monday() + 27.hours());
+    snapshot.put_window(later);
+    let next = "the next one opens Tue 24 Nov 11:00 +01:00";
+    assert_eq!(told(&snapshot, monday()), format!("{suspended}; {next}"));
+    assert_eq!(
+        told(&snapshot, closed),
+        format!("no open support window for alice on kiosk-17/ssh; {next}")
+    );
+}
+
 /// One value claimed twice stays with the one that has it, also when the other is put again.
 #[test]
 fn what_is_held_is_not_taken() {

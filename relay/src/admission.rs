@@ -14,8 +14,8 @@ use crate::end;
 use crate::failpoint::{Point, reach};
 use crate::gate::Gate;
 use crate::join::join;
-use crate::metrics::{ClaimResult, Opened};
 use crate::locate::{DIAL, DialError, Located, TerminalLink};
+use crate::metrics::Opened;
 use crate::sentences;
 use crate::session::{EndedBy, Session, SessionId};
 use crate::ssh::{Channel, OpenRequest, RefuseCode};
@@ -139,7 +139,7 @@ async fn claim(
     let mut last = None;
     for candidate in &allow.candidates {
         let claimed = gate.claims.claim(candidate, id, &staff.who.login, now).await;
-        gate.metrics.claim(counted(&claimed));
+        gate.metrics.claim((&claimed).into());
         match claimed {
             Claimed::Free => return Ok((candidate.clone(), id, None)),
             Claimed::Taken(claim) => return Ok((candidate.clone(), id, Some(claim))),
@@ -150,16 +150,6 @@ async fn claim(
     Err(last.unwrap_or_else(|| {
         Refused::new(RefuseCode::Shortage, "ClaimUnavailable", sentences::claim_failed())
     }))
-}
-
-fn counted(claimed: &Claimed) -> ClaimResult {
-    match claimed {
-        Claimed::Free => ClaimResult::Unlimited,
-        Claimed::Taken(_) => ClaimResult::Taken,
-        Claimed::Full { .. } => ClaimResult::Full,
-        Claimed::Used { .. } => ClaimResult::Used,
-        Claimed::Unavailable { .. } => ClaimResult::Unavailable,
-    }
 }
 
 /// Why a window could not be had; `None` if it could.
@@ -179,6 +169,11 @@ pub fn claim_refused(candidate: &Candidate, claimed: &Claimed) -> Option<Refused
             tracing::error!(%window, %why, "claiming a support window");
             let sentence = sentences::claim_failed();
             Refused::new(RefuseCode::Shortage, "ClaimUnavailable", sentence)
+        }
+        Claimed::Uncertain { why } => {
+            tracing::error!(%window, %why, "claiming a support window");
+            let sentence = sentences::claim_uncertain(window);
+            Refused::new(RefuseCode::Prohibited, "ClaimUncertain", sentence)
         }
     })
 }

@@ -16,8 +16,8 @@ use crate::locate::TerminalLink;
 use crate::metrics::{Closed, Proof, Role as RoleLabel};
 use crate::sentences;
 use crate::ssh::{
-    Authenticated, CancelRequest, Connection, Doorkeeper, Ended, Event, Events, ForwardRequest, OpenRequest, RefuseCode,
-    SessionChannel, SessionRequest,
+    Authenticated, CancelRequest, Connection, Doorkeeper, Ended, Event, Events, ForwardRequest,
+    OpenRequest, RefuseCode, SessionChannel, SessionRequest,
 };
 use crate::staff::{DENIES, StaffLink};
 use crate::terminal::TerminalPeer;
@@ -125,7 +125,8 @@ impl Arrival {
         if let Some(owner) = snapshot.user_by_key(&key) {
             let login = owner.login.clone();
             let role = self.staff(&user, login, key, client);
-            let result = if matches!(role, Role::Barred(_)) { Proof::Barred } else { Proof::Allowed };
+            let result =
+                if matches!(role, Role::Barred(_)) { Proof::Barred } else { Proof::Allowed };
             self.gate.metrics.authenticated(RoleLabel::Staff, result);
             return Some(role);
         }
@@ -164,8 +165,7 @@ impl Arrival {
             let reason = Reason::WrongLogin { typed: user.to_owned(), owner: login };
             Some(Deny { reason, next_opening: None })
         };
-        let link =
-            StaffLink::new(who, self.connection.clone(), self.listener_port, client, now);
+        let link = StaffLink::new(who, self.connection.clone(), self.listener_port, client, now);
         let Some(deny) = refused else {
             self.gate.trail.login(&link, None);
             self.gate.staff.insert(Arc::clone(&link));

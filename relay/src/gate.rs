@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tidegate_crds::assemble::RelaySettings;
+use tidegate_crds::compile::RelaySettings;
 use tokio_util::sync::CancellationToken;
 
 use crate::accept::Budget;

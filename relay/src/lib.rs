@@ -22,6 +22,7 @@ pub mod lastseen;
 pub mod locate;
 pub mod logging;
 pub mod metrics;
+mod object;
 pub mod present;
 pub mod record;
 pub mod sentences;

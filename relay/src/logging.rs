@@ -2,6 +2,7 @@
 //!
 //! A field that came from the network cannot forge a line: control characters are written escaped.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use clap::ValueEnum;
@@ -90,7 +91,8 @@ impl<W: Write> Write for OneLineWriter<W> {
             let mut clean = String::with_capacity(body.len() + 16);
             for c in body.chars() {
                 if disturbs(c) {
-                    clean.extend(c.escape_unicode());
+                    // As JSON has it, so that a JSON event stays one; all of these have four digits.
+                    let _ = write!(clean, "\\u{:04x}", u32::from(c));
                 } else {
                     clean.push(c);
                 }
@@ -112,4 +114,87 @@ impl<W: Write> Write for OneLineWriter<W> {
 fn disturbs(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, level: Option<&str>, log: impl FnOnce()) -> String {
+        let sink = Sink::default();
+        let out = sink.clone();
+        let subscriber = subscriber(format, filter(level).unwrap(), move || out.clone());
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = sink.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    const FORGED: &str = "SSH-2.0-x\r\n2026 ERROR forged \u{1b}[31m\u{202e}\u{2028}\u{85}end";
+
+    fn hostile() {
+        tracing::info!(client = FORGED, shown = %FORGED, debug = ?FORGED, "greeted {FORGED}");
+        tracing::info!("second");
+    }
+
+    #[test]
+    fn no_field_forges_a_line() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = logged(format, None, hostile);
+            let lines: Vec<_> = text.lines().collect();
+            assert_eq!(lines.len(), 2, "{text:?}");
+            assert!(lines[0].contains("forged") && lines[1].contains("second"), "{text:?}");
+            assert!(!lines.iter().any(|line| line.chars().any(disturbs)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn json_is_one_object_a_line_and_gives_the_field_back() {
+        let text = logged(LogFormat::Json, None, hostile);
+        for line in text.lines() {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(event["level"], "INFO");
+            assert!(event["timestamp"].is_string() && event["message"].is_string());
+        }
+        let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(first["client"], FORGED);
+    }
+
+    #[test]
+    fn a_level_is_ours_and_the_libraries_stay_quiet() {
+        let both = || {
+            tracing::debug!("ours");
+            tracing::debug!(target: "russh", "theirs");
+            tracing::warn!(target: "russh", "grave");
+        };
+        let text = logged(LogFormat::Text, Some("debug"), both);
+        assert!(
+            text.contains("ours") && text.contains("grave") && !text.contains("theirs"),
+            "{text}"
+        );
+        let text = logged(LogFormat::Text, Some("info"), both);
+        assert!(!text.contains("ours") && text.contains("grave"), "{text}");
+        let text = logged(LogFormat::Text, Some("russh=debug"), both);
+        assert!(text.contains("theirs"), "{text}");
+    }
+
+    #[test]
+    fn a_bad_level_is_named() {
+        let error = filter(Some("tidegate_relay=loud")).unwrap_err().to_string();
+        assert!(error.contains("\"tidegate_relay=loud\""), "{error}");
+    }
 }

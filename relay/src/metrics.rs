@@ -473,7 +473,7 @@ impl From<&Claimed> for ClaimResult {
             Claimed::Taken(_) => Self::Taken,
             Claimed::Full { .. } => Self::Full,
             Claimed::Used { .. } => Self::Used,
-            Claimed::Unavailable { .. } => Self::Unavailable,
+            Claimed::Unavailable { .. } | Claimed::Uncertain { .. } => Self::Unavailable,
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::admission::claim_refused;
 use crate::claim::Claims as _;
 use crate::clock;
 use crate::connection::reply;
-use crate::control::{AuditStatus, Controlled, Cut, FindingView, PolicyStatus, Status, TerminalStatus};
+use crate::control::{
+    AuditStatus, Controlled, Cut, FindingView, PolicyStatus, Status, TerminalStatus,
+};
 use crate::end;
 use crate::gate::Gate;
 use crate::metrics::{Metrics, ObjectKind};
@@ -101,8 +103,13 @@ impl Gate {
     }
 
     fn session_views(&self) -> Vec<SessionView> {
-        let mut sessions: Vec<_> =
-            self.sessions.all().iter().filter(|s| s.is_live()).map(|s| self.session_view(s)).collect();
+        let mut sessions: Vec<_> = self
+            .sessions
+            .all()
+            .iter()
+            .filter(|s| s.is_live())
+            .map(|s| self.session_view(s))
+            .collect();
         sessions.sort_by(|a, b| a.name.cmp(&b.name));
         sessions
     }
@@ -220,9 +227,9 @@ impl Controlled for Gate {
 
     async fn cut(&self, name: &str) -> Result<Cut, String> {
         let session = name.parse().ok().and_then(|id| self.sessions.get(id));
-        let session = session.filter(|session| session.is_live()).ok_or_else(|| {
-            sentences::no_such_session(name)
-        })?;
+        let session = session
+            .filter(|session| session.is_live())
+            .ok_or_else(|| sentences::no_such_session(name))?;
         // The cut does not wait for the disk; the record of who asked does.
         let Some(gate) = self.me() else { return Err(sentences::drained()) };
         end::end(&gate, &session, EndedBy::Cut, sentences::cut(), Duration::ZERO);

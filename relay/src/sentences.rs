@@ -35,7 +35,9 @@ pub fn not_connected(terminal: &Label, last_seen: Option<LastSeen>) -> String {
 pub fn not_offered(terminal: &Label, service: &Service) -> String {
     let asks = service.listen_port.unwrap_or(service.port);
     let name = &service.name;
-    format!("{terminal} is connected but does not offer {name}; its ssh -R must ask for port {asks}")
+    format!(
+        "{terminal} is connected but does not offer {name}; its ssh -R must ask for port {asks}"
+    )
 }
 
 pub fn service_refused(terminal: &Label, service: &Service) -> String {
@@ -60,13 +62,22 @@ pub fn window_full(window: &ObjectKey, holders: &[Holder]) -> String {
 
 pub fn one_time_used(window: &ObjectKey, by: Option<&Holder>) -> String {
     let by = by.map_or_else(String::new, |by| format!(" by {} at {}", by.user, utc(by.since)));
-    clean(&format!("support window {window} admits one session and was used{by}; ask for a new window"))
+    clean(&format!(
+        "support window {window} admits one session and was used{by}; ask for a new window"
+    ))
 }
 
 pub fn claim_failed() -> String {
     "the relay cannot write its claims and admits nobody to limited windows; tell whoever runs the \
      relay"
         .to_owned()
+}
+
+pub fn claim_uncertain(window: &ObjectKey) -> String {
+    clean(&format!(
+        "support window {window} could not be claimed for certain, so it counts as used; ask for a \
+         new window"
+    ))
 }
 
 pub fn audit_unavailable() -> String {
@@ -79,11 +90,15 @@ pub fn draining() -> String {
 }
 
 pub fn too_many_sessions(login: &Login, limit: u32) -> String {
-    format!("{login} has {limit} sessions open, which is the most a login user may have; end one first")
+    format!(
+        "{login} has {limit} sessions open, which is the most a login user may have; end one first"
+    )
 }
 
 pub fn too_many_channels(limit: usize) -> String {
-    format!("this connection has {limit} channels open, which is the most it may have; close one first")
+    format!(
+        "this connection has {limit} channels open, which is the most it may have; close one first"
+    )
 }
 
 pub fn too_many_refusals(count: u32) -> String {
@@ -96,7 +111,10 @@ pub fn deadline(admission: &Admission, deadline: Timestamp) -> String {
     let window = &admission.window;
     let key = &window.meta.key;
     if deadline >= admission.occurrence.closes {
-        return clean(&format!("support window {key} closed at {}", window.schedule.human(deadline)));
+        return clean(&format!(
+            "support window {key} closed at {}",
+            window.schedule.human(deadline)
+        ));
     }
     if let Some(longest) = window.limits.max_session_duration
         && deadline == admission.opened_at.saturating_add(longest).unwrap_or(Timestamp::MAX)
@@ -151,7 +169,8 @@ pub fn never_done(what: &str) -> String {
 }
 
 pub fn terminals_only_forward() -> String {
-    "a terminal may only offer its own services with ssh -R; it opens nothing through the relay".to_owned()
+    "a terminal may only offer its own services with ssh -R; it opens nothing through the relay"
+        .to_owned()
 }
 
 pub fn staff_never_forward() -> String {
@@ -176,7 +195,9 @@ pub fn taken_over(terminal: &Label) -> String {
 }
 
 pub fn contended(terminal: &Label) -> String {
-    format!("two connections fight for {terminal}; this one is refused for a minute: stop one of the two machines")
+    format!(
+        "two connections fight for {terminal}; this one is refused for a minute: stop one of the two machines"
+    )
 }
 
 pub fn key_withdrawn(login: &Login) -> String {
@@ -204,7 +225,9 @@ pub fn not_attached_now(snapshot: &Snapshot, terminal: &Terminal, now: Timestamp
             "{name} attaches only during support windows; the next one opens {}, connect from 2 minutes before",
             window.schedule.human(opens)
         ),
-        None => format!("{name} attaches only during support windows, and none is declared; ask support staff for one"),
+        None => format!(
+            "{name} attaches only during support windows, and none is declared; ask support staff for one"
+        ),
     })
 }
 
@@ -213,7 +236,9 @@ pub fn terminal_suspended(terminal: &Label) -> String {
 }
 
 pub fn terminal_withdrawn(terminal: &Label) -> String {
-    format!("{terminal} is no longer declared, is suspended or has another key; tell whoever runs the relay")
+    format!(
+        "{terminal} is no longer declared, is suspended or has another key; tell whoever runs the relay"
+    )
 }
 
 #[cfg(test)]
@@ -246,8 +271,7 @@ mod tests {
     }
 
     fn terminal() -> Terminal {
-        let service =
-            |name, port, listen_port| Service { name: label(name), port, listen_port };
+        let service = |name, port, listen_port| Service { name: label(name), port, listen_port };
         Terminal {
             meta: meta("kiosk-17"),
             labels: BTreeMap::new(),
@@ -302,11 +326,8 @@ mod tests {
         let window = meta("berlin-maint").key;
         let at: Timestamp = "2026-11-23T09:05:00Z".parse().unwrap();
         let seen = LastSeen { at, from: "198.51.100.4:40022".parse().unwrap() };
-        let holder = |user: &str| Holder {
-            session: "ss-01".to_owned(),
-            user: user.to_owned(),
-            since: at,
-        };
+        let holder =
+            |user: &str| Holder { session: "ss-01".to_owned(), user: user.to_owned(), since: at };
         let limits = Limits {
             max_session_duration: Some(SignedDuration::from_mins(45)),
             ..Limits::default()
@@ -334,6 +355,7 @@ mod tests {
             ("one_time_used", one_time_used(&window, Some(&holder("alice")))),
             ("one_time_used, by nobody known", one_time_used(&window, None)),
             ("claim_failed", claim_failed()),
+            ("claim_uncertain", claim_uncertain(&window)),
             ("audit_unavailable", audit_unavailable()),
             ("draining", draining()),
             ("too_many_sessions", too_many_sessions(&alice, 8)),
@@ -352,7 +374,10 @@ mod tests {
             ("terminals_only_forward", terminals_only_forward()),
             ("staff_never_forward", staff_never_forward()),
             ("no_forward", no_forward(&terminal, None)),
-            ("no_forward, refused", no_forward(&terminal, Some("kiosk-17 declares no listenPort 9"))),
+            (
+                "no_forward, refused",
+                no_forward(&terminal, Some("kiosk-17 declares no listenPort 9")),
+            ),
             ("taken_over", taken_over(&kiosk)),
             ("contended", contended(&kiosk)),
             ("key_withdrawn", key_withdrawn(&alice)),
@@ -381,7 +406,9 @@ mod tests {
 
     #[test]
     fn durations_read_as_the_resources_write_them() {
-        for (seconds, text) in [(0, "0s"), (45, "45s"), (2700, "45m"), (9000, "2h30m"), (3601, "1h1s")] {
+        for (seconds, text) in
+            [(0, "0s"), (45, "45s"), (2700, "45m"), (9000, "2h30m"), (3601, "1h1s")]
+        {
             assert_eq!(duration(Duration::from_secs(seconds)), text);
         }
     }

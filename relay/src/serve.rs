@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use tidegate_crds::assemble::RelaySettings;
+use tidegate_crds::compile::RelaySettings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::accept::{self, Listener};
@@ -340,7 +340,8 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     if tokio::time::timeout(LAST_LINES, gate.sessions.none()).await.is_err() {
         tracing::error!("ends of sessions are not written down; the next start will end them");
     }
-    let stop = Event { relay_pod: Some(gate.name.clone()), ..Event::new(What::Stop, clock::now().wall) };
+    let stop =
+        Event { relay_pod: Some(gate.name.clone()), ..Event::new(What::Stop, clock::now().wall) };
     if let Err(error) = gate.trail.audit.record(stop).await {
         tracing::error!(%error, "the end of the process is not in the audit log");
     }

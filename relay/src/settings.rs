@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_crds::assemble::RelaySettings;
+use tidegate_crds::compile::RelaySettings;
 
 use crate::accept::Caps;
 

@@ -6,10 +6,11 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt as _;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 /// Why the process cannot go on.
@@ -27,9 +28,12 @@ struct Inner {
     /// Told whenever the last task has ended.
     idle: Notify,
     failure: watch::Sender<Option<Failure>>,
+    /// That of the first task, so that later ones may be spawned from any thread.
+    runtime: OnceLock<Handle>,
 }
 
-/// Spawns tasks and knows how many live. Clones share everything.
+/// Spawns tasks and knows how many live. Clones share everything. The first task must be spawned
+/// within the runtime, later ones from any thread.
 #[derive(Clone, Debug)]
 pub struct Supervisor(Arc<Inner>);
 
@@ -46,6 +50,7 @@ impl Supervisor {
             panics: AtomicU64::new(0),
             idle: Notify::new(),
             failure: watch::Sender::new(None),
+            runtime: OnceLock::new(),
         }))
     }
 
@@ -70,9 +75,11 @@ impl Supervisor {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            // Only after the runtime's end, from the destructors of what it ran.
-            tracing::debug!(task = name, "a task was not started, since the runtime is gone");
+        if let Ok(current) = Handle::try_current() {
+            let _ = self.0.runtime.set(current);
+        }
+        let Some(runtime) = self.0.runtime.get() else {
+            tracing::error!(task = name, "a task was not started, since there is no runtime");
             return;
         };
         let counted = Counted::new(self.clone());

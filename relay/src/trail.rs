@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
 
 use crate::admission::Refused;
-use crate::authorise::Wanted;
 use crate::audit::{Audit, AuditError, Event, Reason, Verdict, What, WindowRef};
+use crate::authorise::Wanted;
 use crate::clock;
 use crate::failpoint::{Point, reach};
 use crate::history::{Entry, Histories};
@@ -110,10 +110,7 @@ impl Trail {
             overrun_ms: Some(overrun_ms),
             bytes_in: Some(bytes_in),
             bytes_out: Some(bytes_out),
-            reason: Some(Reason {
-                code: end.by.as_str().to_owned(),
-                sentence: end.reason.clone(),
-            }),
+            reason: Some(Reason { code: end.by.as_str().to_owned(), sentence: end.reason.clone() }),
             ..self.allow(What::End, session)
         };
         if let Err(error) = self.audit.insist(event).await {
@@ -121,14 +118,7 @@ impl Trail {
         }
         self.records.end(
             session.id,
-            Ended {
-                at: end.at,
-                by: end.by,
-                reason: end.reason,
-                overrun_ms,
-                bytes_in,
-                bytes_out,
-            },
+            Ended { at: end.at, by: end.by, reason: end.reason, overrun_ms, bytes_in, bytes_out },
         );
     }
 
@@ -188,10 +178,7 @@ impl Trail {
             self.note(Event {
                 decision: Some(Verdict::Deny),
                 terminal: Some(repeats.target),
-                reason: Some(Reason {
-                    code: repeats.code.to_owned(),
-                    sentence: repeats.sentence,
-                }),
+                reason: Some(Reason { code: repeats.code.to_owned(), sentence: repeats.sentence }),
                 count: Some(u64::from(repeats.count)),
                 ..self.staff_event(What::Deny, staff, now.wall)
             });
@@ -209,10 +196,7 @@ impl Trail {
                 self.history.note(&staff.who.login, entry);
                 Event {
                     decision: Some(Verdict::Deny),
-                    reason: Some(Reason {
-                        code: code.to_owned(),
-                        sentence: sentence.to_owned(),
-                    }),
+                    reason: Some(Reason { code: code.to_owned(), sentence: sentence.to_owned() }),
                     ..event
                 }
             }
@@ -228,10 +212,7 @@ impl Trail {
                 self.metrics.denied(code);
                 Event {
                     decision: Some(Verdict::Deny),
-                    reason: Some(Reason {
-                        code: code.to_owned(),
-                        sentence: sentence.to_owned(),
-                    }),
+                    reason: Some(Reason { code: code.to_owned(), sentence: sentence.to_owned() }),
                     ..event
                 }
             }

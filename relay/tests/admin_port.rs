@@ -1,5 +1,13 @@
 //! The admin port over real sockets, with requests written by hand.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -48,6 +56,7 @@ async fn start() -> Running {
     Running { address, core, task: task.abort_handle() }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the test is the peer: it dials no resolved name")]
 async fn connect(running: &Running) -> TcpStream {
     TcpStream::connect(running.address).await.unwrap()
 }

@@ -161,7 +161,7 @@ async fn a_full_disk_fails_records_and_recovers_by_itself() {
                 assert!(why.contains("No space left"), "{why}");
                 refused += 1;
             }
-            Err(closed) => panic!("{closed}"),
+            Err(other) => panic!("{other}"),
         }
     }
     assert!(refused >= 30, "{refused}");
@@ -236,4 +236,39 @@ async fn durable_lines_are_copied_as_they_are() {
     let copied = reading.join().unwrap();
     assert_eq!(copied, fs::read_to_string(state.root().join("audit/audit.jsonl")).unwrap());
     assert_eq!(audit.copies_dropped(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_trail_can_be_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(&dir.path().join("s")).unwrap();
+    let audit = Audit::open(&state, Settings { rotate_at: 20_000, ..Settings::new(time) }).unwrap();
+    let path = state.root().join("audit");
+    audit.record(deny(0)).await.unwrap();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let reading = thread::spawn(move || {
+        let mut looks = 0;
+        while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            verify(&path).unwrap();
+            looks += 1;
+        }
+        looks
+    });
+    let tasks: Vec<_> = (0..4)
+        .map(|_| {
+            let audit = audit.clone();
+            tokio::spawn(async move {
+                for number in 0..200 {
+                    audit.record(deny(number)).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    drop(stop);
+    assert!(reading.join().unwrap() > 0);
+    audit.close().await;
+    assert_eq!(verify(&state.root().join("audit")).unwrap().lines, 801);
 }

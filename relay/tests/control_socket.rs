@@ -1,5 +1,13 @@
 //! The control socket, with a core that is a list, real sockets, and the client's own functions.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -284,4 +292,93 @@ fn without_a_relay_it_says_so() {
     assert!(error.to_string().starts_with("no relay is running on "), "{error}");
     let error = ask(&dir.path().join("absent"), &Request::Status).unwrap_err();
     assert!(error.to_string().starts_with("no relay is running on "), "{error}");
+}
+
+/// What the commands print, and their exit codes, by the functions that `main` runs.
+mod commands {
+    use super::*;
+
+    fn run(state: &Path, words: &[&str]) -> (String, String, Option<i32>) {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate-relay"))
+            .args(words)
+            .arg("--state")
+            .arg(state)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (text(output.stdout), text(output.stderr), output.status.code())
+    }
+
+    #[tokio::test]
+    async fn for_people_and_for_programs() {
+        let running = start();
+        let (text, _, code) = running.blocking(|state| run(state, &["status"])).await;
+        assert_eq!(code, Some(0));
+        insta::assert_snapshot!("status", text);
+        let (text, _, code) = running.blocking(|state| run(state, &["sessions"])).await;
+        assert_eq!(code, Some(0));
+        insta::assert_snapshot!("sessions", text);
+        let (text, _, code) =
+            running.blocking(|state| run(state, &["sessions", "-o", "json"])).await;
+        assert_eq!(code, Some(0));
+        let items: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(items["items"][0]["openedAt"], "2026-11-24T21:05:00Z");
+        let (text, _, code) = running.blocking(|state| run(state, &["cut", SESSION])).await;
+        assert_eq!(
+            (text.as_str(), code),
+            (&*format!("cut {SESSION}: alice on kiosk-17/ssh\n"), Some(0))
+        );
+        let (text, error, code) = running.blocking(|state| run(state, &["cut", SESSION])).await;
+        assert_eq!((text.as_str(), code), ("", Some(1)));
+        assert_eq!(error, format!("tidegate-relay: no session {SESSION}\n"));
+        let (text, _, _) = running.blocking(|state| run(state, &["sessions"])).await;
+        assert_eq!(text, "no sessions\n");
+    }
+
+    /// Even with the file's mode opened up, the kernel's word for who asks decides.
+    #[tokio::test]
+    async fn another_user_is_not_served() {
+        use std::os::unix::process::CommandExt as _;
+
+        const NOBODY: u32 = 65534;
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED another_user_is_not_served: it takes root to become another user");
+            assert!(std::env::var_os("TIDEGATE_TESTS_AS_ROOT").is_none(), "CI asked for it");
+            return;
+        }
+        let running = start();
+        let open = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        open(&running.state(), 0o755);
+        open(&running.state().join(SOCKET), 0o666);
+        // A copy, since the build directory may be closed to others.
+        let program = running.state().join("tidegate-relay");
+        fs::copy(env!("CARGO_BIN_EXE_tidegate-relay"), &program).unwrap();
+        open(&program, 0o755);
+        let output = running
+            .blocking(move |state| {
+                std::process::Command::new(program)
+                    .args(["sessions", "--state"])
+                    .arg(state)
+                    .uid(NOBODY)
+                    .output()
+                    .unwrap()
+            })
+            .await;
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{error}");
+        assert!(error.contains("only its own user and root may ask"), "{error}");
+        assert!(matches!(running.ask(Request::Sessions).await, Response::Sessions(_)));
+    }
+
+    #[test]
+    fn without_a_relay() {
+        let dir = tempfile::tempdir().unwrap();
+        for words in [&["status"][..], &["sessions"], &["cut", SESSION]] {
+            let (text, error, code) = run(dir.path(), words);
+            assert_eq!((text.as_str(), code), ("", Some(2)));
+            assert!(error.starts_with("tidegate-relay: no relay is running on "), "{error}");
+        }
+    }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 use tidegate_policy::cron::Cron;
-use tidegate_policy::model::{self, Case, Limits, Login, TerminalSelector, UserSelector, Window};
+use tidegate_policy::model::{
+    self, Case, Label, Limits, Login, TerminalSelector, UserSelector, Window,
+};
 use tidegate_policy::schedule::{
     LONGEST_DURATION, Once, Recurring, SHORTEST_DURATION, Schedule, Zone,
 };
@@ -23,7 +25,8 @@ pub fn window(resource: &SupportWindow, identity: &Identity) -> Result<Window, V
     let spec = &resource.spec;
     let meta = refusals.meta(&resource.metadata, identity);
     let case = spec.case.as_ref().and_then(|case| compile_case(&mut refusals, case));
-    let users = compile_users(&mut refusals, &spec.users);
+    let namespace = meta.as_ref().map(|meta| &meta.key.namespace);
+    let users = compile_users(&mut refusals, &spec.users, namespace);
     let terminals = compile_terminals(&mut refusals, &spec.terminals);
     if spec.services.is_empty() {
         refusals.add("spec.services", reason::REQUIRED, "must name at least one service");
@@ -90,7 +93,12 @@ fn compile_case(refusals: &mut Refusals, case: &kind::Case) -> Option<Case> {
     Some(Case { number: number.into(), url: case.url.as_deref().map(Into::into) })
 }
 
-fn compile_users(refusals: &mut Refusals, users: &kind::Users) -> UserSelector {
+/// References never cross namespaces: beside the Mesh's logins, only those of the window's own.
+fn compile_users(
+    refusals: &mut Refusals,
+    users: &kind::Users,
+    namespace: Option<&Label>,
+) -> UserSelector {
     if users.names.is_empty() && users.groups.is_empty() {
         refusals.add("spec.users", reason::REQUIRED, "must name at least one user or group");
     }
@@ -101,6 +109,14 @@ fn compile_users(refusals: &mut Refusals, users: &kind::Users) -> UserSelector {
             format!("'{}' is no login such as alice or bob.acme: {e}", text::shown(text, 60))
         });
         let Some(login) = refusals.take(at.as_str(), reason::INVALID_NAME, login) else { continue };
+        if login.tenant.as_ref().is_some_and(|tenant| Some(tenant) != namespace) {
+            refusals.add(
+                at,
+                reason::INVALID_NAME,
+                "names a user of another namespace; a window names users of the Mesh (alice) and of its own namespace (bob.acme)",
+            );
+            continue;
+        }
         if !names.insert(login) {
             refusals.add(at, reason::DUPLICATE, "is listed twice");
         }

@@ -36,6 +36,9 @@ use tree::{At, Content, Node};
 pub const FILE_BYTES: usize = 16 << 20;
 /// The most findings of one file.
 const FINDINGS: usize = 500;
+/// The server's sentence for rules that wait for the structure to be right.
+const NOT_CHECKED: &str = "some validation rules were not checked because the object was invalid; correct the existing \
+                           errors to complete validation";
 /// Where an object is that names no namespace.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
@@ -405,6 +408,9 @@ impl Reader {
         {
             metadata.insert("namespace".to_owned(), DEFAULT_NAMESPACE.into());
         }
+        if blocked {
+            faults.push(Fault::new("", Rule::Cel, NOT_CHECKED));
+        }
         self.finish(kind, node, value, fields, faults);
     }
 
@@ -459,7 +465,10 @@ impl Reader {
         let object = self.refuse(kind, node);
         let mut findings: Vec<Finding> = Vec::new();
         for fault in faults {
-            let finding = present(&fault, &fields, object.as_ref());
+            let mut finding = present(&fault, &fields, object.as_ref());
+            if fault.body == NOT_CHECKED {
+                finding.severity = Severity::Note;
+            }
             if !findings.contains(&finding) {
                 findings.push(finding);
             }

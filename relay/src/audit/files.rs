@@ -90,6 +90,26 @@ impl Lines {
     }
 }
 
+impl Lines {
+    /// The bytes from the last line's end to the file's, if there is no newline among them: what a
+    /// power cut left of a batch, such as zeros.
+    pub fn endless(&mut self) -> io::Result<Option<u64>> {
+        let mut bytes = self.line.len() as u64;
+        loop {
+            let buffer = self.reader.fill_buf()?;
+            if buffer.is_empty() {
+                return Ok(Some(bytes));
+            }
+            if buffer.contains(&b'\n') {
+                return Ok(None);
+            }
+            let read = buffer.len();
+            bytes += read as u64;
+            self.reader.consume(read);
+        }
+    }
+}
+
 /// The last whole line of a file; `None` where there is none of a permitted length.
 pub fn last_line(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut file = File::open(path)?;

@@ -38,6 +38,9 @@ const QUEUE: usize = 4096;
 /// How long [`Audit::insist`] waits between tries.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How long [`Audit::record`] waits for the disk.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How the trail is written.
 pub struct Settings {
     /// A file that has reached this many bytes is closed and the next one begun.
@@ -61,6 +64,8 @@ impl Settings {
 pub enum AuditError {
     #[error("the audit log cannot be written: {0}")]
     NotWritten(String),
+    #[error("the audit log cannot be written: the disk has not answered for 10 s")]
+    Late,
     #[error("the audit log is closed")]
     Closed,
 }
@@ -71,8 +76,6 @@ pub struct Audit {
     queue: Sender<Message>,
     room: Arc<Semaphore>,
     shared: Arc<Shared>,
-    /// The lock is held for as long as lines may be written.
-    _state: StateDir,
 }
 
 impl Audit {
@@ -84,15 +87,34 @@ impl Audit {
         let Settings { rotate_at, copy_to, clock } = settings;
         let log = log::Log::open(&audit, rotate_at, clock()).map_err(opened)?;
         let shared = Arc::new(Shared::default());
-        let writer = Writer::new(log, Arc::clone(&shared), copy_to, clock).map_err(opened)?;
+        let writer =
+            Writer::new(log, Arc::clone(&shared), copy_to, clock, state.clone()).map_err(opened)?;
         let queue = writer::start(writer).map_err(opened)?;
         let room = Arc::new(Semaphore::new(QUEUE));
-        Ok(Self { queue, room, shared, _state: state.clone() })
+        Ok(Self { queue, room, shared })
     }
 
-    /// Appends a line; returns its `seq` once it is durable. An error means that it is not in the
-    /// trail. Dropping the future does not take the line back.
-    pub async fn record(&self, mut event: Event) -> Result<u64, AuditError> {
+    /// Appends a line; returns its `seq` once it is durable. An error means that nobody may act as if
+    /// it were in the trail; after [`AuditError::Late`] and after dropping the future it may yet come.
+    pub async fn record(&self, event: Event) -> Result<u64, AuditError> {
+        tokio::time::timeout(PATIENCE, self.append(event)).await.unwrap_or_else(|_| {
+            self.shared.stuck.store(true, Ordering::Relaxed);
+            Err(AuditError::Late)
+        })
+    }
+
+    /// Appends a line that must not be missing, such as a session's end: waits for as long as the disk
+    /// takes, and tries again each second after a failure. An error only when the trail is closed.
+    pub async fn insist(&self, event: Event) -> Result<u64, AuditError> {
+        loop {
+            match self.append(event.clone()).await {
+                Err(AuditError::NotWritten(_)) => tokio::time::sleep(AGAIN).await,
+                done => return done,
+            }
+        }
+    }
+
+    async fn append(&self, mut event: Event) -> Result<u64, AuditError> {
         event.shorten();
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| AuditError::Closed)?;
         let (reply, answer) = oneshot::channel();
@@ -101,23 +123,18 @@ impl Audit {
         answer.await.map_err(|_| AuditError::Closed)?
     }
 
-    /// Appends a line that must not be missing, such as a session's end: tried again each second until
-    /// it is durable. An error only when the trail is closed.
-    pub async fn insist(&self, event: Event) -> Result<u64, AuditError> {
-        loop {
-            match self.record(event.clone()).await {
-                Err(AuditError::NotWritten(_)) => tokio::time::sleep(AGAIN).await,
-                done => return done,
-            }
-        }
-    }
-
     /// Whether lines can be written; `Err` is a sentence. A trail in trouble is tried each second.
     pub fn healthy(&self) -> Result<(), String> {
         match self.shared.trouble() {
+            None if self.shared.stuck.load(Ordering::Relaxed) => Err(AuditError::Late.to_string()),
             None => Ok(()),
             Some(why) => Err(AuditError::NotWritten(why).to_string()),
         }
+    }
+
+    /// The number of the last durable line; 0 before the first of this process.
+    pub fn last_seq(&self) -> u64 {
+        self.shared.last_seq.load(Ordering::Relaxed)
     }
 
     /// Lines that [`Settings::copy_to`] did not take since the start.

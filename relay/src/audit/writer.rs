@@ -1,7 +1,7 @@
 //! The thread that writes the trail: many records, one fsync.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{
     self, Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, TrySendError,
 };
@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::AuditError;
 use super::event::{Event, Reason, What};
 use super::log::Log;
+use crate::state::StateDir;
 
 /// The most records that share one fsync.
 const BATCH: usize = 512;
@@ -44,7 +45,11 @@ pub struct Record {
 pub struct Shared {
     /// Why lines cannot be written, while they cannot.
     trouble: Mutex<Option<String>>,
+    /// A record waited too long for the disk, and no batch has been done since.
+    pub stuck: AtomicBool,
     pub copies_dropped: AtomicU64,
+    /// The number of the last durable line; 0 before the first of this process.
+    pub last_seq: AtomicU64,
 }
 
 impl Shared {
@@ -64,6 +69,8 @@ pub struct Writer {
     clock: Box<dyn Fn() -> Timestamp + Send>,
     /// Records refused since the trouble began.
     refused: u64,
+    /// The lock is held for as long as lines may be written.
+    state: StateDir,
 }
 
 impl Writer {
@@ -72,9 +79,10 @@ impl Writer {
         shared: Arc<Shared>,
         copy_to: Option<Box<dyn io::Write + Send>>,
         clock: Box<dyn Fn() -> Timestamp + Send>,
+        state: StateDir,
     ) -> io::Result<Self> {
         let copies = copy_to.map(|to| Copies::start(to, Arc::clone(&shared))).transpose()?;
-        let mut writer = Self { log, shared, copies, clock, refused: 0 };
+        let mut writer = Self { log, shared, copies, clock, refused: 0, state };
         if writer.log.has_pending() {
             writer.write(Vec::new());
         }
@@ -102,6 +110,9 @@ impl Writer {
         if let Some(copies) = self.copies.take() {
             copies.finish();
         }
+        // From here on another process may write.
+        let Self { log, state, .. } = self;
+        drop((log, state));
         if let Some(done) = closed {
             // Nobody may wait for it any more.
             let _ = done.send(());
@@ -127,7 +138,9 @@ impl Writer {
         let mut events: Vec<&Event> = recovered.iter().collect();
         events.extend(batch.iter().map(|record| &record.event));
         let extra = u64::from(recovered.is_some());
-        match self.log.append(&events) {
+        let appended = self.log.append(&events);
+        self.shared.stuck.store(false, Ordering::Relaxed);
+        match appended {
             Ok(appended) => {
                 if self.in_trouble() {
                     tracing::info!(refused = self.refused, "the audit log can be written again");
@@ -135,6 +148,7 @@ impl Writer {
                 self.shared.set(None);
                 self.refused = 0;
                 for (seq, record) in (appended.first + extra..).zip(batch) {
+                    self.shared.last_seq.store(seq, Ordering::Relaxed);
                     // A caller that gave up has its line all the same.
                     let _ = record.reply.send(Ok(seq));
                 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::protocol::{Cut, FindingView, Status, TerminalStatus};
-use crate::view::{SessionView, table, utc};
+use crate::view::{SessionView, age, bytes, line as plain, table, utc};
 
 pub(super) fn status(status: &Status) -> String {
     let mut out = String::new();
@@ -22,7 +22,7 @@ pub(super) fn status(status: &Status) -> String {
     for fingerprint in &status.host_key_fingerprints {
         line("host key", fingerprint);
     }
-    let age = crate::view::age(policy.age_seconds);
+    let age = age(policy.age_seconds);
     line(
         "policy",
         &format!(
@@ -71,7 +71,7 @@ fn findings(out: &mut String, findings: &[FindingView]) {
             let _ = write!(place, "{object}: ");
         }
         let note = if finding.severity == "error" { "" } else { "note: " };
-        let _ = writeln!(out, "  {place}{note}{}", finding.message);
+        let _ = writeln!(out, "  {}{note}{}", plain(&place), plain(&finding.message));
     }
 }
 
@@ -100,30 +100,35 @@ fn terminals(out: &mut String, terminals: &[TerminalStatus]) {
     out.push_str(&table(&["TERMINAL", "OFFERS", "FROM", "STATE"], &rows));
 }
 
-/// One line per session, oldest first.
+/// Three lines per session, oldest first: its name alone takes half of 80 columns.
 pub(super) fn sessions(sessions: &[SessionView]) -> String {
     if sessions.is_empty() {
         return "no sessions\n".to_owned();
     }
     let mut sessions: Vec<_> = sessions.iter().collect();
-    sessions.sort_by_key(|s| (s.opened_at, s.name.clone()));
-    let rows: Vec<_> = sessions
-        .iter()
-        .map(|s| {
-            vec![
-                s.name.clone(),
-                s.user.clone(),
-                format!("{}/{}", s.terminal, s.service),
-                format!("{}/{}", s.window.namespace, s.window.name),
-                s.case.clone().unwrap_or_else(|| "-".to_owned()),
-                s.source.to_string(),
-                utc(s.deadline),
-                format!("{}/{}", crate::view::bytes(s.bytes_in), crate::view::bytes(s.bytes_out)),
-            ]
-        })
-        .collect();
-    let heads = ["SESSION", "USER", "TARGET", "WINDOW", "CASE", "FROM", "UNTIL", "IN/OUT"];
-    table(&heads, &rows)
+    sessions.sort_by_key(|session| (session.opened_at, &session.name));
+    let mut out = String::new();
+    for s in sessions {
+        let case = s.case.as_ref().map(|case| format!(", case {}", plain(case)));
+        let _ = writeln!(out, "{}  {} on {}/{}", s.name, s.user, s.terminal, s.service);
+        let _ = writeln!(
+            out,
+            "  window {}/{}{}, from {}",
+            s.window.namespace,
+            s.window.name,
+            case.unwrap_or_default(),
+            s.source
+        );
+        let _ = writeln!(
+            out,
+            "  since {} until {}, {} in, {} out",
+            utc(s.opened_at),
+            utc(s.deadline),
+            bytes(s.bytes_in),
+            bytes(s.bytes_out)
+        );
+    }
+    out
 }
 
 pub(super) fn cut(cut: &Cut) -> String {

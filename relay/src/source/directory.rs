@@ -6,12 +6,15 @@
 //! never waits for the disk.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_crds::assemble::{Inputs, Memory, RelaySettings, assemble};
-use tidegate_crds::manifest::{Finding, Position, Rule, Severity};
+use futures_util::FutureExt as _;
+use tidegate_crds::assemble::{Inputs, Memory, assemble};
+use tidegate_crds::compile::RelaySettings;
+use tidegate_crds::manifest::{Finding, Rule, Severity};
 use tidegate_policy::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc, watch as feed};
 
@@ -48,6 +51,16 @@ pub enum SourceError {
     NoRelay { why: String, findings: Vec<Finding> },
     #[error("the reading of the manifests was stopped")]
     Stopped,
+}
+
+impl SourceError {
+    /// What is wrong with the manifests, where they could be read.
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::NoMesh { findings, .. } | Self::NoRelay { findings, .. } => findings,
+            _ => &[],
+        }
+    }
 }
 
 /// Asks a running source for a look now, as SIGHUP does.
@@ -87,12 +100,18 @@ pub async fn start(
     let (source, receiver) =
         tokio::task::spawn_blocking(first).await.map_err(|_| SourceError::Stopped)??;
     let reload = Reload(Arc::new(Notify::new()));
-    supervisor.critical("policy source", follow(source, events, Arc::clone(&reload.0)));
+    let following = follow(source, events, Arc::clone(&reload.0));
+    let owner = supervisor.clone();
+    supervisor.spawn("policy source", async move {
+        // Its end is a failure only if it is a panic: without the source no revocation is seen.
+        if let Err(panic) = AssertUnwindSafe(following).catch_unwind().await {
+            owner.critical("policy source", async move { resume_unwind(panic) });
+        }
+    });
     Ok(Started { feed: receiver, reload })
 }
 
-/// Looks when it is time to, until nobody holds the feed any more; then it waits for the end of the
-/// process, since its own end would be taken for a failure.
+/// Looks when it is time to, until nobody holds the feed any more.
 async fn follow(mut source: Source, mut events: mpsc::Receiver<()>, reload: Arc<Notify>) {
     let mut pace = Pace::new(clock::now());
     pace.watched = source.watch.works();
@@ -106,7 +125,7 @@ async fn follow(mut source: Source, mut events: mpsc::Receiver<()>, reload: Arc<
             },
             () = reload.notified() => pace.ask(),
             () = tokio::time::sleep(pace.wait(clock::now())) => {}
-            () = published.closed() => break,
+            () = published.closed() => return,
         }
         let now = clock::now();
         let Some(settled) = pace.due(now) else { continue };
@@ -117,15 +136,13 @@ async fn follow(mut source: Source, mut events: mpsc::Receiver<()>, reload: Arc<
         let again;
         (source, again) = match tokio::task::spawn_blocking(look).await {
             Ok(looked) => looked,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
             // The runtime is being shut down.
-            Err(_) => break,
+            Err(_) => return,
         };
         pace.looked(now, again);
         pace.watched = source.watch.works();
     }
-    drop(source);
-    std::future::pending().await
 }
 
 /// All that looks work on.
@@ -189,15 +206,16 @@ impl Source {
         let mut memory = remembered.memory;
         let mut built = build(&files, &mut memory, now);
         let (as_of, unreadable) = match (outcome, seen) {
-            (Ok(look), seen) if look.complete || seen.is_none() => (now, None),
+            (Ok(look), _) if look.complete => (now, None),
             (Ok(_), Some(seen)) => (seen.now(boot_id.as_deref()), None),
+            (Ok(_), None) => return Err(files.incomplete().into()),
             (Err(error), Some(seen)) if remembers => {
                 let why = error.to_string();
                 (seen.now(boot_id.as_deref()), Some(Unreadable { since: now, why }))
             }
             (Err(error), _) => return Err(error.into()),
         };
-        let findings = built.findings(&files, &path, unreadable.as_ref());
+        let findings = built.findings(&files, unreadable.as_ref());
         let Some(snapshot) = built.snapshot.take() else {
             return Err(SourceError::NoMesh { path, findings });
         };
@@ -206,6 +224,7 @@ impl Source {
             Err(why) => return Err(SourceError::NoRelay { why, findings }),
         };
         let policy = Policy {
+            serial: 1,
             snapshot: Arc::new(snapshot),
             relay: Arc::new(relay),
             findings: findings.into(),
@@ -281,21 +300,16 @@ impl Source {
     /// Makes the policy anew from what is in force, and publishes it.
     fn rebuild(&mut self, now: Now) {
         let mut built = build(&self.files, &mut self.memory, now);
-        let mut findings =
-            built.findings(&self.files, &self.path, self.policy.unreadable.as_ref());
-        let snapshot = built.snapshot.take().unwrap_or_else(|| {
-            findings.push(about(
-                &self.path,
-                "the manifests hold no Mesh any more, so nobody is let in".into(),
-            ));
-            Snapshot::new(self.policy.snapshot.mesh().clone())
-        });
+        let mut findings = built.findings(&self.files, self.policy.unreadable.as_ref());
+        // No Mesh, which is a finding: nobody is let in, and every session is cut.
+        let empty = || Snapshot::new(self.policy.snapshot.mesh().clone());
+        let snapshot = built.snapshot.take().unwrap_or_else(empty);
         self.policy.snapshot = Arc::new(snapshot);
         match pick(&built.relays, self.relay_name.as_deref(), &self.path) {
             Ok(relay) => self.policy.relay = Arc::new(relay.clone()),
             Err(why) => {
                 let why = format!("{why}; the settings of before stay in force");
-                findings.push(about(&self.path, why));
+                findings.push(about(why));
             }
         }
         self.policy.findings = findings.into();
@@ -305,7 +319,8 @@ impl Source {
         self.tell();
     }
 
-    fn publish(&self, wake: bool) {
+    fn publish(&mut self, wake: bool) {
+        self.policy.serial += u64::from(wake);
         let policy = Arc::new(self.policy.clone());
         self.publisher.send_if_modified(|published| {
             *published = policy;
@@ -384,41 +399,31 @@ fn build(files: &Files, memory: &mut Memory, now: Now) -> Built {
     let mut new_uid = || uuid::Uuid::new_v4().to_string();
     let (assembled, next) = assemble(&inputs, memory, now.wall, &mut new_uid);
     *memory = next;
-    Built {
-        snapshot: assembled.snapshot,
-        relays: assembled.relays,
-        findings: assembled.findings,
-    }
+    Built { snapshot: assembled.snapshot, relays: assembled.relays, findings: assembled.findings }
 }
 
 impl Built {
     /// Everything that is wrong, in the order of files and lines, a bounded number of it.
-    fn findings(
-        &mut self,
-        files: &Files,
-        path: &Path,
-        unreadable: Option<&Unreadable>,
-    ) -> Vec<Finding> {
+    fn findings(&mut self, files: &Files, unreadable: Option<&Unreadable>) -> Vec<Finding> {
         let mut findings = files.findings();
         findings.append(&mut self.findings);
         super::load::sort(&mut findings);
         if findings.len() > MAX_FINDINGS {
             let more = findings.len() - MAX_FINDINGS;
             findings.truncate(MAX_FINDINGS);
-            findings.push(about(path, format!("{more} more findings are not shown")));
+            findings.push(about(format!("{more} more findings are not shown")));
         }
         if let Some(unreadable) = unreadable {
-            findings.insert(0, about(path, unreadable.why.clone()));
+            findings.insert(0, about(unreadable.why.clone()));
         }
         findings
     }
 }
 
 /// A finding about the whole directory.
-fn about(path: &Path, message: String) -> Finding {
-    let position = Position { file: path.display().to_string().into(), line: 1, column: 1 };
+fn about(message: String) -> Finding {
     Finding {
-        position: Some(position),
+        position: None,
         object: None,
         field: None,
         rule: Rule::Unreadable,
@@ -441,9 +446,7 @@ pub fn pick<'a>(
     let found: Vec<&RelaySettings> = relays
         .iter()
         .filter(|relay| {
-            wanted.is_none_or(|wanted| {
-                relay.name.to_string() == wanted || full_name(relay) == wanted
-            })
+            wanted.is_none_or(|wanted| wanted == relay.name.as_str() || wanted == full_name(relay))
         })
         .collect();
     match (found.as_slice(), wanted) {
@@ -452,10 +455,9 @@ pub fn pick<'a>(
             "the manifests in {path} hold no Relay that can be used, and a relay needs one; \
              `tidegate-relay check {path}` lists what is wrong"
         )),
-        ([], Some(wanted)) => Err(format!(
-            "the manifests in {path} hold no Relay {wanted:?}; there are {}",
-            names()
-        )),
+        ([], Some(wanted)) => {
+            Err(format!("the manifests in {path} hold no Relay {wanted:?}; there are {}", names()))
+        }
         (_, Some(wanted)) => Err(format!(
             "several Relays in {path} are named {wanted:?}; give --relay NAMESPACE/NAME, one of {}",
             names()

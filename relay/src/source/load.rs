@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use tidegate_crds::assemble::{Inputs, Memory, RelaySettings, assemble};
+use tidegate_crds::assemble::{Inputs, Memory, assemble};
+use tidegate_crds::compile::RelaySettings;
 use tidegate_crds::manifest::{self, Finding, Severity};
 use tidegate_policy::snapshot::Snapshot;
 
@@ -44,9 +45,8 @@ pub fn load(directory: &Path, now: Now) -> Result<Loaded, ListError> {
     }
     for (name, entry) in &listing.files {
         let shown = shown(directory, name);
-        let mut read = match scan::read(&entry.path).map(String::from_utf8) {
-            Ok(Ok(text)) => manifest::read(&shown, &text),
-            Ok(Err(_)) => unreadable(&shown, "is not UTF-8 text"),
+        let mut read = match scan::read(&entry.path) {
+            Ok(bytes) => manifest::read_bytes(&shown, &bytes),
             Err(ReadError::Bad(why)) => unreadable(&shown, &why),
             Err(ReadError::Gone) => continue,
         };
@@ -81,8 +81,6 @@ fn shown(directory: &Path, name: &str) -> String {
 
 /// Puts findings into the order of files and lines, and drops those that say the same twice.
 pub fn sort(findings: &mut Vec<Finding>) {
-    findings.sort_by(|a, b| {
-        a.position.cmp(&b.position).then_with(|| a.message.cmp(&b.message))
-    });
+    findings.sort_by(|a, b| a.position.cmp(&b.position).then_with(|| a.message.cmp(&b.message)));
     findings.dedup();
 }

@@ -14,16 +14,16 @@ pub mod scan;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_crds::assemble::RelaySettings;
+use tidegate_crds::compile::RelaySettings;
 use tidegate_crds::manifest::{Finding, Kind, ObjectRef};
 use tidegate_policy::model::{LoginUser, ObjectKey, Terminal, Window};
 use tidegate_policy::snapshot::Snapshot;
+use tidegate_policy::text::show_duration;
 
-use crate::clock::Now;
+use crate::clock::{Now, signed};
 
 /// The latest policy. `changed()` wakes when snapshot, relay or findings changed; that a look found
 /// everything as before moves `as_of` without waking anybody.
@@ -37,6 +37,8 @@ pub fn current(feed: &Feed) -> Arc<Policy> {
 /// What a replica decides from, and how well it is known.
 #[derive(Clone, Debug)]
 pub struct Policy {
+    /// Counts the policies of this process, from 1: two with the same number differ in `as_of` alone.
+    pub serial: u64,
     pub snapshot: Arc<Snapshot>,
     /// The Relay that this process is.
     pub relay: Arc<RelaySettings>,
@@ -91,8 +93,8 @@ impl Policy {
             Some(age) if age > most => Err(Stale(format!(
                 "the relay last saw its policy {} ago and the mesh allows {}, so nobody new is let in; \
                  ask the relay's operator",
-                brief(age),
-                brief(most)
+                shown(age),
+                shown(most)
             ))),
             Some(_) => Ok(()),
         }
@@ -136,11 +138,11 @@ impl Policy {
         match age(kept.since, now) {
             Some(age) if age <= most => Ok(()),
             age => {
-                let long = age.map_or_else(|| "some time".into(), brief);
+                let long = age.map_or_else(|| "some time".into(), shown);
                 Err(Stale(format!(
                     "the manifest of {object} has been unreadable for {long} and the mesh allows {}; \
                      ask the relay's operator",
-                    brief(most)
+                    shown(most)
                 )))
             }
         }
@@ -160,17 +162,8 @@ fn age(since: Now, now: Now) -> Option<Duration> {
     Some(wall.max(now.boot.since(since.boot)))
 }
 
-/// Whole seconds as `2h30m5s`, without the parts that are zero.
-pub fn brief(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let parts = [(seconds / 3600, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
-    let mut text = String::new();
-    for (count, unit) in parts {
-        if count > 0 {
-            let _ = write!(text, "{count}{unit}");
-        }
-    }
-    if text.is_empty() { "0s".into() } else { text }
+fn shown(duration: Duration) -> String {
+    show_duration(signed(duration))
 }
 
 #[cfg(test)]
@@ -193,12 +186,5 @@ mod tests {
         assert_eq!(age(since, at(999, 60)), None);
         // After a reboot the boot clock began anew: it alone says nothing.
         assert_eq!(age(since, at(1_010, 1)), Some(Duration::from_secs(10)));
-    }
-
-    #[test]
-    fn durations_are_read_in_hours_minutes_and_seconds() {
-        assert_eq!(brief(Duration::from_secs(9005)), "2h30m5s");
-        assert_eq!(brief(Duration::from_secs(300)), "5m");
-        assert_eq!(brief(Duration::from_millis(900)), "0s");
     }
 }

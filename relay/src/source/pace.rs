@@ -11,7 +11,7 @@ pub const LATEST: Duration = Duration::from_millis(400);
 /// What is in doubt is looked at a second time after this.
 pub const SECOND_LOOK: Duration = Duration::from_millis(100);
 /// Without any change, a look this often.
-pub const REGULAR: Duration = Duration::from_secs(60);
+pub const REGULAR: Duration = Duration::from_mins(1);
 /// How often to look where changes are not announced.
 pub const UNWATCHED: Duration = Duration::from_millis(500);
 /// How often the clocks are read, to notice that one was stepped or that the machine slept.
@@ -70,9 +70,7 @@ impl Pace {
         self.read = now;
         let every = if self.watched { REGULAR } else { UNWATCHED };
         let due = self.asked || stepped || now.boot >= self.next(every);
-        let quiet = self
-            .changes
-            .is_none_or(|(_, last)| now.boot.since(last) >= QUIET);
+        let quiet = self.changes.is_none_or(|(_, last)| now.boot.since(last) >= QUIET);
         due.then_some(quiet && self.watched)
     }
 

@@ -247,14 +247,14 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
     // NONBLOCK: it may have become a pipe since it was listed.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = rustix::fs::open(path, flags, Mode::empty())
-        .map_err(|error| ReadError::of(error.into()))?;
+        .map_err(|error| ReadError::of(&error.into()))?;
     let file = fs::File::from(file);
-    let data = file.metadata().map_err(ReadError::of)?;
+    let data = file.metadata().map_err(|error| ReadError::of(&error))?;
     if !data.is_file() {
         return Err(ReadError::Bad("is no regular file".into()));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(ReadError::of)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| ReadError::of(&error))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(ReadError::Bad(format!("is larger than {} MiB", MAX_FILE_BYTES >> 20)));
     }
@@ -270,7 +270,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    fn of(error: io::Error) -> Self {
+    fn of(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::NotFound {
             Self::Gone
         } else {
@@ -294,7 +294,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("a/b")).unwrap();
         fs::create_dir_all(root.path().join(".git")).unwrap();
-        for name in ["x.yaml", "a/y.yml", "a/b/z.json", ".git/c.yaml", ".s.yaml", "n.txt", "o.yaml~"]
+        for name in
+            ["x.yaml", "a/y.yml", "a/b/z.json", ".git/c.yaml", ".s.yaml", "n.txt", "o.yaml~"]
         {
             fs::write(root.path().join(name), "").unwrap();
         }
@@ -312,7 +313,10 @@ mod tests {
         let listing = list(root).unwrap();
         assert_eq!(listing.files.keys().map(|n| &**n).collect::<Vec<_>>(), ["w.yaml"]);
         let target = fs::canonicalize(root.join("..2026_11_23")).unwrap();
-        assert!(listing.directories.contains_key(&target), "the linked file's directory is watched");
+        assert!(
+            listing.directories.contains_key(&target),
+            "the linked file's directory is watched"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Announces changes below a directory: inotify watches on every directory that a listing entered.
 //! It says only that something changed; what, the next listing tells.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ pub struct Watch {
     /// Device and inode of each watched directory: a new directory under an old name is another.
     watched: HashMap<PathBuf, (u64, u64)>,
     /// Directories that were moved or removed since the last [`Watch::follow`].
-    lost: Arc<Mutex<Vec<PathBuf>>>,
+    lost: Arc<Mutex<HashSet<PathBuf>>>,
     /// Why changes are not announced.
     failure: Option<String>,
 }
@@ -27,7 +27,7 @@ impl Watch {
     /// are waiting.
     pub fn new(root: &Path) -> (Self, mpsc::Receiver<()>) {
         let (sender, receiver) = mpsc::channel(16);
-        let lost = Arc::new(Mutex::new(Vec::new()));
+        let lost = Arc::new(Mutex::new(HashSet::new()));
         let filter = Filter { root: root.into(), lost: Arc::clone(&lost) };
         let made = notify::recommended_watcher(move |event| {
             if filter.matters(event) {
@@ -52,13 +52,12 @@ impl Watch {
         if let Some(parent) = root.parent() {
             wanted.entry(parent.into()).or_insert((0, 0));
         }
-        for path in std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner)) {
-            if self.watched.remove(&path).is_some() {
-                let _ = watcher.unwatch(&path);
-            }
-        }
+        // With a directory that was moved, the watches on those below it were lost too.
+        let lost: HashSet<PathBuf> =
+            std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner));
         self.watched.retain(|path, id| {
-            let keep = wanted.get(path) == Some(id);
+            let keep =
+                wanted.get(path) == Some(id) && !path.ancestors().any(|above| lost.contains(above));
             if !keep {
                 // It may be gone, and the watch with it.
                 let _ = watcher.unwatch(path);
@@ -97,7 +96,7 @@ impl Watch {
 
 struct Filter {
     root: PathBuf,
-    lost: Arc<Mutex<Vec<PathBuf>>>,
+    lost: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 impl Filter {

@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -24,6 +25,8 @@ use super::connection::Shared;
 /// on consumption, so a channel that is full holds up its whole connection; an inner OpenSSH has at
 /// most 2 MiB in flight per channel, so that an idle reader of one never gets that far.
 pub(super) const PIPE: usize = 4 << 20;
+/// Bytes that may wait on all channels of one connection together.
+const CONNECTION: usize = 32 << 20;
 /// Channels that a peer may leave neither confirmed nor refused.
 const UNANSWERED: usize = 64;
 /// An emptied queue larger than this gives its memory back.
@@ -31,11 +34,27 @@ const KEPT: usize = 64 * 1024;
 
 type Writer = Pin<Box<dyn AsyncWrite + Send + Sync>>;
 
+/// How much of one connection waits for its readers. Only the library's loop adds to it, so only one
+/// ever waits for room.
+#[derive(Default)]
+struct Room {
+    bytes: AtomicUsize,
+    freed: Notify,
+    /// The library's loop waits for room.
+    full: AtomicBool,
+}
+
+impl Room {
+    fn free(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.freed.notify_one();
+    }
+}
+
 /// What has come in on one channel, and how to write to it.
 pub(super) struct Pipe {
     state: Mutex<State>,
-    /// There is room again, or nobody reads any more.
-    room: Notify,
+    room: Arc<Room>,
     closed: CancellationToken,
     by_peer: bool,
 }
@@ -64,30 +83,43 @@ struct State {
     writing: Option<Waker>,
 }
 
+impl State {
+    /// Drops what waits to be read, and says how much that was.
+    fn drop_incoming(&mut self) -> usize {
+        std::mem::take(&mut self.incoming).len()
+    }
+}
+
 impl Pipe {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what came in, and waits while the reader has too much to read.
+    /// Takes what came in, and waits while the readers have too much to read.
     pub async fn push(&self, data: &[u8]) {
-        loop {
-            let room = self.room.notified();
-            {
-                let mut state = self.lock();
-                if state.discard || state.phase > Phase::Open {
-                    return;
-                }
-                if state.incoming.is_empty() || state.incoming.len() + data.len() <= PIPE {
-                    state.incoming.extend(data);
-                    let waker = state.reading.take();
-                    drop(state);
-                    waker.into_iter().for_each(Waker::wake);
-                    return;
-                }
-            }
-            room.await;
+        while !self.try_push(data) {
+            self.room.full.store(true, Ordering::Release);
+            self.room.freed.notified().await;
         }
+        self.room.full.store(false, Ordering::Release);
+    }
+
+    fn try_push(&self, data: &[u8]) -> bool {
+        let mut state = self.lock();
+        if state.discard || state.phase > Phase::Open {
+            return true;
+        }
+        let here = state.incoming.len();
+        let all = self.room.bytes.load(Ordering::Acquire);
+        if here > 0 && (here + data.len() > PIPE || all + data.len() > CONNECTION) {
+            return false;
+        }
+        self.room.bytes.fetch_add(data.len(), Ordering::AcqRel);
+        state.incoming.extend(data);
+        let waker = state.reading.take();
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
+        true
     }
 
     /// The peer sends no more.
@@ -108,23 +140,21 @@ impl Pipe {
             state.eof = true;
             state.phase = state.phase.max(if killed { Phase::Killed } else { Phase::Closed });
             if killed {
-                state.incoming = VecDeque::new();
+                self.room.free(state.drop_incoming());
             }
             (state.writer.take(), [state.reading.take(), state.writing.take()])
         };
         // It may hold a lock of the library's that the connection's own task waits for.
         drop(writer);
         self.closed.cancel();
-        self.room.notify_one();
+        self.room.freed.notify_one();
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
     fn discard(&self) {
         let mut state = self.lock();
         state.discard = true;
-        state.incoming = VecDeque::new();
-        drop(state);
-        self.room.notify_one();
+        self.room.free(state.drop_incoming());
     }
 
     fn poll_read(&self, cx: &Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -139,17 +169,19 @@ impl Pipe {
             state.reading = Some(cx.waker().clone());
             return Poll::Pending;
         }
+        let before = state.incoming.len();
         while buf.remaining() > 0 && !state.incoming.is_empty() {
             let (front, _) = state.incoming.as_slices();
             let count = front.len().min(buf.remaining());
             buf.put_slice(front.get(..count).unwrap_or_default());
             state.incoming.drain(..count);
         }
+        let read = before - state.incoming.len();
         if state.incoming.is_empty() && state.incoming.capacity() > KEPT {
             state.incoming = VecDeque::new();
         }
         drop(state);
-        self.room.notify_one();
+        self.room.free(read);
         Poll::Ready(Ok(()))
     }
 
@@ -184,6 +216,7 @@ fn closed() -> io::Error {
 pub(super) struct Table {
     rows: Mutex<Rows>,
     confirmed: Notify,
+    room: Arc<Room>,
 }
 
 #[derive(Default)]
@@ -203,6 +236,11 @@ impl Table {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the library's loop waits for a reader: the peer sends more than is taken.
+    pub fn is_full(&self) -> bool {
+        self.room.full.load(Ordering::Acquire)
+    }
+
     /// Channels that the peer has open or asks for.
     pub fn by_peer(&self) -> usize {
         self.lock().by_peer
@@ -220,7 +258,7 @@ impl Table {
     pub fn enter(&self, id: ChannelId) -> Arc<Pipe> {
         let mut rows = self.lock();
         rows.by_peer += 1;
-        rows.enter(id, true)
+        rows.enter(id, true, &self.room)
     }
 
     /// The relay is about to ask for a channel; not while too many are unanswered.
@@ -235,7 +273,7 @@ impl Table {
     pub fn confirmed(&self, id: ChannelId) {
         let mut rows = self.lock();
         if rows.unclaimed.len() < rows.asked && !rows.pipes.contains_key(&id) {
-            let pipe = rows.enter(id, false);
+            let pipe = rows.enter(id, false, &self.room);
             rows.unclaimed.insert(id, pipe);
             drop(rows);
             self.confirmed.notify_waiters();
@@ -296,10 +334,10 @@ impl Table {
 }
 
 impl Rows {
-    fn enter(&mut self, id: ChannelId, by_peer: bool) -> Arc<Pipe> {
+    fn enter(&mut self, id: ChannelId, by_peer: bool, room: &Arc<Room>) -> Arc<Pipe> {
         let pipe = Arc::new(Pipe {
             state: Mutex::default(),
-            room: Notify::new(),
+            room: Arc::clone(room),
             closed: CancellationToken::new(),
             by_peer,
         });

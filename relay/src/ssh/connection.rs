@@ -127,26 +127,25 @@ impl Shared {
         if self.leaving.swap(true, Ordering::AcqRel) {
             return;
         }
-        let handle = self.handle.get().cloned();
+        let Some(handle) = self.handle.get().cloned() else { return self.kill(Ended::Killed) };
         let text = sentence(text);
+        let mut goodbye =
+            Box::pin(async move { handle.disconnect(reason.into(), text, "en".to_owned()).await });
+        // The first step is taken here and now: it puts the DISCONNECT in front of whatever the
+        // caller's next step makes other tasks send.
+        let sent = (&mut goodbye).now_or_never().is_some();
         let shared = Arc::clone(self);
-        let mut farewell = Box::pin(async move {
-            let goodbye = async {
-                if let Some(handle) = handle {
-                    let _ = handle.disconnect(reason.into(), text, "en".to_owned()).await;
-                    shared.over.cancelled().await;
+        self.supervisor.spawn("ssh farewell", async move {
+            let farewell = async {
+                if !sent {
+                    let _ = goodbye.await;
                 }
+                shared.over.cancelled().await;
             };
-            let _ = tokio::time::timeout(FAREWELL, goodbye).await;
-            if !shared.over.is_cancelled() {
+            if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
                 shared.kill(Ended::Killed);
             }
         });
-        // The first step is taken here and now: it puts the DISCONNECT in front of whatever the
-        // caller's next step makes other tasks send.
-        if (&mut farewell).now_or_never().is_none() {
-            self.supervisor.spawn("ssh farewell", farewell);
-        }
     }
 }
 
@@ -319,11 +318,7 @@ impl Connection {
     /// is sent for any channel (before a DISCONNECT it would make `ssh -W` exit 0 in silence).
     /// [`Connection::closed`] tells the end.
     pub fn disconnect(&self, reason: Reason, text: &str) {
-        if tokio::runtime::Handle::try_current().is_ok() {
-            self.0.disconnect(reason, text);
-        } else {
-            self.kill();
-        }
+        self.0.disconnect(reason, text);
     }
 
     /// Ends the connection now: the socket is reset and closed when this returns, unread data is
@@ -346,10 +341,12 @@ impl Connection {
             _ = tokio::time::timeout(within, ask) => {}
             () = shared.over.cancelled() => {}
         }
-        // Where the question is stuck behind data, whatever comes in answers it.
-        !shared.over.is_cancelled()
-            && !shared.socket.killed().is_cancelled()
-            && shared.socket.bytes().0 > before
+        if shared.over.is_cancelled() || shared.socket.killed().is_cancelled() {
+            return false;
+        }
+        // Where the question is stuck behind data, whatever comes in answers it; and one that sends
+        // more than its readers take can't be heard, but has been a moment ago.
+        shared.socket.bytes().0 > before || shared.table.is_full()
     }
 
     /// Resolves when the connection is over: no task and no descriptor of it is left.

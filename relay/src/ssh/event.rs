@@ -42,7 +42,7 @@ pub struct Authenticated {
     pub client: String,
 }
 
-/// The events of one connection.
+/// The events of one connection. Dropping it ends the connection at the next event.
 #[derive(Debug)]
 pub struct Events(pub(super) mpsc::Receiver<Event>);
 

@@ -18,7 +18,7 @@ use super::event::{
     Authenticated, CancelRequest, Event, ForwardRequest, OpenRequest, PendingChannel, RefuseCode,
     SessionKind, SessionRequest, refuse,
 };
-use super::{Doorkeeper, printable};
+use super::{Doorkeeper, printable, usable};
 
 /// How long whoever takes the events may keep a whole connection waiting.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -139,15 +139,6 @@ impl Front {
         session.channel_success(id)?;
         self.tell(Event::Session(SessionRequest { kind, pty, channel })).await
     }
-}
-
-/// SHA-1 signatures are refused whatever the key; so are FIDO keys, until user presence and
-/// application are really checked.
-fn usable(algorithm: &Algorithm) -> bool {
-    matches!(
-        algorithm,
-        Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::Rsa { hash: Some(_) }
-    )
 }
 
 fn blob(key: &PublicKey) -> Option<KeyBlob> {

@@ -35,6 +35,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use russh::keys::ssh_key::Algorithm;
 use russh::{cipher, compression, kex, mac};
 use tidegate_policy::model::KeyBlob;
 
@@ -58,7 +59,9 @@ pub trait Doorkeeper: Send + Sync {
 }
 
 /// Called before each write to a socket: sweeps deadlines after a gap (suspend, SIGSTOP), so that
-/// nothing goes out on a connection that ought to have been killed meanwhile.
+/// nothing goes out on a connection that ought to have been killed meanwhile. It may kill any
+/// connection, this one included. It is called for every packet, so it looks at a clock first and
+/// comes back at once.
 #[derive(Clone)]
 pub struct BeforeWrite(pub Arc<dyn Fn() + Send + Sync>);
 
@@ -156,6 +159,8 @@ fn config(settings: &Settings) -> russh::server::Config {
         // No cipher above uses one, yet some clients give up on an empty list.
         mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA256]),
         compression: Cow::Borrowed(&[compression::NONE]),
+        // Told to clients as server-sig-algs: what a signature may be made with.
+        key: russh::Preferred::DEFAULT.key.iter().filter(|it| usable(it)).cloned().collect(),
         ..russh::Preferred::DEFAULT
     };
     russh::server::Config {
@@ -183,6 +188,15 @@ fn config(settings: &Settings) -> russh::server::Config {
         // Only `run_on_socket` looks at it; `socket` sets it itself.
         nodelay: true,
     }
+}
+
+/// SHA-1 signatures are refused whatever the key; so are FIDO keys, until user presence and
+/// application are really checked.
+fn usable(algorithm: &Algorithm) -> bool {
+    matches!(
+        algorithm,
+        Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::Rsa { hash: Some(_) }
+    )
 }
 
 /// The longest sentence that is sent to a peer, in bytes.

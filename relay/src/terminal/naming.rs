@@ -145,9 +145,17 @@ mod tests {
 
     #[test]
     fn a_listen_port_names_its_service_from_every_usual_address() {
-        for address in
-            ["", "*", "localhost", "127.0.0.1", "::1", "0.0.0.0", "kiosk-17", "KIOSK-17.", "kiosk-17.support.example.com"]
-        {
+        for address in [
+            "",
+            "*",
+            "localhost",
+            "127.0.0.1",
+            "::1",
+            "0.0.0.0",
+            "kiosk-17",
+            "KIOSK-17.",
+            "kiosk-17.support.example.com",
+        ] {
             assert_eq!(ask(address, 20017), Ok(("ssh".into(), 20017)), "{address}");
         }
     }
@@ -178,7 +186,9 @@ mod tests {
             ask("", 22),
             Err("kiosk-17 declares no listenPort 22; declared are ssh (listenPort 20017), web (kiosk-17:443)".into())
         );
-        for address in ["kiosk-1", "kiosk-17x", "kiosk-17.example.org", "10.0.0.1", "k\u{131}osk-17"] {
+        for address in
+            ["kiosk-1", "kiosk-17x", "kiosk-17.example.org", "10.0.0.1", "k\u{131}osk-17"]
+        {
             assert!(ask(address, 20017).is_err(), "{address}");
         }
         assert!(ask(&"a".repeat(65536), 1).unwrap_err().len() <= 300);

@@ -1,5 +1,7 @@
 //! The view for programs: the resources' field names, instants in UTC, one JSON object.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tidegate_policy::model::{Label, Need, Recording, Window};
@@ -9,9 +11,20 @@ use super::select;
 use super::why::{Answer, OneService, Verdict};
 use crate::history::Kind;
 
-/// Pretty, with a newline at the end.
+/// Pretty, with a newline at the end. Only strings can hold anything but ASCII; there it is escaped, so
+/// that no terminal acts on it.
 fn print(value: &Value) -> String {
-    format!("{value:#}\n")
+    let mut text = String::new();
+    for c in format!("{value:#}\n").chars() {
+        if c == '\n' || c == ' ' || c.is_ascii_graphic() {
+            text.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        }
+    }
+    text
 }
 
 /// An object without the members that are null.
@@ -22,6 +35,11 @@ fn object(value: Value) -> Value {
         }
         other => other,
     }
+}
+
+/// `{"windows": […]}`, and `omitted` where there are more.
+fn listed(what: &str, items: &[Value], more: usize) -> String {
+    print(&object(json!({ what: items, "omitted": (more > 0).then_some(more) })))
 }
 
 fn instant(at: Timestamp) -> Value {
@@ -42,11 +60,15 @@ pub(super) fn whoami(input: &Input<'_>) -> String {
         "relay": input.relay,
         "policyAgeSeconds": input.policy_age.as_secs(),
         "admitsNobody": input.closed,
+        "problems": user
+            .map(|u| select::flaws(input, "LoginUser", &u.meta.key))
+            .filter(|flaws| !flaws.is_empty()),
     })))
 }
 
 pub(super) fn windows(input: &Input<'_>) -> String {
-    let windows: Vec<_> = select::windows(input)
+    let (windows, more) = select::windows(input);
+    let windows: Vec<_> = windows
         .into_iter()
         .map(|seen| {
             let window = seen.window;
@@ -80,7 +102,7 @@ pub(super) fn windows(input: &Input<'_>) -> String {
             }))
         })
         .collect();
-    print(&json!({ "windows": windows }))
+    listed("windows", &windows, more)
 }
 
 fn need(need: Need) -> &'static str {
@@ -106,7 +128,8 @@ fn limits(window: &Window) -> Option<Value> {
 }
 
 pub(super) fn terminals(input: &Input<'_>) -> String {
-    let terminals: Vec<_> = select::terminals(input)
+    let (terminals, more) = select::terminals(input);
+    let terminals: Vec<_> = terminals
         .into_iter()
         .map(|seen| {
             let services: Vec<_> = seen
@@ -141,11 +164,13 @@ pub(super) fn terminals(input: &Input<'_>) -> String {
             object(value)
         })
         .collect();
-    print(&json!({ "terminals": terminals }))
+    listed("terminals", &terminals, more)
 }
 
 pub(super) fn sessions(input: &Input<'_>) -> String {
-    print(&json!({ "sessions": select::sessions(input) }))
+    let (sessions, more) = select::sessions(input);
+    let sessions: Vec<_> = sessions.into_iter().map(|session| json!(session)).collect();
+    listed("sessions", &sessions, more)
 }
 
 pub(super) fn help() -> String {

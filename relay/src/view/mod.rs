@@ -8,6 +8,7 @@
 
 mod command;
 mod facts;
+mod format;
 mod json;
 mod select;
 mod text;
@@ -15,8 +16,8 @@ mod why;
 
 pub use command::{Asked, Command};
 pub use facts::{Flaw, Input, Presence, SessionView, WindowRef};
-pub(crate) use text::{age, bytes, line, table};
-pub use text::{clean, utc};
+pub(crate) use format::{age, bytes, line, table};
+pub use format::{clean, utc};
 
 use tidegate_policy::model::Label;
 

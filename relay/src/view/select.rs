@@ -11,14 +11,16 @@ use tidegate_policy::model::{
 use tidegate_policy::schedule::Occurrence;
 
 use super::facts::{Flaw, Input, Presence, SessionView};
-use super::text;
+use super::format;
 
 /// How far ahead openings are shown.
 const AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Openings of one window that are shown; one that opens each minute has 10,080 in a week.
 const OCCURRENCES: usize = 8;
-/// Occurrences of one window that are looked through.
-const LOOKED_AT: usize = 10_000;
+/// Windows, terminals and sessions that are listed. Of windows, the open ones, then the next.
+const LISTED: usize = 500;
+/// Windows that are put into that order, the newest of hers: each costs a look at its schedule.
+const RANKED: usize = 10_000;
 
 /// A window that names her.
 pub(super) struct SeenWindow<'a> {
@@ -54,43 +56,60 @@ fn user<'a>(input: &Input<'a>) -> Option<&'a Arc<LoginUser>> {
     input.snapshot.user(&input.staff.login)
 }
 
-fn all_windows<'a>(input: &Input<'a>) -> Vec<&'a Arc<Window>> {
-    user(input).map(|user| input.snapshot.windows_of_user(user)).unwrap_or_default()
-}
+/// A window and its running or next occurrence.
+type Ranked<'a> = (&'a Arc<Window>, Option<Occurrence>);
 
 /// Open ones first, then by the next opening, then those that never open again; suspended ones last.
-pub(super) fn windows<'a>(input: &Input<'a>) -> Vec<SeenWindow<'a>> {
-    let mut seen: Vec<_> =
-        all_windows(input).into_iter().map(|window| seen_window(input, window)).collect();
-    seen.sort_by_key(|seen| {
-        let first =
-            seen.occurrences.first().map(|o| (!o.open, if o.open { o.closes } else { o.opens }));
-        let later = seen.later.map(|later| (true, later.opens));
-        let when = first.or(later).unwrap_or((true, Timestamp::MAX));
-        (seen.window.suspended, when, seen.window.meta.key.clone())
+/// At most [`LISTED`], and how many there are in all.
+fn ranked<'a>(input: &Input<'a>) -> (Vec<Ranked<'a>>, usize) {
+    let all = user(input).map(|user| input.snapshot.windows_of_user(user)).unwrap_or_default();
+    let count = all.len();
+    let mut ranked: Vec<_> = all
+        .into_iter()
+        .rev()
+        .take(RANKED)
+        .map(|window| {
+            let next = || window.schedule.occurrences_from(input.now).next();
+            (window, if window.suspended { None } else { next() })
+        })
+        .collect();
+    ranked.sort_by_cached_key(|(window, first)| {
+        let when = first.map_or((true, Timestamp::MAX), |first| {
+            let open = first.contains(input.now);
+            (!open, if open { first.closes } else { first.opens })
+        });
+        (window.suspended, when, window.meta.key.clone())
     });
-    seen
+    ranked.truncate(LISTED);
+    (ranked, count)
 }
 
-fn seen_window<'a>(input: &Input<'a>, window: &'a Arc<Window>) -> SeenWindow<'a> {
+/// In the order of [`ranked`], and how many more there are.
+pub(super) fn windows<'a>(input: &Input<'a>) -> (Vec<SeenWindow<'a>>, usize) {
+    let (ranked, count) = ranked(input);
+    let more = count.saturating_sub(ranked.len());
+    (ranked.into_iter().map(|(window, first)| seen_window(input, window, first)).collect(), more)
+}
+
+fn seen_window<'a>(
+    input: &Input<'a>,
+    window: &'a Arc<Window>,
+    first: Option<Occurrence>,
+) -> SeenWindow<'a> {
+    let end = input.now.checked_add(AHEAD).unwrap_or(Timestamp::MAX);
+    let later = first.filter(|first| first.opens >= end);
     let mut occurrences = Vec::new();
-    let (mut further, mut later) = (false, None);
-    if !window.suspended {
-        let end = input.now.checked_add(AHEAD).unwrap_or(Timestamp::MAX);
-        for occurrence in window.schedule.occurrences_from(input.now).take(LOOKED_AT) {
-            let Occurrence { opens, closes } = occurrence;
-            if opens >= end {
-                if occurrences.is_empty() {
-                    later = Some(occurrence);
-                }
-                break;
+    let mut further = false;
+    if first.is_some() && later.is_none() {
+        let soon = window.schedule.occurrences_from(input.now);
+        for occurrence in soon.take_while(|occurrence| occurrence.opens < end).take(OCCURRENCES + 1)
+        {
+            further = occurrences.len() == OCCURRENCES;
+            if !further {
+                let Occurrence { opens, closes } = occurrence;
+                let open = occurrence.contains(input.now);
+                occurrences.push(SeenOccurrence { opens, closes, open });
             }
-            if occurrences.len() == OCCURRENCES {
-                further = true;
-                break;
-            }
-            let open = occurrence.contains(input.now);
-            occurrences.push(SeenOccurrence { opens, closes, open });
         }
     }
     let mut terminals: Vec<_> = input
@@ -104,36 +123,43 @@ fn seen_window<'a>(input: &Input<'a>, window: &'a Arc<Window>) -> SeenWindow<'a>
     SeenWindow { window, occurrences, further, later, terminals, flaws }
 }
 
-/// By name.
-pub(super) fn terminals<'a>(input: &Input<'a>) -> Vec<SeenTerminal<'a>> {
-    services_by_terminal(input)
+/// Those that her listed windows select, by name, and how many more there are.
+pub(super) fn terminals<'a>(input: &Input<'a>) -> (Vec<SeenTerminal<'a>>, usize) {
+    let reached = services_by_terminal(input);
+    let more = reached.len().saturating_sub(LISTED);
+    let seen = reached
         .into_values()
-        .map(|(terminal, services)| seen_terminal(input, terminal, &services))
-        .collect()
+        .take(LISTED)
+        .map(|(terminal, services)| seen_terminal(input, terminal, &services));
+    (seen.collect(), more)
 }
 
-/// The terminal of that name, if she may know of it.
-pub(super) fn terminal<'a>(input: &Input<'a>, name: &Label) -> Option<SeenTerminal<'a>> {
+/// The terminal of that name, if she may know of it, and the windows of hers that select it.
+pub(super) fn terminal<'a>(
+    input: &Input<'a>,
+    name: &Label,
+) -> Option<(SeenTerminal<'a>, Vec<&'a Arc<Window>>)> {
     let terminal = input.snapshot.terminal(name)?;
-    let user = user(input)?;
-    let hers: BTreeSet<_> =
-        input.snapshot.windows_of_user(user).iter().map(|w| w.meta.key.clone()).collect();
-    let mut services = BTreeSet::new();
-    let mut selected = false;
-    for window in input.snapshot.windows_of_terminal(terminal) {
-        if hers.contains(&window.meta.key) {
-            selected = true;
-            services.extend(&window.services);
-        }
-    }
-    selected.then(|| seen_terminal(input, terminal, &services))
+    let windows = input.snapshot.windows_between(user(input)?, terminal);
+    let services = windows.iter().flat_map(|window| &window.services).collect();
+    (!windows.is_empty()).then(|| (seen_terminal(input, terminal, &services), windows))
+}
+
+/// A terminal of hers, to show in a command.
+pub(super) fn example(input: &Input<'_>) -> Option<Label> {
+    let windows = input.snapshot.windows_of_user(user(input)?);
+    let mut terminals = windows.into_iter().take(LISTED).filter_map(|window| {
+        let terminals = input.snapshot.terminals_of_window(window);
+        terminals.first().map(|terminal| terminal.meta.key.name.clone())
+    });
+    terminals.next()
 }
 
 type Reached<'a> = BTreeMap<&'a Label, (&'a Arc<Terminal>, BTreeSet<&'a Label>)>;
 
 fn services_by_terminal<'a>(input: &Input<'a>) -> Reached<'a> {
     let mut reached = Reached::new();
-    for window in all_windows(input) {
+    for (window, _) in ranked(input).0 {
         for terminal in input.snapshot.terminals_of_window(window) {
             let name = &terminal.meta.key.name;
             let (_, services) = reached.entry(name).or_insert_with(|| (terminal, BTreeSet::new()));
@@ -157,12 +183,14 @@ fn seen_terminal<'a>(
     }
 }
 
-/// Hers, oldest first.
-pub(super) fn sessions<'a>(input: &Input<'a>) -> Vec<&'a SessionView> {
+/// Hers, oldest first, and how many more there are.
+pub(super) fn sessions<'a>(input: &Input<'a>) -> (Vec<&'a SessionView>, usize) {
     let login = input.staff.login.to_string();
     let mut hers: Vec<_> = input.sessions.iter().filter(|s| s.user == login).collect();
     hers.sort_by_key(|session| (session.opened_at, &session.name));
-    hers
+    let more = hers.len().saturating_sub(LISTED);
+    hers.truncate(LISTED);
+    (hers, more)
 }
 
 /// A session's deadline in its window's own zone, as long as that window is still there.
@@ -170,15 +198,15 @@ pub(super) fn human(input: &Input<'_>, session: &SessionView) -> String {
     let window = &session.window;
     let key = Label::parse(&window.namespace).ok().zip(Label::parse(&window.name).ok());
     key.and_then(|(namespace, name)| input.snapshot.window(&ObjectKey { namespace, name }))
-        .map_or_else(|| text::utc(session.deadline), |w| w.schedule.human(session.deadline))
+        .map_or_else(|| format::utc(session.deadline), |w| w.schedule.human(session.deadline))
 }
 
-fn flaws(input: &Input<'_>, kind: &str, key: &ObjectKey) -> Vec<String> {
+pub(super) fn flaws(input: &Input<'_>, kind: &str, key: &ObjectKey) -> Vec<String> {
     input
         .findings
         .iter()
         .filter(|flaw| flaw.is_about(kind, key))
-        .map(|flaw: &Flaw| text::clean(&flaw.message))
+        .map(|flaw: &Flaw| format::clean(&flaw.message))
         .collect()
 }
 

@@ -7,101 +7,26 @@ use tidegate_policy::model::Label;
 
 use super::command::WORDS;
 use super::facts::{Input, Presence};
+use super::format::{LONGEST, bytes, clean, utc, wrap};
 use super::select::{self, SeenTerminal, SeenWindow};
 use super::why::{Answer, Verdict};
 use crate::history::{Entry, Kind};
 
-/// The most bytes of a sentence.
-const LONGEST: usize = 300;
-/// Lines of one list that are printed; how many more there are is said.
-const ROWS: usize = 500;
-/// Columns of the terminal that is written for.
-const WIDTH: usize = 80;
-
-/// Printable ASCII alone, at most 300 bytes: anything else becomes `?`.
-pub fn clean(text: &str) -> String {
-    let printable = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    let mut clean: String = text.chars().map(printable).take(LONGEST + 1).collect();
-    if clean.len() > LONGEST {
-        clean.truncate(LONGEST - 3);
-        clean.push_str("...");
-    }
-    clean
-}
-
-/// One line of any length and script, without what could forge or disturb another.
-pub fn line(text: &str) -> String {
-    let disturbs = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
-    };
-    text.chars().map(|c| if disturbs(c) { '?' } else { c }).collect()
-}
-
-/// `Tue 24 Nov 22:00 UTC`: an instant that belongs to no schedule.
-pub fn utc(at: Timestamp) -> String {
-    at.strftime("%a %d %b %H:%M UTC").to_string()
-}
-
-/// `45s`, `12m`, `3h05m`, `2d04h`: how long ago, in the two largest units.
-pub fn age(seconds: i64) -> String {
-    let sign = if seconds < 0 { "-" } else { "" };
-    let s = seconds.unsigned_abs();
-    match s {
-        0..60 => format!("{sign}{s}s"),
-        60..3600 => format!("{sign}{}m", s / 60),
-        3600..86_400 => format!("{sign}{}h{:02}m", s / 3600, s / 60 % 60),
-        _ => format!("{sign}{}d{:02}h", s / 86_400, s / 3600 % 24),
-    }
-}
-
-/// `812 B`, `1.5 MiB`.
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if count < 1024 {
-        return format!("{count} B");
-    }
-    // Tenths of the unit, in whole numbers.
-    let mut tenths = count.saturating_mul(10) / 1024;
-    let mut units = UNITS.iter();
-    let mut unit = units.next().copied().unwrap_or_default();
-    for larger in units {
-        if tenths < 10_240 {
-            break;
-        }
-        tenths /= 1024;
-        unit = larger;
-    }
-    format!("{}.{} {unit}", tenths / 10, tenths % 10)
-}
-
-/// Columns of their widest cell, two spaces apart; the last one is not padded.
-pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = heads.iter().map(|head| head.len()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut out = String::new();
-    let mut put = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut text = String::new();
-        for (cell, width) in cells.zip(&widths) {
-            let _ = write!(text, "{cell:<width$}  ");
-        }
-        out.push_str(text.trim_end());
-        out.push('\n');
-    };
-    put(&mut heads.iter().copied());
-    for row in rows {
-        put(&mut row.iter().map(String::as_str));
-    }
-    out
-}
-
 pub(super) fn everything(input: &Input<'_>) -> String {
+    let (windows, more) = select::windows(input);
+    let (soon, rest): (Vec<_>, Vec<_>) =
+        windows.into_iter().partition(|seen| !seen.occurrences.is_empty());
+    let rest = rest.len() + more;
     let mut out = whoami(input);
-    let _ = write!(out, "\nYour windows, now and in the next 7 days:\n\n{}", windows(input));
+    out.push_str("\nYour windows, now and in the next 7 days:\n\n");
+    out.push_str(&match (soon.is_empty(), rest) {
+        (true, 0) => "no support window names you\n".to_owned(),
+        (true, _) => "none\n".to_owned(),
+        (false, _) => blocks(&soon, 0, input.now),
+    });
+    if rest > 0 {
+        let _ = writeln!(out, "\n{rest} more open later, are over or are suspended; see: windows");
+    }
     let _ = write!(out, "\nTheir terminals:\n\n{}", terminals(input));
     let _ = write!(out, "\n{}", help(input));
     out
@@ -127,6 +52,9 @@ pub(super) fn whoami(input: &Input<'_>) -> String {
         if let Some(until) = user.valid_until {
             let _ = writeln!(out, "Your access ends {}.", utc(until));
         }
+        for flaw in select::flaws(input, "LoginUser", &user.meta.key) {
+            let _ = writeln!(out, "Problem: {flaw}; the version before stays in force.");
+        }
     }
     if let Some(closed) = input.closed {
         let _ = writeln!(out, "Nobody is admitted now: {}.", clean(closed).trim_end_matches('.'));
@@ -135,22 +63,26 @@ pub(super) fn whoami(input: &Input<'_>) -> String {
 }
 
 pub(super) fn windows(input: &Input<'_>) -> String {
-    let seen = select::windows(input);
+    let (seen, more) = select::windows(input);
     if seen.is_empty() {
         return "no support window names you\n".to_owned();
     }
+    blocks(&seen, more, input.now)
+}
+
+fn blocks(seen: &[SeenWindow<'_>], beyond: usize, now: Timestamp) -> String {
     let mut out = String::new();
-    for (index, window) in seen.iter().take(ROWS).enumerate() {
+    for (index, window) in seen.iter().enumerate() {
         if index > 0 {
             out.push('\n');
         }
-        window_block(&mut out, window);
+        window_block(&mut out, window, now);
     }
-    more(&mut out, seen.len());
+    omitted(&mut out, beyond);
     out
 }
 
-fn window_block(out: &mut String, seen: &SeenWindow<'_>) {
+fn window_block(out: &mut String, seen: &SeenWindow<'_>, now: Timestamp) {
     let window = &seen.window;
     let _ = write!(out, "{}", window.meta.key);
     if let Some(case) = &window.case {
@@ -160,15 +92,19 @@ fn window_block(out: &mut String, seen: &SeenWindow<'_>) {
     if window.suspended {
         out.push_str("  suspended: admits nobody\n");
     }
+    // `Tue 24 Nov 22:00 Europe/Berlin`: the zone is said once, at the end.
+    let opens = |opens: Timestamp, closes: Timestamp| {
+        let (opens, closes) =
+            (window.schedule.human_from(opens, now), window.schedule.human_from(closes, now));
+        let start = opens.rsplit_once(' ').map_or(opens.as_str(), |(start, _)| start);
+        format!("  opens    {start} to {closes}\n")
+    };
     for occurrence in &seen.occurrences {
-        let closes = window.schedule.human(occurrence.closes);
         if occurrence.open {
+            let closes = window.schedule.human_from(occurrence.closes, now);
             let _ = writeln!(out, "  open     until {closes}");
         } else {
-            // `Tue 24 Nov 22:00 Europe/Berlin`: the zone is said once, at the end.
-            let opens = window.schedule.human(occurrence.opens);
-            let start = opens.rsplit_once(' ').map_or(opens.as_str(), |(start, _)| start);
-            let _ = writeln!(out, "  opens    {start} to {closes}");
+            out.push_str(&opens(occurrence.opens, occurrence.closes));
         }
     }
     if seen.further {
@@ -176,9 +112,7 @@ fn window_block(out: &mut String, seen: &SeenWindow<'_>) {
     }
     if seen.occurrences.is_empty() && !window.suspended {
         match seen.later {
-            Some(later) => {
-                let _ = writeln!(out, "  opens    {}", window.schedule.human(later.opens));
-            }
+            Some(later) => out.push_str(&opens(later.opens, later.closes)),
             None => out.push_str("  over     it does not open again\n"),
         }
     }
@@ -192,7 +126,7 @@ fn window_block(out: &mut String, seen: &SeenWindow<'_>) {
         wrap(out, "  terms    ", &terms.join(", "));
     }
     for flaw in &seen.flaws {
-        wrap(out, "  problem  ", &format!("{flaw}; the version before stays in force"));
+        let _ = writeln!(out, "  problem  {flaw}; the version before stays in force");
     }
 }
 
@@ -207,14 +141,14 @@ fn listed(names: &[&str]) -> String {
 }
 
 pub(super) fn terminals(input: &Input<'_>) -> String {
-    let seen = select::terminals(input);
+    let (seen, more) = select::terminals(input);
     if seen.is_empty() {
         return "no support window gives you a terminal\n".to_owned();
     }
     let name = |t: &SeenTerminal| t.terminal.meta.key.name.as_str().len();
-    let width = seen.iter().take(ROWS).map(name).max().unwrap_or(0).clamp(8, 24);
+    let width = seen.iter().map(name).max().unwrap_or(0).clamp(8, 24);
     let mut out = String::new();
-    for seen in seen.iter().take(ROWS) {
+    for seen in &seen {
         let services: Vec<_> = seen.services.iter().map(|s| s.name.as_str()).collect();
         let state = if seen.terminal.suspended {
             format!("suspended; {}", presence(&seen.presence))
@@ -225,10 +159,10 @@ pub(super) fn terminals(input: &Input<'_>) -> String {
         let head = format!("{name:<width$}  ");
         wrap(&mut out, &head, &format!("{state} ({})", services.join(", ")));
         for flaw in &seen.flaws {
-            wrap(&mut out, &" ".repeat(head.len()), &format!("problem: {flaw}"));
+            let _ = writeln!(out, "{:1$}problem: {flaw}", "", head.len());
         }
     }
-    more(&mut out, seen.len());
+    omitted(&mut out, more);
     out
 }
 
@@ -247,12 +181,12 @@ fn presence(presence: &Presence) -> String {
 }
 
 pub(super) fn sessions(input: &Input<'_>) -> String {
-    let sessions = select::sessions(input);
+    let (sessions, more) = select::sessions(input);
     if sessions.is_empty() {
         return "you have no session\n".to_owned();
     }
     let mut out = String::new();
-    for session in sessions.iter().take(ROWS) {
+    for session in sessions {
         let _ = writeln!(out, "{}", clean(&session.name));
         let _ = writeln!(out, "  target   {}/{}", session.terminal, session.service);
         let case = session.case.as_deref().map(|case| format!("  case {}", clean(case)));
@@ -272,7 +206,7 @@ pub(super) fn sessions(input: &Input<'_>) -> String {
             bytes(session.bytes_out)
         );
     }
-    more(&mut out, sessions.len());
+    omitted(&mut out, more);
     out
 }
 
@@ -311,9 +245,7 @@ fn port(input: &Input<'_>, before: &str) -> String {
 /// The command that reaches a terminal: one of hers where there is one.
 fn reach(input: &Input<'_>, user: &str) -> String {
     let domain = &input.snapshot.mesh().domain;
-    let terminal = select::terminals(input)
-        .first()
-        .map_or_else(|| "TERMINAL".to_owned(), |t| t.terminal.meta.key.name.to_string());
+    let terminal = select::example(input).map_or("TERMINAL".to_owned(), |name| name.to_string());
     let relay = relay_host(input);
     let login = &input.staff.login;
     format!("ssh -J {login}@{relay}{} {user}@{terminal}.{domain}", port(input, ":"))
@@ -328,25 +260,26 @@ pub(super) fn not_here(input: &Input<'_>) -> String {
     format!("this relay has no shell and no files; it answers: {WORDS}")
 }
 
+/// Sentences stay on one line each, as the channel's refusal does: people search for them.
 pub(super) fn why(answer: &Answer) -> String {
     let mut out = String::new();
     for one in &answer.verdicts {
+        let _ = write!(out, "{}: ", one.target);
         match &one.verdict {
             Verdict::Admitted { window, until, case, .. } => {
-                let case = case.as_ref().map(|c| format!(" (case {})", clean(c)));
-                let text = format!(
-                    "admitted now by window {window} until {until}{}",
-                    case.unwrap_or_default()
-                );
-                wrap(&mut out, "", &format!("{}: {text}", one.target));
+                let _ = write!(out, "admitted now by window {window} until {until}");
+                if let Some(case) = case {
+                    let _ = write!(out, " (case {})", clean(case));
+                }
             }
             Verdict::Refused { sentence, .. } => {
-                wrap(&mut out, "", &format!("{}: refused: {}", one.target, clean(sentence)));
+                let _ = write!(out, "refused: {}", clean(sentence));
             }
         }
+        out.push('\n');
     }
     for note in &answer.notes {
-        wrap(&mut out, "note: ", &clean(note));
+        let _ = writeln!(out, "note: {}", clean(note));
     }
     if !answer.past.is_empty() {
         out.push_str("\nWhat happened before, latest first:\n");
@@ -358,22 +291,24 @@ pub(super) fn why(answer: &Answer) -> String {
 }
 
 fn past_line(out: &mut String, past: &Entry) {
-    let what = match past.kind {
-        Kind::Refused => "refused",
-        Kind::Ended => "ended",
-    };
-    let mut target = clean(&past.terminal);
-    if !past.service.is_empty() {
-        let _ = write!(target, "/{}", clean(&past.service));
+    let _ = write!(out, "  {}  ", utc(past.time));
+    if !past.terminal.is_empty() {
+        out.push_str(&clean(&past.terminal));
+        if !past.service.is_empty() {
+            let _ = write!(out, "/{}", clean(&past.service));
+        }
+        out.push(' ');
     }
-    let head = format!("  {}  ", utc(past.time));
-    let by = match past.kind {
-        Kind::Refused => String::new(),
-        Kind::Ended => format!(" by {}", clean(&past.code)),
-    };
-    let separator = if target.is_empty() { "" } else { " " };
-    let often = if past.count > 1 { format!(" {} times", past.count) } else { String::new() };
-    wrap(out, &head, &format!("{target}{separator}{what}{often}{by}: {}", clean(&past.sentence)));
+    match past.kind {
+        Kind::Refused => out.push_str("refused"),
+        Kind::Ended => {
+            let _ = write!(out, "ended by {}", clean(&past.code));
+        }
+    }
+    if past.count > 1 {
+        let _ = write!(out, " {} times", past.count);
+    }
+    let _ = writeln!(out, ": {}", clean(&past.sentence));
 }
 
 pub(super) fn attached_as(terminal: &Label, granted: &[Label], domain: &str) -> String {
@@ -397,33 +332,8 @@ pub(super) fn attached_as(terminal: &Label, granted: &[Label], domain: &str) -> 
     out
 }
 
-fn more(out: &mut String, count: usize) {
-    if let Some(more) = count.checked_sub(ROWS).filter(|more| *more > 0) {
-        let _ = writeln!(out, "... and {more} more; ask with: why TERMINAL");
+fn omitted(out: &mut String, count: usize) {
+    if count > 0 {
+        let _ = writeln!(out, "... and {count} more; ask with: why TERMINAL");
     }
-}
-
-/// Writes `text` behind `head`, broken at spaces so that no line is wider than the terminal; further
-/// lines are indented as far. A word that is too long stands alone.
-fn wrap(out: &mut String, head: &str, text: &str) {
-    let indent = head.len();
-    let mut column = indent;
-    out.push_str(head);
-    let mut first = true;
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        if !first && column + 1 + word.len() > WIDTH {
-            out.push('\n');
-            out.extend(std::iter::repeat_n(' ', indent));
-            column = indent;
-            first = true;
-        }
-        if !first {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += word.len();
-        first = false;
-    }
-    out.push('\n');
 }

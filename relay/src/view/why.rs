@@ -5,12 +5,16 @@ use tidegate_policy::decide::{Allow, Decision, Deny, Request, decide};
 use tidegate_policy::model::{Label, ObjectKey};
 
 use super::facts::{Input, Presence};
+use super::format::{clean, utc};
 use super::select::{self, SeenTerminal};
-use super::text;
+
 use crate::history::Entry;
 
 /// Refusals and endings that are shown for one terminal.
 const SHOWN: usize = 10;
+
+/// Notes that are shown.
+const NOTES: usize = 20;
 
 /// The port that ssh asks for when it is told none.
 const SSH: u32 = 22;
@@ -54,10 +58,10 @@ pub(super) enum Verdict {
 pub(super) fn why(input: &Input<'_>, typed: &str, service: Option<&str>) -> Answer {
     let name = bare(input, typed);
     let known = Label::parse(&name).ok().and_then(|label| select::terminal(input, &label));
-    let Some(seen) = known else {
+    let Some((seen, windows)) = known else {
         // It reads the same whether it does not exist or is not hers.
         let verdict = judge(input, typed, SSH);
-        let one = OneService { target: text::clean(&name), service: None, verdict };
+        let one = OneService { target: clean(&name), service: None, verdict };
         return answer(input, name, vec![one], Vec::new());
     };
     let verdicts = match service {
@@ -75,7 +79,12 @@ pub(super) fn why(input: &Input<'_>, typed: &str, service: Option<&str>) -> Answ
     } else {
         verdicts
     };
-    let notes = notes(input, &seen);
+    let mut notes = notes(&seen, service);
+    for key in windows.iter().map(|window| &window.meta.key) {
+        let flaws = select::flaws(input, "SupportWindow", key);
+        notes.extend(flaws.iter().map(|flaw| format!("SupportWindow {key}: {flaw}")));
+    }
+    notes.truncate(NOTES);
     answer(input, name, verdicts, notes)
 }
 
@@ -89,7 +98,8 @@ fn answer(
     let mut past: Vec<_> = input
         .history
         .iter()
-        .filter(|entry| bare(input, &entry.terminal) == terminal)
+        // What concerns no terminal (X11, agent) is told with each.
+        .filter(|entry| entry.terminal.is_empty() || bare(input, &entry.terminal) == terminal)
         .cloned()
         .collect();
     past.sort_by_key(|entry| std::cmp::Reverse(entry.time));
@@ -116,15 +126,15 @@ fn one_service(input: &Input<'_>, seen: &SeenTerminal<'_>, typed: &str) -> OneSe
             next_opening: None,
         },
     };
-    let target = format!("{name}/{}", text::clean(typed));
-    OneService { target, service: Some(text::clean(typed)), verdict }
+    let target = format!("{name}/{}", clean(typed));
+    OneService { target, service: Some(clean(typed)), verdict }
 }
 
 fn undeclared(seen: &SeenTerminal<'_>, typed: &str) -> String {
     let name = &seen.terminal.meta.key.name;
     let services: Vec<_> = seen.services.iter().map(|s| s.name.as_str()).collect();
     let shown: String = typed.chars().take(63).collect();
-    text::clean(&format!("{name} has no service {shown}; yours there: {}", services.join(", ")))
+    clean(&format!("{name} has no service {shown}; yours there: {}", services.join(", ")))
 }
 
 /// What a channel to this port would be told now.
@@ -178,7 +188,7 @@ fn claimable(input: &Input<'_>, allow: &Allow) -> Verdict {
     refused("WindowFull", sentence)
 }
 
-fn notes(input: &Input<'_>, seen: &SeenTerminal<'_>) -> Vec<String> {
+fn notes(seen: &SeenTerminal<'_>, asked: Option<&str>) -> Vec<String> {
     let name = &seen.terminal.meta.key.name;
     let mut notes = Vec::new();
     match &seen.presence {
@@ -186,6 +196,7 @@ fn notes(input: &Input<'_>, seen: &SeenTerminal<'_>) -> Vec<String> {
             let missing: Vec<_> = seen
                 .services
                 .iter()
+                .filter(|service| asked.is_none_or(|asked| asked == service.name.as_str()))
                 .filter(|service| !services.contains(&service.name))
                 .map(|service| service.name.as_str())
                 .collect();
@@ -199,20 +210,11 @@ fn notes(input: &Input<'_>, seen: &SeenTerminal<'_>) -> Vec<String> {
         }
         Presence::LastSeen { at, from } => notes.push(format!(
             "{name} is not connected; it was last seen {} from {}",
-            text::utc(*at),
+            utc(*at),
             from.ip().to_canonical()
         )),
         Presence::Never => notes.push(format!("{name} is not connected and was never seen here")),
     }
-    if let Some(closed) = input.closed {
-        notes.push(closed.to_owned());
-    }
     notes.extend(seen.flaws.iter().map(|flaw| format!("Terminal {name}: {flaw}")));
-    for window in select::windows(input) {
-        if window.terminals.contains(name) {
-            let key = &window.window.meta.key;
-            notes.extend(window.flaws.iter().map(|flaw| format!("SupportWindow {key}: {flaw}")));
-        }
-    }
     notes
 }

@@ -4,6 +4,11 @@
 //! The record follows the audit line, which is what admits (invariant 7): it is written by a thread
 //! of its own, off the data path, and retried until it exists. What is listed comes from memory.
 
+mod files;
+mod store;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,14 +17,14 @@ use serde::{Deserialize, Serialize};
 use tidegate_policy::model::{Label, Login, ObjectKey};
 use uuid::Uuid;
 
-use crate::state::{StateDir, StateError};
+pub use store::Records;
 
 /// The name of a SupportSession: `ss-` and a UUID of version 7, so that names sort by their time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(Uuid);
 
 /// Who or what ended a session.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum EndedBy {
     Staff,
     Terminal,
@@ -61,12 +66,21 @@ pub struct Ended {
 
 impl SessionId {
     /// A new one for a session that begins at `now`.
-    pub fn generate(_now: Timestamp) -> Self {
-        unimplemented!()
+    pub fn generate(now: Timestamp) -> Self {
+        let nanoseconds = now.as_nanosecond().max(0);
+        let seconds = u64::try_from(nanoseconds / 1_000_000_000).unwrap_or(u64::MAX);
+        let rest = u32::try_from(nanoseconds % 1_000_000_000).unwrap_or(0);
+        Self(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, rest)))
     }
 
     pub fn uuid(&self) -> Uuid {
         self.0
+    }
+}
+
+impl From<Uuid> for SessionId {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
     }
 }
 
@@ -101,6 +115,39 @@ impl FromStr for SessionId {
     }
 }
 
+impl From<EndedBy> for tidegate_crds::support_session::EndedBy {
+    fn from(by: EndedBy) -> Self {
+        match by {
+            EndedBy::Staff => Self::Staff,
+            EndedBy::Terminal => Self::Terminal,
+            EndedBy::Customer => Self::Customer,
+            EndedBy::Deadline => Self::Deadline,
+            EndedBy::Revoked => Self::Revoked,
+            EndedBy::Cut => Self::Cut,
+            EndedBy::Idle => Self::Idle,
+            EndedBy::Drain => Self::Drain,
+            EndedBy::Fault => Self::Fault,
+        }
+    }
+}
+
+impl From<tidegate_crds::support_session::EndedBy> for EndedBy {
+    fn from(by: tidegate_crds::support_session::EndedBy) -> Self {
+        use tidegate_crds::support_session::EndedBy as By;
+        match by {
+            By::Staff => Self::Staff,
+            By::Terminal => Self::Terminal,
+            By::Customer => Self::Customer,
+            By::Deadline => Self::Deadline,
+            By::Revoked => Self::Revoked,
+            By::Cut => Self::Cut,
+            By::Idle => Self::Idle,
+            By::Drain => Self::Drain,
+            By::Fault => Self::Fault,
+        }
+    }
+}
+
 impl EndedBy {
     pub fn as_str(self) -> &'static str {
         match self {
@@ -124,60 +171,4 @@ pub struct Record {
     /// The relay that wrote it.
     pub relay: String,
     pub ended: Option<Ended>,
-}
-
-/// The records of one state directory. Clones share them.
-#[derive(Clone, Debug)]
-pub struct Records {}
-
-impl Records {
-    /// Reads what is there. Records that a former process left open are ended as `Fault`, at the last
-    /// instant it was known to live; they come back, oldest first, so that the trail can tell too.
-    pub fn open(
-        _state: &StateDir,
-        _relay: &str,
-        _now: Timestamp,
-    ) -> Result<(Self, Vec<Record>), StateError> {
-        unimplemented!()
-    }
-
-    /// Notes that a session began. Never waits: the file is written soon, and retried until it is.
-    pub fn begin(&self, _begun: Begun) {
-        unimplemented!()
-    }
-
-    /// Notes that a session ended; the first end stands.
-    pub fn end(&self, _id: SessionId, _ended: Ended) {
-        unimplemented!()
-    }
-
-    /// Notes that this process lives at `now` and what live sessions have carried; about every 10 s.
-    /// After a crash the open records end at the last such instant.
-    pub fn alive(&self, _now: Timestamp, _bytes: &[(SessionId, u64, u64)]) {
-        unimplemented!()
-    }
-
-    /// Removes what ended more than `retention` before `now`.
-    pub fn retain(&self, _retention: jiff::SignedDuration, _now: Timestamp) {
-        unimplemented!()
-    }
-
-    pub fn get(&self, _id: SessionId) -> Option<Record> {
-        unimplemented!()
-    }
-
-    /// The newest first, at most `most`.
-    pub fn list(&self, _most: usize) -> Vec<Record> {
-        unimplemented!()
-    }
-
-    /// Why a record could not be written, while it cannot.
-    pub fn healthy(&self) -> Result<(), String> {
-        unimplemented!()
-    }
-
-    /// Resolves when everything noted before is on disk, or cannot be written now.
-    pub async fn flush(&self) {
-        unimplemented!()
-    }
 }
