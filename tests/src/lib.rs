@@ -1,1 +1,58 @@
+//! The harness of the integration tests: a real relay, real SSH clients and servers, and
+//! instrumented services, each a child process or a thread of the test that is stopped by its own
+//! id when it is dropped.
+//!
+//! Nothing here sleeps for a result: every wait names what it waits for and until when.
 
+pub mod clients;
+pub mod clock;
+pub mod crowd;
+pub mod gate;
+pub mod http;
+pub mod keys;
+pub mod kiosk;
+pub mod manifest;
+pub mod ports;
+pub mod process;
+pub mod procfs;
+pub mod servers;
+pub mod services;
+pub mod tap;
+pub mod wait;
+
+pub use clients::{Forward, Staff, Terminals};
+pub use gate::{Gate, Setup};
+pub use kiosk::Kiosk;
+pub use manifest::{LoginUser, Mesh, Relay, Schedule, SupportWindow, Terminal};
+pub use process::{Exit, Proc};
+pub use servers::{Dropbear, Sshd};
+pub use services::{Echo, Sink, Source};
+pub use tap::Tap;
+pub use wait::{SOON, eventually, wait_for};
+
+/// Whether this run was asked to leave nothing out: CI, where a missing component is a failure.
+pub fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true")
+}
+
+/// Whether the long form of a test was asked for (`just transfer-long` and its like).
+pub fn long() -> bool {
+    std::env::var("TIDEGATE_LONG").is_ok_and(|value| value == "1")
+}
+
+/// Whether a program of another package is here. In CI a missing one fails the test; elsewhere the
+/// test says that it was left out.
+pub fn have(program: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&paths)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|dir| dir.join(program).is_file());
+    assert!(
+        found || !in_ci(),
+        "{program} is missing; scripts/install-test-packages.sh installs it"
+    );
+    if !found {
+        eprintln!("LEFT OUT: {program} is missing; scripts/install-test-packages.sh installs it");
+    }
+    found
+}

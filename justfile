@@ -1,0 +1,56 @@
+# `just` comes with `pip install rust-just` or `cargo install just`; nothing needs it, every recipe
+# is a line that can be typed.
+
+# Show the recipes
+default:
+    @just --list
+
+# Write the code in its form
+fmt:
+    cargo fmt --all
+
+# Form and lints, as CI checks them
+lint:
+    scripts/lint.sh
+
+# Bans, licences and sources of the dependencies
+deny:
+    scripts/deny.sh
+
+# All tests; arguments go to cargo test
+test *ARGS:
+    scripts/test.sh {{ARGS}}
+
+# One file of the integration tests: just embedded cut
+embedded NAME *ARGS:
+    cargo test --locked -p tidegate-tests --test embedded_{{NAME}} {{ARGS}} -- --nocapture
+
+# Everything that CI runs
+ci:
+    .ci/run
+
+# The gate on loopback, with a session and its cut
+quickstart *ARGS:
+    ./quickstart {{ARGS}}
+
+# Write crds/yaml/ anew
+crds:
+    cargo run --locked -p tidegate-crds --bin crdgen
+
+# Write the golden file of sentences anew
+bless:
+    TIDEGATE_BLESS=1 cargo test --locked -p tidegate-tests --test embedded_sentences
+
+# 1 GiB both ways, and a minute of edits under a running session
+transfer-long:
+    TIDEGATE_LONG=1 cargo test --locked -p tidegate-tests --test embedded_transfer -- --nocapture scp
+    TIDEGATE_LONG=1 cargo test --locked -p tidegate-tests --test embedded_policy -- --nocapture editing
+
+# Crashes at every step of the admission, 20 rounds
+onetime-long:
+    TIDEGATE_LONG=1 cargo test --locked -p tidegate-tests --test embedded_onetime -- --nocapture
+
+# A thousand sessions with one deadline, against the release build
+crowd:
+    cargo build --locked --release -p tidegate-relay
+    TIDEGATE_RELAY="${CARGO_TARGET_DIR:-$PWD/target}/release/tidegate-relay" cargo test --locked -p tidegate-tests --test embedded_crowd -- --nocapture

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the tests and the quickstart run: real SSH clients and servers.
+# `install-test-packages.sh quickstart` looks for the quickstart's part of them only.
+set -euo pipefail
+
+# program or file → package that brings it
+needs=(
+    "ssh openssh-client"
+    "ssh-keygen openssh-client"
+    "sshd openssh-server"
+)
+if [[ ${1:-} != quickstart ]]; then
+    needs+=(
+        "scp openssh-client"
+        "sftp openssh-client"
+        "/usr/lib/openssh/sftp-server openssh-sftp-server"
+        "dropbear dropbear-bin"
+        "dbclient dropbear-bin"
+        "dropbearconvert dropbear-bin"
+        "plink putty-tools"
+        "puttygen putty-tools"
+        "autossh autossh"
+        "rsync rsync"
+        "git git"
+        "mount mount"
+        "shellcheck shellcheck"
+        "faketime faketime"
+    )
+fi
+
+PATH=$PATH:/usr/sbin:/sbin
+missing=()
+for need in "${needs[@]}"; do
+    read -r program package <<<"$need"
+    if ! command -v "$program" >/dev/null; then
+        missing+=("$package")
+    fi
+done
+if [[ ${#missing[@]} -eq 0 ]]; then
+    exit 0
+fi
+mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+
+if [[ $(id -u) -ne 0 ]] || ! command -v apt-get >/dev/null; then
+    echo "These packages are missing: ${missing[*]}" >&2
+    echo "On Debian: sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 1
+fi
+echo "Installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# A server that is installed for tests must not be started as a service of the machine.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    trap 'rm -f "$policy"' EXIT
+fi
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null </dev/null

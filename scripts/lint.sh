@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Form and lints: rustfmt, clippy, the generated CRDs, shellcheck.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo clippy --package tidegate-relay --features failpoints --all-targets --locked -- -D warnings
+
+if command -v shellcheck >/dev/null; then
+    shellcheck .ci/run quickstart scripts/*.sh
+elif [[ ${CI:-} == true ]]; then
+    echo "shellcheck is missing; scripts/install-test-packages.sh installs it" >&2
+    exit 1
+else
+    echo "LEFT OUT: shellcheck is missing; scripts/install-test-packages.sh installs it" >&2
+fi
