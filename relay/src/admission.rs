@@ -89,7 +89,7 @@ async fn admit(
     let most = gate.settings().sessions_per_user;
     if !gate.sessions.insert(Arc::clone(&session), most) {
         let sentence = sentences::too_many_sessions(&staff.who.login, most);
-        end::end(gate, &session, EndedBy::Fault, sentence.clone(), Duration::ZERO);
+        end::end(gate, &session, EndedBy::Fault, &sentence, Duration::ZERO);
         return Err(Refused::new(RefuseCode::Shortage, "TooManySessions", sentence));
     }
     staff.add(target, Arc::clone(&session));
@@ -97,7 +97,7 @@ async fn admit(
     warden::review(gate, &session, clock::now());
     if link.is_gone() {
         let reason = sentences::terminal_left(&link.terminal.name);
-        end::end(gate, &session, EndedBy::Terminal, reason, Duration::ZERO);
+        end::end(gate, &session, EndedBy::Terminal, &reason, Duration::ZERO);
     }
     still_live(&session)?;
     record(gate, &session).await?;
@@ -204,7 +204,7 @@ async fn record(gate: &Arc<Gate>, session: &Arc<Session>) -> Result<(), Refused>
     if let Err(error) = gate.trail.admitted(session).await {
         tracing::error!(%error, "a session was refused for want of its record");
         let sentence = sentences::audit_unavailable();
-        end::end(gate, session, EndedBy::Fault, sentence.clone(), Duration::ZERO);
+        end::end(gate, session, EndedBy::Fault, &sentence, Duration::ZERO);
         return Err(Refused::new(RefuseCode::Shortage, "AuditUnavailable", sentence));
     }
     still_live(session)

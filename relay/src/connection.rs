@@ -70,19 +70,16 @@ pub async fn serve(
     ticket: Ticket,
 ) {
     let arrival = Arrival { gate: Arc::clone(&gate), connection, listener_port };
-    let who = match events.recv().await {
-        Some(Event::Authenticated(who)) => who,
-        // Nothing else comes before authentication; a connection that ends here proved nothing.
-        Some(_) | None => {
-            gate.unproven();
-            arrival.connection.closed().await;
-            gate.metrics.connection_closed(match how_closed(&arrival.connection) {
-                Closed::Served => Closed::Unauthenticated,
-                Closed::Disconnected => Closed::GaveWay,
-                other => other,
-            });
-            return;
-        }
+    // Nothing else comes before authentication; a connection that ends here proved nothing.
+    let Some(Event::Authenticated(who)) = events.recv().await else {
+        gate.unproven();
+        arrival.connection.closed().await;
+        gate.metrics.connection_closed(match how_closed(&arrival.connection) {
+            Closed::Served => Closed::Unauthenticated,
+            Closed::Disconnected => Closed::GaveWay,
+            other => other,
+        });
+        return;
     };
     if !ticket.proven() {
         return;

@@ -17,16 +17,16 @@ pub fn end(
     gate: &Arc<Gate>,
     session: &Arc<Session>,
     by: EndedBy,
-    reason: String,
+    reason: &str,
     overrun: Duration,
 ) -> bool {
     let at = clock::now().wall;
-    if !session.take(End { by, reason: reason.clone(), at, overrun }) {
+    if !session.take(End { by, reason: reason.to_owned(), at, overrun }) {
         return false;
     }
     // A connection that carries other sessions stays; one that is gone needs no word.
     if session.staff.forget_ended() && by != EndedBy::Staff {
-        session.staff.end(&reason);
+        session.staff.end(reason);
     }
     session.part();
     let (gate, session) = (Arc::clone(gate), Arc::clone(session));
@@ -49,12 +49,12 @@ pub fn deadline(gate: &Arc<Gate>, session: &Arc<Session>, now: Now, checked: Boo
     let deadline = session.deadline();
     let overrun = deadline.overrun(now).min(now.boot.since(checked));
     let reason = sentences::deadline(&session.admission, deadline.wall());
-    end(gate, session, EndedBy::Deadline, reason, overrun);
+    end(gate, session, EndedBy::Deadline, &reason, overrun);
 }
 
 /// Ends everything that hangs on a staff connection that is gone.
 pub fn staff_left(gate: &Arc<Gate>, sessions: Vec<Arc<Session>>) {
     for session in sessions {
-        end(gate, &session, EndedBy::Staff, sentences::staff_left(), Duration::ZERO);
+        end(gate, &session, EndedBy::Staff, &sentences::staff_left(), Duration::ZERO);
     }
 }

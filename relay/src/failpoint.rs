@@ -42,6 +42,9 @@ impl Point {
     ];
 }
 
+/// Whether this build has fail points.
+pub const ENABLED: bool = cfg!(feature = "failpoints");
+
 /// Marks that an admission got to `point`.
 #[cfg(feature = "failpoints")]
 pub fn reach(point: Point) {

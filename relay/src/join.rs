@@ -24,27 +24,23 @@ pub async fn join(session: &Session, staff: Channel, terminal: Channel) {
     let (staff_closed, terminal_closed) = (staff.closed(), terminal.closed());
     let (staff_read, staff_write) = tokio::io::split(staff);
     let (terminal_read, terminal_write) = tokio::io::split(terminal);
-    let up = pass(staff_read, Gated { session, to: terminal_write }, &session.bytes_in);
-    let down = pass(terminal_read, Gated { session, to: staff_write }, &session.bytes_out);
+    let (bytes_in, bytes_out) = (&session.bytes_in, &session.bytes_out);
+    let up = pass(staff_read, Gated { session, to: terminal_write, bytes: bytes_in });
+    let down = pass(terminal_read, Gated { session, to: staff_write, bytes: bytes_out });
     let both = async {
         let mut up = std::pin::pin!(up);
         let mut down = std::pin::pin!(down);
-        let mut patience = std::pin::pin!(tokio::time::sleep(DRAIN));
         let (mut up_done, mut down_done) = (false, false);
         let (mut staff_gone, mut terminal_gone) = (false, false);
         // A side that closed reads nothing more, so only what it sent is still worth carrying.
         while !((up_done || terminal_gone) && (down_done || staff_gone)) {
-            let parting = staff_gone || terminal_gone;
             tokio::select! {
                 biased;
                 () = &mut up, if !up_done => up_done = true,
                 () = &mut down, if !down_done => down_done = true,
                 () = staff_closed.wait(), if !staff_gone => staff_gone = true,
                 () = terminal_closed.wait(), if !terminal_gone => terminal_gone = true,
-                () = &mut patience, if parting => break,
-            }
-            if !parting && (staff_gone || terminal_gone) {
-                patience.as_mut().reset(tokio::time::Instant::now() + DRAIN);
+                () = patience(staff_gone || terminal_gone) => break,
             }
         }
         // With its terminal's connection gone the session is about to end: the login user's client
@@ -60,12 +56,17 @@ pub async fn join(session: &Session, staff: Channel, terminal: Channel) {
     }
 }
 
+/// Resolves when a side that closed has been given long enough; never while both are there.
+async fn patience(parting: bool) {
+    if parting {
+        tokio::time::sleep(DRAIN).await;
+    } else {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Carries bytes one way until the end of the stream, an error, or the end of the session.
-async fn pass(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    count: &AtomicU64,
-) {
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
     let mut buffer = vec![0; CHUNK];
     loop {
         let read = match from.read(&mut buffer).await {
@@ -77,7 +78,6 @@ async fn pass(
             // The reader is gone or the session is over; either is seen by whoever joins.
             return;
         }
-        count.fetch_add(u64::try_from(read).unwrap_or(0), Ordering::Relaxed);
     }
     let _ = to.shutdown().await;
 }
@@ -87,6 +87,8 @@ async fn pass(
 struct Gated<'a, W> {
     session: &'a Session,
     to: W,
+    /// What has passed, for the trail.
+    bytes: &'a AtomicU64,
 }
 
 impl<W: AsyncWrite + Unpin> AsyncWrite for Gated<'_, W> {
@@ -98,7 +100,11 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Gated<'_, W> {
         if !self.session.may_forward(clock::now()) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.to).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.to).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = &written {
+            self.bytes.fetch_add(u64::try_from(*count).unwrap_or(0), Ordering::Relaxed);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -19,7 +19,7 @@ pub const PROBE: Duration = Duration::from_secs(3);
 /// More takeovers of a live connection than this within [`CONTENTION`] are a fight.
 const TAKEOVERS: usize = 3;
 /// The span over which takeovers count, and for which newcomers are then refused.
-const CONTENTION: Duration = Duration::from_secs(60);
+const CONTENTION: Duration = Duration::from_mins(1);
 
 /// What a terminal is told of who opens its channel: nothing, the relay is blind to it.
 const ORIGINATOR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tidegate_crds::manifest::Severity;
 use tidegate_policy::decide::Candidate;
-use tidegate_policy::model::Label;
+use tidegate_policy::model::{Label, Window};
 
 use crate::admin::Health;
 use crate::admission::claim_refused;
@@ -177,21 +176,20 @@ impl Gate {
         statuses.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         statuses
     }
+}
 
-    fn policy_status(&self, policy: &Policy, now: clock::Now) -> PolicyStatus {
-        let snapshot = &policy.snapshot;
-        let open = |at: Timestamp| {
-            snapshot.windows().filter(|w| !w.suspended && w.schedule.open_at(at).is_some()).count()
-        };
-        PolicyStatus {
-            as_of: policy.as_of.wall,
-            age_seconds: seconds(policy.age(now)),
-            stale: policy.fresh(now).err().map(|stale| stale.to_string()),
-            login_users: snapshot.users().count(),
-            terminals: snapshot.terminals().count(),
-            support_windows: snapshot.windows().count(),
-            open_windows: open(now.wall),
-        }
+fn policy_status(policy: &Policy, now: clock::Now) -> PolicyStatus {
+    let snapshot = &policy.snapshot;
+    let open =
+        |window: &&Arc<Window>| !window.suspended && window.schedule.open_at(now.wall).is_some();
+    PolicyStatus {
+        as_of: policy.as_of.wall,
+        age_seconds: seconds(policy.age(now)),
+        stale: policy.fresh(now).err().map(|stale| stale.to_string()),
+        login_users: snapshot.users().count(),
+        terminals: snapshot.terminals().count(),
+        support_windows: snapshot.windows().count(),
+        open_windows: snapshot.windows().filter(open).count(),
     }
 }
 
@@ -208,7 +206,7 @@ impl Controlled for Gate {
             listeners: self.listeners.iter().map(ToString::to_string).collect(),
             admin: self.admin.map(|address| address.to_string()),
             host_key_fingerprints: self.host_keys.clone(),
-            policy: self.policy_status(&policy, now),
+            policy: policy_status(&policy, now),
             findings: policy.findings.iter().map(FindingView::from).collect(),
             terminals: self.terminal_statuses(&policy),
             sessions: self.session_views(),
@@ -232,7 +230,7 @@ impl Controlled for Gate {
             .ok_or_else(|| sentences::no_such_session(name))?;
         // The cut does not wait for the disk; the record of who asked does.
         let Some(gate) = self.me() else { return Err(sentences::drained()) };
-        end::end(&gate, &session, EndedBy::Cut, sentences::cut(), Duration::ZERO);
+        end::end(&gate, &session, EndedBy::Cut, &sentences::cut(), Duration::ZERO);
         self.trail.cut(&session).await;
         let admission = &session.admission;
         Ok(Cut {

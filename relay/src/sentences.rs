@@ -2,6 +2,7 @@
 //! sentence of at most 300 bytes that names what is wrong and what to do; the golden file
 //! `relay/tests/golden/sentences.txt` holds them all.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,8 +19,10 @@ pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     let parts = [(h, 'h'), (m, 'm'), (s, 's')];
-    let shown: String =
-        parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    let mut shown = String::new();
+    for (count, unit) in parts.into_iter().filter(|(count, _)| *count > 0) {
+        let _ = write!(shown, "{count}{unit}");
+    }
     if shown.is_empty() { "0s".to_owned() } else { shown }
 }
 

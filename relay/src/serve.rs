@@ -239,8 +239,8 @@ fn publish(
     }
     let line = format!("{} {}\n", names.join(","), host_key.public_line());
     state.write_atomic(KNOWN_HOSTS, line.as_bytes(), 0o644)?;
-    let lines: String = bound.iter().map(|address| format!("{address}\n")).collect();
-    state.write_atomic(LISTENERS, lines.as_bytes(), 0o644)?;
+    let lines: Vec<String> = bound.iter().map(ToString::to_string).collect();
+    state.write_atomic(LISTENERS, (lines.join("\n") + "\n").as_bytes(), 0o644)?;
     Ok(())
 }
 
@@ -327,7 +327,7 @@ async fn drain(gate: &Arc<Gate>, signals: &mut Signals) {
 async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     gate.drain();
     for session in gate.sessions.all() {
-        end::end(gate, &session, EndedBy::Drain, sentences::drained(), Duration::ZERO);
+        end::end(gate, &session, EndedBy::Drain, &sentences::drained(), Duration::ZERO);
     }
     let links = gate.registry.all();
     lastseen::save(state, gate.registry.remember(clock::now().wall));

@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::ssh::{Connection, Reason};
 
 /// Repeats of one refusal within this time become one line with a count.
-const REPEATS: Duration = Duration::from_secs(60);
+const REPEATS: Duration = Duration::from_mins(1);
 /// A connection that was refused this often is closed.
 pub const DENIES: u32 = 20;
 /// Distinct refusals remembered per connection; as many as it can have.

@@ -100,7 +100,7 @@ fn look_at(gate: &Arc<Gate>, session: &Arc<Session>, now: Now, checked: Boot) {
         let timeout = timeout.unsigned_abs();
         if session.idle_for(now) >= timeout {
             let reason = sentences::idle(&session.admission.window.meta.key, timeout);
-            end::end(gate, session, EndedBy::Idle, reason, Duration::ZERO);
+            end::end(gate, session, EndedBy::Idle, &reason, Duration::ZERO);
         }
     }
 }
@@ -118,7 +118,7 @@ pub fn review(gate: &Arc<Gate>, session: &Arc<Session>, now: Now) {
         Ok(deadline) => session.move_deadline(deadline, now),
         Err(reason) => {
             let why = Deny { reason, next_opening: None }.to_string();
-            end::end(gate, session, EndedBy::Revoked, sentences::revoked(&why), Duration::ZERO);
+            end::end(gate, session, EndedBy::Revoked, &sentences::revoked(&why), Duration::ZERO);
         }
     }
 }

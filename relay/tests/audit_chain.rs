@@ -7,6 +7,7 @@
     clippy::indexing_slicing,
     reason = "helpers of tests"
 )]
+#![expect(clippy::disallowed_methods, reason = "tests wait for their tasks themselves")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

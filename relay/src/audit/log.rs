@@ -13,7 +13,11 @@ use super::files;
 use super::head::{self, Head, Pinned};
 use super::line::{BROKEN_CHAIN, Header, Tip};
 use super::verify::Walk;
+use crate::failpoint::{self, Point, reach};
 use crate::state::{self, sha256_hex};
+
+/// How a line that admits is told from others, for the crash tests.
+const ALLOW: &[u8] = br#""event":"Allow""#;
 
 /// The trail, open for appending by one thread of one process.
 #[derive(Debug)]
@@ -134,6 +138,9 @@ impl Log {
         let end = self.length + text.len() as u64;
         if self.ragged && file.metadata()?.len() > end {
             file.set_len(end)?;
+        }
+        if failpoint::ENABLED && text.windows(ALLOW.len()).any(|part| part == ALLOW) {
+            reach(Point::RecordWritten);
         }
         #[cfg(test)]
         if self.fail_sync {

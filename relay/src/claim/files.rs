@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use tidegate_crds::SupportClaimSpec;
 
+use crate::failpoint::{Point, reach};
 use crate::object::Object;
 use crate::state;
 
@@ -114,6 +115,7 @@ impl Files {
     /// Makes the claim, or tells why not. `Ours` is durable.
     pub fn make(&mut self, claim: &ClaimObject) -> Made {
         let path = self.path(&claim.metadata.name);
+        reach(Point::ClaimBegun);
         let written = claim.text().and_then(|text| {
             let temporary = state::temporary(&path)?;
             self.step(Step::Write, || state::write_new(&temporary, &text, 0o600))?;
@@ -136,6 +138,7 @@ impl Files {
                 Err(_) => return Made::Uncertain(error),
             }
         }
+        reach(Point::ClaimWritten);
         let directory = self.directory.clone();
         match self.step(Step::SyncDirectory, || state::sync_dir(&directory)) {
             Ok(()) => Made::Ours,

@@ -1,5 +1,7 @@
 //! Claims on real files, with steps that fail or stop half way.
 
+#![expect(clippy::disallowed_methods, reason = "tests wait for their tasks themselves")]
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -67,7 +67,7 @@ impl TerminalPeer {
         for session in gate.sessions.all() {
             if session.terminal.id == self.link.id {
                 let reason = sentences::terminal_left(&self.link.terminal.name);
-                end::end(gate, &session, EndedBy::Terminal, reason, Duration::ZERO);
+                end::end(gate, &session, EndedBy::Terminal, &reason, Duration::ZERO);
             }
         }
     }
