@@ -1,1 +1,197 @@
-//! To come.
+//! Assembles what a directory says, and what is remembered of it, into policy.
+//!
+//! Pure: no clock, no files, no random numbers of its own. Where the API server has uids, generations
+//! and creation times, and refuses an edit at once, a directory has nothing but its text; so all of
+//! that comes from a [`Memory`], which the directory source keeps on disk. The order of files never
+//! decides anything, and assembling the same again changes nothing.
+
+mod claims;
+mod memory;
+mod references;
+mod stage;
+mod transition;
+mod version;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tidegate_policy::model::{self, LabelSelector};
+use tidegate_policy::snapshot::Snapshot;
+
+use crate::compile::CompiledMesh;
+pub use crate::compile::{RelayLimits, RelaySettings};
+use crate::manifest::{Document, Finding, Kind, ObjectRef, Position, Rule, Severity};
+pub use memory::{Memory, Remembered};
+use references::Placed;
+use stage::{Item, Stage};
+use version::Compiled;
+
+/// What a complete look at a directory found.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    pub documents: &'a [Document],
+    /// Objects that could be named but are not valid: their previous version stays in force.
+    pub refused: &'a [(ObjectRef, Position)],
+    /// Files that are empty or cannot be read: what is remembered of them stays.
+    pub kept_files: &'a BTreeSet<Arc<str>>,
+}
+
+/// What the directory means.
+#[derive(Debug)]
+pub struct Assembled {
+    /// `None`: no Mesh is in force, so nothing is admitted.
+    pub snapshot: Option<Snapshot>,
+    /// The Relays of the Mesh, by name.
+    pub relays: Vec<RelaySettings>,
+    /// What is wrong with the set, beside what reading each file found. In order of position.
+    pub findings: Vec<Finding>,
+    /// Whether objects are in force only because their file is empty or cannot be read.
+    pub kept: bool,
+}
+
+/// Assembles `inputs` on the ground of `memory`, and gives what to remember from now on. `now` stamps
+/// first acceptances; `new_uid` gives a fresh uid whenever it is called.
+pub fn assemble(
+    inputs: &Inputs<'_>,
+    memory: &Memory,
+    now: Timestamp,
+    new_uid: &mut dyn FnMut() -> String,
+) -> (Assembled, Memory) {
+    let (in_force, memory) = settle(inputs, memory, now, new_uid);
+    let snapshot = in_force.mesh.map(|mesh| {
+        let mut snapshot = Snapshot::new(mesh.mesh);
+        in_force.users.into_iter().for_each(|user| snapshot.put_user(user));
+        in_force.terminals.into_iter().for_each(|terminal| snapshot.put_terminal(terminal));
+        in_force.windows.into_iter().for_each(|window| snapshot.put_window(window));
+        snapshot
+    });
+    let InForce { relays, findings, kept, .. } = in_force;
+    (Assembled { snapshot, relays, findings, kept }, memory)
+}
+
+/// The objects in force, as policy: what [`Assembled::snapshot`] is made of.
+#[derive(Debug, Default)]
+struct InForce {
+    mesh: Option<CompiledMesh>,
+    relays: Vec<RelaySettings>,
+    users: Vec<model::LoginUser>,
+    terminals: Vec<model::Terminal>,
+    windows: Vec<model::Window>,
+    findings: Vec<Finding>,
+    kept: bool,
+}
+
+fn settle(
+    inputs: &Inputs<'_>,
+    memory: &Memory,
+    now: Timestamp,
+    new_uid: &mut dyn FnMut() -> String,
+) -> (InForce, Memory) {
+    // First acceptances are stamped in order, whatever the clock does.
+    let stamp = memory.iter().map(|o| o.created).max().map_or(now, |last| last.max(now));
+    let mut stage = Stage {
+        memory,
+        stamp,
+        new_uid,
+        next: Memory::default(),
+        findings: Vec::new(),
+        kept: false,
+    };
+    let sources = stage.sources(inputs);
+    let of_kind = |own: fn(Kind) -> bool| {
+        sources.iter().filter(move |(object, _)| own(object.kind)).map(|(o, s)| (*o, *s))
+    };
+    let namespaces = stage.namespaces(of_kind(|kind| kind == Kind::Namespace));
+
+    // The Mesh says which namespaces count, so it comes first.
+    let items = of_kind(|kind| kind == Kind::Mesh).map(|(o, s)| stage.item(o, s, None)).collect();
+    let mesh = stage.settle(items).into_iter().find_map(|placed| match placed.compiled {
+        Compiled::Mesh(mesh) => Some(*mesh),
+        _ => None,
+    });
+    let home = mesh.as_ref().map(|mesh| mesh.mesh.meta.key.namespace.clone());
+    if mesh.is_none() {
+        stage.findings.push(Finding {
+            position: None,
+            object: None,
+            field: None,
+            rule: Rule::Required,
+            message: "no Mesh is in force, so nobody is admitted; add one".into(),
+            severity: Severity::Error,
+        });
+    }
+
+    let mut items = Vec::new();
+    for (object, source) in of_kind(|kind| !matches!(kind, Kind::Mesh | Kind::Namespace)) {
+        let item = stage.item(object, source, home.as_ref());
+        match mesh.as_ref().map(|mesh| stranger(mesh, &namespaces, &item)) {
+            Some(None) => items.push(item),
+            Some(Some(why)) => stage.leave_out(&item, Some(&why)),
+            None => stage.leave_out(&item, None),
+        }
+    }
+    let mut in_force = InForce { mesh, ..InForce::default() };
+    let mut windows = Vec::new();
+    for placed in stage.settle(items) {
+        match placed.compiled {
+            Compiled::Mesh(_) => {}
+            Compiled::Relay(relay) => in_force.relays.push(*relay),
+            Compiled::LoginUser(user) => in_force.users.push(*user),
+            Compiled::Terminal(terminal) => in_force.terminals.push(*terminal),
+            Compiled::SupportWindow(window) => {
+                windows.push((placed.object, placed.document));
+                in_force.windows.push(*window);
+            }
+        }
+    }
+    in_force.relays.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(home) = &home {
+        let placed =
+            windows.iter().zip(&in_force.windows).map(|((reference, document), window)| Placed {
+                reference,
+                window,
+                document: *document,
+            });
+        let (users, terminals) = (&in_force.users, &in_force.terminals);
+        stage.findings.extend(references::unresolved(placed, users, terminals, home));
+    }
+    let Stage { next, mut findings, kept, .. } = stage;
+    findings.sort_by(|a, b| {
+        let order = |f: &Finding| (f.position.clone(), f.object.clone(), f.field.clone());
+        order(a).cmp(&order(b))
+    });
+    in_force.findings = findings;
+    in_force.kept = kept;
+    (in_force, next)
+}
+
+/// Why an object is no part of the Mesh; `None`: it is.
+fn stranger(
+    mesh: &CompiledMesh,
+    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
+    item: &Item<'_>,
+) -> Option<String> {
+    let home = &mesh.mesh.meta.key;
+    let namespace = item.object.namespace.as_str();
+    let at_home = namespace == home.namespace.as_str();
+    if item.object.kind == Kind::Relay {
+        let Some(Compiled::Relay(relay)) = item.new.as_ref().or(item.old.as_ref()) else {
+            return None;
+        };
+        return (!at_home || relay.mesh != home.name).then(|| {
+            format!(
+                "belongs to the Mesh {namespace}/{}, but the one in force is {home}",
+                relay.mesh
+            )
+        });
+    }
+    let serves = |selector: &LabelSelector| {
+        let mut labels = namespaces.get(namespace).cloned().unwrap_or_default();
+        // As the API server has it on every namespace.
+        labels.insert("kubernetes.io/metadata.name".into(), namespace.into());
+        selector.matches(&labels)
+    };
+    (!at_home && !mesh.tenants.as_ref().is_some_and(serves))
+        .then(|| format!("has no effect: the Mesh {home} does not serve the namespace {namespace}"))
+}

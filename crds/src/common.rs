@@ -146,17 +146,23 @@ text! {
     }
 }
 
-/// One field of a cron expression: a list of `*`, values and ranges; `*` and ranges may have a step.
+/// One field of a cron expression: `*`, or a list of values and ranges; `*` and ranges may have a step.
 /// A value with a step (`5/10`), an empty element and a name in another's field do not match.
 macro_rules! cron_field {
     ($value:literal) => {
-        concat!(cron_item!($value), "(,", cron_item!($value), ")*")
+        concat!(
+            "([*](/(0?[1-9]|[1-9][0-9]))?|",
+            cron_item!($value),
+            "(,",
+            cron_item!($value),
+            ")*)"
+        )
     };
 }
 
 macro_rules! cron_item {
     ($value:literal) => {
-        concat!("([*](/0?[1-9][0-9]?)?|", $value, "(-", $value, "(/0?[1-9][0-9]?)?)?)")
+        concat!($value, "(-", $value, "(/(0?[1-9]|[1-9][0-9]))?)?")
     };
 }
 
@@ -168,10 +174,10 @@ text! {
         "x-kubernetes-validations": [{
             "rule": concat!(
                 "self.matches('^",
-                cron_field!("(0?[0-9]|[1-5][0-9])"), " +",
-                cron_field!("(0?[0-9]|1[0-9]|2[0-3])"), " +",
-                cron_field!("(0?[1-9]|[12][0-9]|3[01])"), " +",
-                cron_field!("(0?[1-9]|1[0-2]|(?i:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC))"), " +",
+                cron_field!("(0?[0-9]|[1-5][0-9])"), "[[:blank:]]+",
+                cron_field!("(0?[0-9]|1[0-9]|2[0-3])"), "[[:blank:]]+",
+                cron_field!("(0?[1-9]|[12][0-9]|3[01])"), "[[:blank:]]+",
+                cron_field!("(0?[1-9]|1[0-2]|(?i:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC))"), "[[:blank:]]+",
                 cron_field!("(0?[0-7]|(?i:SUN|MON|TUE|WED|THU|FRI|SAT))"),
                 "$')",
             ),

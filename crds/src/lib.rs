@@ -3,6 +3,11 @@
 //! The types are the truth: `crdgen` writes `crds/yaml/` from them, `manifest` reads YAML by the
 //! schemas that they generate, `compile` turns them into the policy's own types.
 
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "each printcolumn of a kind has a name, a type and a path of its own"
+)]
+
 pub mod assemble;
 pub mod common;
 pub mod compile;

@@ -23,8 +23,8 @@ use crate::common::{AddressRange, Name, PublicKey, Time};
     printcolumn(name = "Valid-Until", type_ = "string", json_path = ".spec.validUntil"),
     printcolumn(name = "Groups", type_ = "string", json_path = ".spec.groups", priority = "1"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')").message("the name of a LoginUser must be at most 63 characters, without dots").field_path(".metadata.name"),
-    validation = Rule::new("!(self.metadata.name in ['root', 'terminal']) && !self.metadata.name.startsWith('g-')").message("the logins root, terminal and g-* are reserved").field_path(".metadata.name")
+    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')").message("the name of a LoginUser must be at most 63 characters, without dots"),
+    validation = Rule::new("!(self.metadata.name in ['root', 'terminal']) && !self.metadata.name.startsWith('g-')").message("the logins root, terminal and g-* are reserved")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LoginUserSpec {

@@ -23,7 +23,7 @@ use crate::common::{AgeSpan, Blob, Domain, RetentionSpan, Selector};
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = "1"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')").message("the name of a Mesh must be at most 63 characters, without dots").field_path(".metadata.name")
+    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')").message("the name of a Mesh must be at most 63 characters, without dots")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MeshSpec {

@@ -36,7 +36,7 @@ use crate::common::{AddressRange, ByteQuantity, DrainSpan, LabelValue, Line, Nam
     printcolumn(name = "Sessions", type_ = "integer", json_path = ".status.sessions"),
     printcolumn(name = "Addresses", type_ = "string", json_path = ".status.addresses", priority = "1"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')").message("the name of a Relay must be at most 63 characters, without dots").field_path(".metadata.name")
+    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')").message("the name of a Relay must be at most 63 characters, without dots")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.replicas) != has(self.autoscaling)").message("must have exactly one of replicas and autoscaling"))]

@@ -28,7 +28,7 @@ use crate::common::{
     printcolumn(name = "Suspend", type_ = "boolean", json_path = ".spec.suspend"),
     printcolumn(name = "Case", type_ = "string", json_path = ".spec.case.number", priority = "1"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')").message("the name of a SupportWindow must be at most 63 characters, without dots").field_path(".metadata.name")
+    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')").message("the name of a SupportWindow must be at most 63 characters, without dots")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!self.oneTime || has(self.schedule.once)").message("must be false unless the schedule is once").field_path(".oneTime"))]

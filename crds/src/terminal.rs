@@ -25,8 +25,8 @@ use crate::common::{Blob, Line, Name, PublicKey, Selector};
     printcolumn(name = "Suspend", type_ = "boolean", json_path = ".spec.suspend"),
     printcolumn(name = "Agent", type_ = "string", json_path = ".status.agentVersion", priority = "1"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')").message("the name of a Terminal must be at most 63 characters, without dots").field_path(".metadata.name"),
-    validation = Rule::new("self.metadata.name != 'relay'").message("the terminal name relay is reserved").field_path(".metadata.name")
+    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')").message("the name of a Terminal must be at most 63 characters, without dots"),
+    validation = Rule::new("!(self.metadata.name in ['relay', 'localhost'])").message("the terminal names relay and localhost are reserved")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TerminalSpec {

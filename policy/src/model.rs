@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
+use crate::decide::Wants;
 use crate::schedule::Schedule;
 
 /// An RFC 1123 label: 1 to 63 of `a-z`, `0-9` and `-`, beginning and ending with a letter or
@@ -38,6 +39,11 @@ impl Label {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The label that orders before every other.
+    pub(crate) fn first() -> Self {
+        Self("0".into())
     }
 }
 
@@ -140,6 +146,13 @@ pub enum LabelRequirement {
     NotIn(String, BTreeSet<String>),
     Exists(String),
     DoesNotExist(String),
+}
+
+impl Meta {
+    /// By age: the first accepted comes first; ties by namespace and name.
+    pub fn by_age(&self) -> (Timestamp, &ObjectKey) {
+        (self.created, &self.key)
+    }
 }
 
 impl LabelSelector {
@@ -287,4 +300,46 @@ pub struct Window {
     pub one_time: bool,
     pub limits: Limits,
     pub suspended: bool,
+}
+
+impl Window {
+    /// Whether this window names `user`, by name or by group. It can name the Mesh's users and those of
+    /// its own namespace, no other tenant's.
+    pub fn names_user(&self, user: &LoginUser) -> bool {
+        let near =
+            user.login.tenant.as_ref().is_none_or(|tenant| *tenant == self.meta.key.namespace);
+        near && (self.users.names.contains(&user.login)
+            || user.groups.iter().any(|group| self.users.groups.contains(group)))
+    }
+
+    /// Whether this window selects `terminal`, by name or by labels, in its own namespace alone.
+    pub fn selects(&self, terminal: &Terminal) -> bool {
+        let Terminal { meta: Meta { key, .. }, labels, .. } = terminal;
+        key.namespace == self.meta.key.namespace
+            && (self.terminals.names.contains(&key.name)
+                || self
+                    .terminals
+                    .selector
+                    .as_ref()
+                    .is_some_and(|selector| selector.matches(labels)))
+    }
+
+    /// What this window wants that a stock terminal cannot give: the first of it.
+    pub fn wants(&self) -> Option<Wants> {
+        self.all_wants().into_iter().flatten().next()
+    }
+
+    /// The first that this window wants and `other` does not.
+    pub fn wants_beyond(&self, other: &Self) -> Option<Wants> {
+        let others = other.all_wants();
+        self.all_wants().into_iter().flatten().find(|want| !others.contains(&Some(*want)))
+    }
+
+    fn all_wants(&self) -> [Option<Wants>; 3] {
+        [
+            (self.consent == Need::Required).then_some(Wants::Consent),
+            (self.code == Need::Required).then_some(Wants::Code),
+            (self.recording == Recording::Endpoint).then_some(Wants::Recording),
+        ]
+    }
 }

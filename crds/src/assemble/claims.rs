@@ -1,0 +1,251 @@
+//! Who keeps what only one may have: names of terminals, keys, listen ports, the mesh itself.
+//!
+//! Pure, and ignorant of kinds. Its invariants, by proptest: nothing is held twice; who holds a value
+//! and still wants it keeps it; the outcome does not depend on the order of files; settling again
+//! changes nothing.
+
+use std::collections::BTreeMap;
+
+use tidegate_policy::model::{KeyBlob, Label};
+
+/// A value that one object of the mesh may have.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Claim {
+    /// The one Mesh of a directory.
+    Mesh,
+    TerminalName(Label),
+    /// Of users and terminals alike: roles never combine.
+    Key(KeyBlob),
+    ListenPort(u16),
+}
+
+/// One object. Its place in the list is its seniority.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contender<'a> {
+    /// What its version in force holds; `None`: no version is in force.
+    pub old: Option<&'a [Claim]>,
+    /// What a new version wants; `None`: there is none, the old one stays.
+    pub new: Option<&'a [Claim]>,
+}
+
+/// How a contender's new version fared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    /// There was none.
+    Unchanged,
+    Accepted,
+    /// It wants what another one holds: the index of its claim, and the other's place.
+    Refused {
+        claim: usize,
+        holder: usize,
+    },
+}
+
+/// Settles all claims at once, so that values can be handed over, also in a circle, by one edit of
+/// several objects. A refused version takes nothing from anyone.
+pub(super) fn settle(contenders: &[Contender<'_>]) -> Vec<Outcome> {
+    let mut old: Vec<_> = contenders.iter().map(|c| c.old).collect();
+    let mut new: Vec<_> = contenders.iter().map(|c| c.new).collect();
+    // Who was accepted now holds what it has; that may decide others, until nobody else gets in.
+    loop {
+        let accepted = pass(&old, &new);
+        if accepted.is_empty() {
+            break;
+        }
+        for i in accepted {
+            if let (Some(old), Some(new)) = (old.get_mut(i), new.get_mut(i)) {
+                *old = new.take();
+            }
+        }
+    }
+    let holders = holders(old.iter().map(|claims| claims.unwrap_or_default()));
+    contenders
+        .iter()
+        .zip(&new)
+        .enumerate()
+        .map(|(i, (contender, left))| match (contender.new, left) {
+            (None, _) => Outcome::Unchanged,
+            (Some(_), None) => Outcome::Accepted,
+            (Some(_), Some(wanted)) => wanted
+                .iter()
+                .enumerate()
+                .find_map(|(claim, value)| {
+                    let holder = *holders.get(value)?.iter().find(|holder| **holder != i)?;
+                    Some(Outcome::Refused { claim, holder })
+                })
+                // Cannot be: a version whose claims are all free was accepted.
+                .unwrap_or(Outcome::Unchanged),
+        })
+        .collect()
+}
+
+/// Which claims are held by whom, in order of seniority.
+fn holders<'a>(held: impl Iterator<Item = &'a [Claim]>) -> BTreeMap<&'a Claim, Vec<usize>> {
+    let mut holders: BTreeMap<&Claim, Vec<usize>> = BTreeMap::new();
+    for (i, claims) in held.enumerate() {
+        for claim in claims {
+            let who = holders.entry(claim).or_default();
+            if who.last() != Some(&i) {
+                who.push(i);
+            }
+        }
+    }
+    holders
+}
+
+/// The places of those whose new versions can all be in force together with what stays.
+fn pass(old: &[Option<&[Claim]>], new: &[Option<&[Claim]>]) -> Vec<usize> {
+    // Suppose that all new versions are in force, and take back those that lose a conflict: to the one
+    // that holds the value already, else to the most senior. A version taken back brings its old one
+    // back, which may win conflicts of its own; so again, until there is none.
+    let mut renewed: Vec<bool> = new.iter().map(Option::is_some).collect();
+    let using = |renewed: &[bool], i: usize| -> &[Claim] {
+        let chosen = if renewed.get(i) == Some(&true) { new.get(i) } else { old.get(i) };
+        chosen.copied().flatten().unwrap_or_default()
+    };
+    loop {
+        let holders = holders((0..new.len()).map(|i| using(&renewed, i)));
+        let mut losers = Vec::new();
+        for (claim, who) in holders {
+            let had = |i: &&usize| {
+                old.get(**i).copied().flatten().is_some_and(|held| held.contains(claim))
+            };
+            let winner = who.iter().find(had).or(who.first()).copied();
+            losers.extend(
+                who.into_iter().filter(|i| Some(*i) != winner && renewed.get(*i) == Some(&true)),
+            );
+        }
+        if losers.is_empty() {
+            break;
+        }
+        for i in losers {
+            if let Some(renewed) = renewed.get_mut(i) {
+                *renewed = false;
+            }
+        }
+    }
+    // Some lost to versions that were then taken back themselves: whoever can go in now, goes in.
+    loop {
+        let holders = holders((0..new.len()).map(|i| using(&renewed, i)));
+        let next = new.iter().enumerate().position(|(i, wanted)| {
+            let free = |claim: &Claim| {
+                holders.get(claim).is_none_or(|who| who.iter().all(|holder| *holder == i))
+            };
+            renewed.get(i) == Some(&false) && wanted.is_some_and(|wanted| wanted.iter().all(free))
+        });
+        match next.and_then(|i| renewed.get_mut(i)) {
+            Some(renewed) => *renewed = true,
+            None => break,
+        }
+    }
+    renewed.iter().enumerate().filter(|(_, renewed)| **renewed).map(|(i, _)| i).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn port(n: u16) -> Claim {
+        Claim::ListenPort(n)
+    }
+
+    /// An object's claims in force, and those of its new version.
+    type Both<T> = (Option<T>, Option<T>);
+
+    fn contend(pairs: &[Both<&[Claim]>]) -> Vec<Outcome> {
+        let all: Vec<_> =
+            pairs.iter().map(|(old, new)| Contender { old: *old, new: *new }).collect();
+        settle(&all)
+    }
+
+    #[test]
+    fn the_holder_keeps_what_it_has_against_a_senior_newcomer() {
+        let one = [port(1)];
+        let got = contend(&[(None, Some(&one)), (Some(&one), None)]);
+        assert_eq!(got, [Outcome::Refused { claim: 0, holder: 1 }, Outcome::Unchanged]);
+    }
+
+    #[test]
+    fn at_first_sight_the_senior_one_gets_it() {
+        let one = [port(1)];
+        let got = contend(&[(None, Some(&one)), (None, Some(&one))]);
+        assert_eq!(got, [Outcome::Accepted, Outcome::Refused { claim: 0, holder: 0 }]);
+    }
+
+    #[test]
+    fn two_objects_can_swap_by_one_edit() {
+        let (one, two) = ([port(1)], [port(2)]);
+        let got = contend(&[(Some(&one), Some(&two)), (Some(&two), Some(&one))]);
+        assert_eq!(got, [Outcome::Accepted, Outcome::Accepted]);
+    }
+
+    #[test]
+    fn a_refused_version_takes_nothing_from_anyone() {
+        let (both, one, two) = ([port(1), port(2)], [port(1)], [port(2)]);
+        // The first wants 1 and 2, but 2 is held; so the second gets 1.
+        let got = contend(&[(None, Some(&both)), (None, Some(&one)), (Some(&two), None)]);
+        assert_eq!(
+            got,
+            [Outcome::Refused { claim: 0, holder: 1 }, Outcome::Accepted, Outcome::Unchanged]
+        );
+    }
+
+    /// Ports of an object's old and new version; the old ones are disjoint.
+    fn worlds() -> impl Strategy<Value = Vec<Both<Vec<Claim>>>> {
+        let claims = || prop::collection::btree_set(0_u16..8, 0..4);
+        let object = (prop::option::of(claims()), prop::option::of(claims()));
+        prop::collection::vec(object, 1..7).prop_map(|objects| {
+            let mut taken = std::collections::BTreeSet::new();
+            let ports = |set: std::collections::BTreeSet<u16>| set.into_iter().map(port).collect();
+            objects
+                .into_iter()
+                .map(|(old, new)| {
+                    let old = old.map(|set| set.into_iter().filter(|p| taken.insert(*p)).collect());
+                    (old.map(ports), new.map(ports))
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn nothing_is_held_twice_and_settling_again_changes_nothing(world in worlds()) {
+            let contenders: Vec<_> = world
+                .iter()
+                .map(|(old, new)| Contender { old: old.as_deref(), new: new.as_deref() })
+                .collect();
+            let outcomes = settle(&contenders);
+            let settled: Vec<_> = contenders
+                .iter()
+                .zip(&outcomes)
+                .map(|(c, outcome)| match outcome {
+                    Outcome::Accepted => Contender { old: c.new, new: None },
+                    _ => *c,
+                })
+                .collect();
+            let held = holders(settled.iter().map(|c| c.old.unwrap_or_default()));
+            for (claim, who) in &held {
+                prop_assert_eq!(who.len(), 1, "{:?} is held by {:?}", claim, who);
+            }
+            for (i, (contender, outcome)) in contenders.iter().zip(&outcomes).enumerate() {
+                // Who held a value and still wants it has it.
+                for claim in contender.old.unwrap_or_default() {
+                    let wants = contender.new.is_none_or(|new| new.contains(claim));
+                    prop_assert!(!wants || held.get(claim).is_some_and(|who| who.contains(&i)));
+                }
+                // A refusal names one who really holds the value.
+                if let Outcome::Refused { claim, holder } = outcome {
+                    let claim = &contender.new.unwrap_or_default()[*claim];
+                    prop_assert_eq!(held.get(claim), Some(&vec![*holder]));
+                }
+            }
+            for outcome in settle(&settled) {
+                prop_assert_ne!(outcome, Outcome::Accepted);
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Mesh to policy.
+
+use jiff::SignedDuration;
+use tidegate_policy::model::{self, Label, LabelSelector};
+
+use super::{Identity, Refusal, Refusals, reason};
+use crate::Mesh;
+use crate::mesh::{Tenants, TenantsFrom};
+
+/// A Mesh, and which namespaces it serves beside its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompiledMesh {
+    pub mesh: model::Mesh,
+    /// Selects tenants' namespaces by their labels; `None`: the Mesh's own namespace alone.
+    pub tenants: Option<LabelSelector>,
+}
+
+/// A Mesh.
+pub fn mesh(resource: &Mesh, identity: &Identity) -> Result<CompiledMesh, Vec<Refusal>> {
+    let mut refusals = Refusals::default();
+    let spec = &resource.spec;
+    let meta = refusals.meta(&resource.metadata, identity);
+    if !is_domain(&spec.domain) {
+        refusals.add(
+            "spec.domain",
+            reason::INVALID_NAME,
+            "must be a domain name in lower case such as support.example.com, without a trailing dot",
+        );
+    }
+    let tenants = spec.tenants.as_ref().and_then(|t| compile_tenants(&mut refusals, t));
+    let age = refusals.duration(
+        "spec.maxPolicyAge",
+        &spec.max_policy_age,
+        SignedDuration::from_secs(10),
+        SignedDuration::from_hours(168),
+    );
+    let retention = refusals.duration(
+        "spec.sessionRetention",
+        &spec.session_retention,
+        SignedDuration::from_hours(1),
+        SignedDuration::from_hours(8784),
+    );
+    let compiled = meta.zip(age).zip(retention).map(|((meta, max_policy_age), retention)| {
+        let mesh = model::Mesh {
+            meta,
+            domain: spec.domain.as_str().into(),
+            max_policy_age,
+            session_retention: retention,
+        };
+        CompiledMesh { mesh, tenants }
+    });
+    refusals.finish(compiled)
+}
+
+fn compile_tenants(refusals: &mut Refusals, tenants: &Tenants) -> Option<LabelSelector> {
+    match (tenants.from, &tenants.selector) {
+        (TenantsFrom::Same, None) => None,
+        (TenantsFrom::Selector, Some(selector)) => {
+            Some(refusals.selector("spec.tenants.selector", selector))
+        }
+        _ => {
+            refusals.add(
+                "spec.tenants.selector",
+                reason::INVALID_SELECTOR,
+                "must be set with from: Selector, and only then",
+            );
+            None
+        }
+    }
+}
+
+/// At least two RFC 1123 labels, the last one no number (which would read as an address), and short
+/// enough that a terminal's name fits in front (253 - 63 - 1).
+fn is_domain(text: &str) -> bool {
+    let number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
+    text.len() <= 189
+        && text.contains('.')
+        && text.split('.').all(|label| Label::parse(label).is_ok())
+        && text.rsplit('.').next().is_some_and(|last| !number(last))
+}

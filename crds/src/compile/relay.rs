@@ -1,0 +1,116 @@
+//! Relay to the settings of a replica.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::SignedDuration;
+use tidegate_policy::model::Label;
+
+use super::{Identity, Refusal, Refusals, labels, reason};
+use crate::Relay;
+
+/// What a replica of a fleet must know about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelaySettings {
+    pub name: Label,
+    pub namespace: Label,
+    /// The Mesh's name, in the same namespace.
+    pub mesh: Label,
+    /// The Relay's labels, by which terminals choose fleets.
+    pub labels: BTreeMap<String, String>,
+    pub region: Option<Label>,
+    /// In the order written; each once.
+    pub listeners: Vec<u16>,
+    pub drain_timeout: SignedDuration,
+    pub limits: RelayLimits,
+}
+
+/// Bounds on what one replica has at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayLimits {
+    /// Connections before authentication.
+    pub unauthenticated: u32,
+    /// Those from one source (/24 or /56).
+    pub per_source: u32,
+    /// Live sessions of one login user.
+    pub sessions_per_user: u32,
+    /// Bytes per second of one session, each way; `None`: no limit, and so far nothing else.
+    pub bandwidth_per_session: Option<u64>,
+}
+
+/// A Relay.
+pub fn relay(resource: &Relay) -> Result<RelaySettings, Vec<Refusal>> {
+    let mut refusals = Refusals::default();
+    let spec = &resource.spec;
+    let nobody = Identity { uid: "".into(), generation: 0, created: jiff::Timestamp::UNIX_EPOCH };
+    let meta = refusals.meta(&resource.metadata, &nobody);
+    let mesh = refusals.label("spec.meshRef.name", &spec.mesh_ref.name);
+    let region = spec.region.as_ref().map(|region| refusals.label("spec.region", region));
+    if spec.replicas.is_some() == spec.autoscaling.is_some() {
+        refusals.add(
+            "spec",
+            reason::INVALID_VALUE,
+            "must have exactly one of replicas and autoscaling",
+        );
+    }
+    if spec.exposure.as_ref().is_some_and(|exposure| exposure.proxy_protocol.is_some()) {
+        refusals.not_supported("spec.exposure.proxyProtocol");
+    }
+    if spec.tls.is_some() {
+        refusals.not_supported("spec.tls");
+    }
+    if spec.limits.bandwidth_per_session.is_some() {
+        refusals.not_supported("spec.limits.bandwidthPerSession");
+    }
+    if spec.listeners.is_empty() {
+        refusals.add("spec.listeners", reason::REQUIRED, "must have at least one port");
+    }
+    let (mut listeners, mut seen) = (Vec::new(), BTreeSet::new());
+    for (i, listener) in spec.listeners.iter().enumerate() {
+        let at = format!("spec.listeners[{i}].port");
+        let Some(port) = refusals.port(at.as_str(), listener.port) else { continue };
+        if seen.insert(port) {
+            listeners.push(port);
+        } else {
+            refusals.add(at, reason::DUPLICATE, "is listed twice");
+        }
+    }
+    let drain_timeout = refusals.duration(
+        "spec.drain.timeout",
+        &spec.drain.timeout,
+        SignedDuration::ZERO,
+        SignedDuration::from_hours(24),
+    );
+    let mut limit = |field: &str, value: i32, least: u32| {
+        let value = u32::try_from(value).ok().filter(|value| (least..=65536).contains(value));
+        if value.is_none() {
+            refusals.add(
+                field,
+                reason::INVALID_VALUE,
+                format_args!("must be from {least} to 65536"),
+            );
+        }
+        value
+    };
+    let unauthenticated = limit("spec.limits.unauthenticated", spec.limits.unauthenticated, 16);
+    let per_source = limit("spec.limits.perSource", spec.limits.per_source, 1);
+    let sessions_per_user = limit("spec.limits.sessionsPerUser", spec.limits.sessions_per_user, 1);
+    let compiled = (|| {
+        let meta = meta?;
+        Some(RelaySettings {
+            name: meta.key.name,
+            namespace: meta.key.namespace,
+            mesh: mesh?,
+            labels: labels(resource.metadata.labels.as_ref()),
+            region: region.flatten(),
+            listeners,
+            drain_timeout: drain_timeout?,
+            limits: RelayLimits {
+                unauthenticated: unauthenticated?,
+                per_source: per_source?,
+                sessions_per_user: sessions_per_user?,
+                bandwidth_per_session: None,
+            },
+        })
+    })();
+    refusals.finish(compiled)
+}
