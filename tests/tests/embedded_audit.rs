@@ -103,7 +103,8 @@ fn invariant_7_an_edited_a_deleted_and_a_swapped_line_are_named() {
     let path = files(gate).pop().expect("a file");
     let whole = std::fs::read_to_string(&path).expect("the trail");
     let lines: Vec<&str> = whole.lines().collect();
-    let at = lines.iter().position(|line| line.contains("\"Allow\"")).expect("an Allow line");
+    let at = lines.iter().position(|line| line.contains("\"event\":\"Allow\""));
+    let at = at.expect("an Allow line");
     let write = |lines: &[String]| {
         std::fs::write(&path, lines.join("\n") + "\n").expect("the trail");
         let told = verify(gate);
