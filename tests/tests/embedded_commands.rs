@@ -207,7 +207,7 @@ fn known_hosts_and_ssh_config_leave_no_question_open() {
     // What only this test needs stands first: a relay on loopback, a key that is not in ~/.ssh.
     let ours = format!(
         "Host *\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile /dev/null\n  IdentityFile {}\n  \
-         IdentitiesOnly yes\n  BatchMode yes\nHost relay.{DOMAIN}\n  HostName 127.0.0.1\n  Port {}\n",
+         IdentitiesOnly yes\n  BatchMode yes\nHost relay.{DOMAIN}\n  HostName 127.0.0.1\n  HostKeyAlias [relay.{DOMAIN}]:{}\n",
         known_path.display(),
         gate.key("alice").path.display(),
         gate.port,
@@ -222,8 +222,6 @@ fn known_hosts_and_ssh_config_leave_no_question_open() {
     command
         .arg("-F")
         .arg(&config_path)
-        .arg("-o")
-        .arg(format!("HostKeyAlias=kiosk-17.{DOMAIN}"))
         .arg(format!("{}@kiosk-17.{DOMAIN}", me()))
         .arg("echo no question");
     let done = Proc::run("ssh", &mut command, SOON);
