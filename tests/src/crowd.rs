@@ -25,7 +25,7 @@ impl client::Handler for AnyHost {
 
     async fn check_server_key(
         &mut self,
-        _: &client::PublicKeyOrCertificate,
+        _: &russh::keys::PublicKeyOrCertificate,
     ) -> Result<bool, Self::Error> {
         Ok(true)
     }

@@ -471,7 +471,7 @@ impl Gate {
         let told: Value = serde_json::from_str(&told).unwrap_or(Value::Null);
         match told {
             Value::Array(items) => items,
-            Value::Object(mut object) => match object.remove("sessions") {
+            Value::Object(mut object) => match object.remove("items") {
                 Some(Value::Array(items)) => items,
                 _ => Vec::new(),
             },

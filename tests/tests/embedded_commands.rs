@@ -40,9 +40,9 @@ fn status_sessions_and_cut_over_the_control_socket() {
 
     let sessions = gate.sessions();
     assert_eq!(sessions.len(), 1, "{sessions:?}");
-    let spec = &sessions[0]["spec"];
-    assert_eq!((&spec["user"], &spec["terminal"]), (&"alice".into(), &"kiosk-17".into()));
-    let name = sessions[0]["metadata"]["name"].as_str().expect("a name").to_owned();
+    let first = &sessions[0];
+    assert_eq!((&first["user"], &first["terminal"]), (&"alice".into(), &"kiosk-17".into()));
+    let name = sessions[0]["name"].as_str().expect("a name").to_owned();
     assert!(name.starts_with("ss-"), "{name}");
     assert!(gate.control(&["sessions"]).ok().stdout.contains(&name));
 
@@ -100,7 +100,7 @@ fn why_remembers_refusals_and_endings_across_restarts() {
     let mut kiosk = Kiosk::open(&[alice_everywhere("berlin")]);
     kiosk.gate.staff("alice").refused("kiosk-17", 8080);
     let session = channel(&kiosk.gate, "alice");
-    let name = kiosk.gate.sessions()[0]["metadata"]["name"].as_str().expect("a name").to_owned();
+    let name = kiosk.gate.sessions()[0]["name"].as_str().expect("a name").to_owned();
     kiosk.gate.control(&["cut", &name]).ok();
     session.exit(SOON);
     let told = |gate: &Gate| gate.staff("alice").view(&["why", "kiosk-17"]).stdout;
