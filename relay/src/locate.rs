@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct TerminalLink {
     pub since: Timestamp,
     pub connection: Connection,
     forwards: Mutex<Vec<Forward>>,
+    /// Whether it took a service over from an older connection.
+    took_over: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -77,6 +80,7 @@ impl TerminalLink {
             since,
             connection,
             forwards: Mutex::default(),
+            took_over: AtomicBool::new(false),
         })
     }
 
@@ -158,8 +162,9 @@ struct Entry {
 pub enum Offered {
     /// It offers it now.
     Taken,
-    /// It took it over from these, which should be probed, and closed where they have none left.
-    TakenOver(Arc<TerminalLink>),
+    /// It took it over from this connection, which should be closed where it has none left.
+    /// `first`: it is the newer one's first, so the older one is to be probed for a fight.
+    TakenOver { from: Arc<TerminalLink>, first: bool },
     /// Two connections fight for this terminal's name; the one in place stays.
     Contended,
 }
@@ -172,7 +177,8 @@ pub struct Registry {
 
 impl Registry {
     /// Lets `link` offer `forward.service`. A newer connection takes a service over from an older
-    /// one at once, unless the two have been fighting.
+    /// one at once, unless the two have been fighting. One that has begun to take over goes on: a
+    /// takeover is one, however many services it is of.
     pub fn offer(&self, link: &Arc<TerminalLink>, forward: Forward, now: Now) -> Offered {
         let mut entries = lock(&self.entries);
         let entry = entries.entry(link.terminal.name.clone()).or_default();
@@ -181,7 +187,9 @@ impl Registry {
             .iter()
             .find(|held| held.id != link.id && held.offers(&forward.service).is_some())
             .cloned();
-        if holder.is_some() && entry.contended_until.is_some_and(|until| now.boot < until) {
+        let begun = link.took_over.load(Ordering::Relaxed);
+        let contended = entry.contended_until.is_some_and(|until| now.boot < until);
+        if holder.is_some() && contended && !begun {
             return Offered::Contended;
         }
         if let Some(holder) = &holder {
@@ -195,7 +203,13 @@ impl Registry {
         if entry.links.iter().all(|held| held.id != link.id) {
             entry.links.push(Arc::clone(link));
         }
-        holder.map_or(Offered::Taken, Offered::TakenOver)
+        match holder {
+            None => Offered::Taken,
+            Some(from) => {
+                let first = !link.took_over.swap(true, Ordering::Relaxed);
+                Offered::TakenOver { from, first }
+            }
+        }
     }
 
     /// Counts a takeover of a connection that turned out to be alive; `true` if that makes it a

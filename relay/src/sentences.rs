@@ -14,6 +14,9 @@ use crate::claim::Holder;
 use crate::locate::LastSeen;
 use crate::view::{clean, utc};
 
+/// The longest that may lie between a session's decision and its making: a slow disk's claim.
+const DECIDED_BEFORE: Duration = Duration::from_secs(10);
+
 /// `2h30m`, `45m`, `90s`: whole units, the largest first.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -119,8 +122,10 @@ pub fn deadline(admission: &Admission, deadline: Timestamp) -> String {
             window.schedule.human(deadline)
         ));
     }
+    // The deadline counts from the decision, which came a moment before the session was made.
     if let Some(longest) = window.limits.max_session_duration
-        && deadline == admission.opened_at.saturating_add(longest).unwrap_or(Timestamp::MAX)
+        && let Ok(begun) = deadline.checked_sub(longest)
+        && admission.opened_at.duration_since(begun).unsigned_abs() <= DECIDED_BEFORE
     {
         let longest = duration(longest.unsigned_abs());
         return clean(&format!(

@@ -173,6 +173,7 @@ impl Setup {
             dir: self.dir,
         };
         gate.put(&self.mesh);
+        let _ = writeln!(self.relay.extra, "  listeners: [{{port: {}}}]", gate.port);
         gate.put(&self.relay);
         for user in self.users {
             gate.put_user(user);

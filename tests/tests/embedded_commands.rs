@@ -338,7 +338,7 @@ fn what_the_relay_itself_never_does() {
     let mut command = alice.relay(&["-s"]);
     let sftp = Proc::run("sftp", command.arg("sftp"), SOON);
     assert_eq!(sftp.code, Some(2), "{sftp:?}");
-    assert!(sftp.stderr.contains("the relay has no files of its own"), "{}", sftp.stderr);
+    assert!(sftp.stderr.contains("no shell and no files"), "{}", sftp.stderr);
 
     // X11 and an agent are refused plainly; the session's view works all the same.
     let mut command = alice.relay(&["-A", "-o", "ForwardX11=yes", "-T"]);
@@ -359,13 +359,14 @@ fn what_the_relay_itself_never_does() {
 
 #[test]
 fn logs_are_one_event_a_line_in_text_or_json() {
-    let kiosk =
-        Kiosk::with(|setup| setup.window(alice_everywhere("berlin")).arg("--log").arg("text"));
+    let kiosk = Kiosk::with(|setup| {
+        setup.window(alice_everywhere("berlin")).arg("--log-format").arg("text")
+    });
     drop(channel(&kiosk.gate, "alice"));
     let text_log = kiosk.gate.relay().stderr();
     assert!(!text_log.contains('\u{1b}'), "colours in a file: {text_log}");
     drop(kiosk);
-    let kiosk = Kiosk::detached(|setup| setup.arg("--log").arg("json"));
+    let kiosk = Kiosk::detached(|setup| setup.arg("--log-format").arg("json"));
     let log = kiosk.gate.relay().stderr();
     assert!(!log.is_empty());
     for line in log.lines() {

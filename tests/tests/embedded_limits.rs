@@ -115,6 +115,9 @@ fn max_sessions_frees_the_slots_of_a_relay_that_crashed() {
     let window = SupportWindow { max_sessions: Some(1), ..alice_everywhere("berlin").user("bob") };
     let mut kiosk = Kiosk::open(&[window]);
     let (_first, _) = channel(&kiosk.gate, "alice");
+    let record = kiosk.gate.sessions()[0]["name"].as_str().expect("a name").to_owned();
+    let record = kiosk.gate.state.join(format!("sessions/{record}.json"));
+    eventually("the session's record is written", SOON, || record.exists());
     kiosk.gate.crash();
     kiosk.gate.start();
     kiosk.attach();

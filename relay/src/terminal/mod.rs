@@ -119,7 +119,7 @@ impl TerminalPeer {
         };
         match gate.registry.offer(link, forward, clock::now()) {
             Offered::Taken => {}
-            Offered::TakenOver(old) => taken_over(gate, old),
+            Offered::TakenOver { from, first } => taken_over(gate, from, first),
             Offered::Contended => return Err(sentences::contended(name)),
         }
         tracing::info!(terminal = %name, service = %service.name, from = %link.from, "terminal offers a service");
@@ -174,12 +174,13 @@ async fn offers_something(
 }
 
 /// Closes the older connection if the newer one left it nothing, once it has shown whether it was
-/// still alive: only a live one counts as a fight.
-fn taken_over(gate: &Arc<Gate>, old: Arc<TerminalLink>) {
+/// still alive: only a live one counts as a fight, and once for each newer connection.
+fn taken_over(gate: &Arc<Gate>, old: Arc<TerminalLink>, first: bool) {
     let gate = Arc::clone(gate);
     gate.clone().tasks.spawn("takeover", async move {
         let name = &old.terminal.name;
-        if old.connection.alive(PROBE).await && gate.registry.taken_over_alive(name, clock::now()) {
+        let alive = old.connection.alive(PROBE).await;
+        if alive && first && gate.registry.taken_over_alive(name, clock::now()) {
             tracing::warn!(terminal = %name, "two live connections fight for a terminal's name");
         }
         if old.forwards().is_empty() {
