@@ -24,7 +24,7 @@ use crate::history::Histories;
 use crate::lastseen;
 use crate::logging::{self, LogFormat};
 use crate::metrics::Metrics;
-use crate::record::{EndedBy, Record, Records};
+use crate::record::{EndedBy, Records};
 use crate::sentences;
 use crate::source::directory::Reload;
 use crate::source::{self, Feed};
@@ -127,7 +127,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
             ..audit::Settings::new(|| clock::now().wall)
         },
     )?;
-    let (records, orphans) = Records::open(&state, &name, now.wall)?;
+    let left_open = audit::left_open(&state.path("audit")?)?;
+    let (records, _) = Records::open(&state, &name, now.wall)?;
     let metrics = Arc::new(Metrics::new()?);
     let trail = Arc::new(Trail {
         audit,
@@ -150,7 +151,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         host_keys: vec![host_key.fingerprint()],
     });
     gate.registry.restore(lastseen::load(&state));
-    begin(&gate, &bound, &orphans).await?;
+    begin(&gate, &bound, left_open).await?;
     publish(&state, &gate, &host_key, &bound)?;
 
     let guard = Arc::downgrade(&gate);
@@ -202,13 +203,14 @@ fn host_key(state: &StateDir) -> anyhow::Result<HostKey> {
 }
 
 /// Writes down that this process serves, and what the one before it left open.
-async fn begin(gate: &Arc<Gate>, bound: &[SocketAddr], orphans: &[Record]) -> anyhow::Result<()> {
+/// The latter comes first: nothing before a Start is looked at again.
+async fn begin(gate: &Gate, bound: &[SocketAddr], left_open: Vec<Event>) -> anyhow::Result<()> {
     let now = clock::now().wall;
+    for allow in left_open {
+        gate.trail.left_open(allow).await;
+    }
     let event = |what| Event { relay_pod: Some(gate.name.clone()), ..Event::new(what, now) };
     gate.trail.audit.record(event(What::Start)).await?;
-    for record in orphans {
-        gate.trail.orphan(record).await;
-    }
     for address in bound {
         let listen = Event { listener_port: Some(address.port()), ..event(What::Listen) };
         gate.trail.audit.record(listen).await?;

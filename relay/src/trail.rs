@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
+use tidegate_policy::model::{Label, Login, ObjectKey};
 
 use crate::admission::Refused;
 use crate::audit::{Audit, AuditError, Event, Reason, Verdict, What, WindowRef};
@@ -14,7 +15,8 @@ use crate::failpoint::{Point, reach};
 use crate::history::{Entry, Histories};
 use crate::locate::TerminalLink;
 use crate::metrics::{Direction, Metrics};
-use crate::record::{Begun, Ended, Record, Records};
+use crate::record::{Begun, Ended, EndedBy, Records};
+use crate::sentences;
 use crate::session::Session;
 use crate::staff::{Noted, StaffLink};
 use crate::supervisor::Supervisor;
@@ -105,6 +107,7 @@ impl Trail {
         let event = Event {
             time: end.at,
             decision: None,
+            opens_at: None,
             deadline: None,
             ended_by: Some(end.by),
             overrun_ms: Some(overrun_ms),
@@ -259,7 +262,7 @@ impl Trail {
     }
 
     fn allow(&self, what: What, session: &Session) -> Event {
-        let Admission { terminal, service, window, .. } = &session.admission;
+        let Admission { terminal, service, window, occurrence, .. } = &session.admission;
         Event {
             decision: Some(Verdict::Allow),
             window: Some(WindowRef {
@@ -273,6 +276,7 @@ impl Trail {
             terminal_key_fingerprint: Some(session.terminal.key.fingerprint()),
             service: Some(service.name.to_string()),
             session: Some(session.id.to_string()),
+            opens_at: Some(occurrence.opens),
             deadline: Some(session.deadline().wall()),
             ..self.staff_event(what, &session.staff, clock::now().wall)
         }
@@ -304,37 +308,62 @@ impl Trail {
         }
     }
 
-    /// A session that a former process left open when it died.
-    pub async fn orphan(&self, record: &Record) {
-        let Record { begun, ended: Some(ended), .. } = record else { return };
-        let entry = Entry::ended(
-            ended.at,
-            begun.terminal.as_str(),
-            begun.service.as_str(),
-            ended.by,
-            &ended.reason,
-            begun.id,
-        );
+    /// Ends a session that a process left open when it died: `allow` is its line in the trail. Its
+    /// record knows when that process last lived; where the crash came before the record, the line
+    /// alone tells.
+    pub async fn left_open(&self, allow: Event) {
+        let Some(begun) = begun(&allow) else { return };
+        if self.records.get(begun.id).is_none() {
+            self.records.begin(begun.clone());
+        }
+        let known = self.records.get(begun.id).and_then(|record| record.ended);
+        let ended = known.unwrap_or_else(|| Ended {
+            at: begun.opened_at,
+            by: EndedBy::Fault,
+            reason: sentences::relay_crashed(),
+            overrun_ms: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        });
+        self.records.end(begun.id, ended.clone());
+        let (terminal, service) = (begun.terminal.as_str(), begun.service.as_str());
+        let entry = Entry::ended(ended.at, terminal, service, ended.by, &ended.reason, begun.id);
         self.history.note(&begun.user, entry);
         let event = Event {
-            user: Some(begun.user.to_string()),
-            terminal: Some(begun.terminal.to_string()),
-            service: Some(begun.service.to_string()),
-            case: begun.case.clone(),
-            session: Some(begun.id.to_string()),
+            time: ended.at,
+            event: What::End,
+            decision: None,
+            deadline: None,
+            opens_at: None,
             ended_by: Some(ended.by),
             overrun_ms: Some(ended.overrun_ms),
             bytes_in: Some(ended.bytes_in),
             bytes_out: Some(ended.bytes_out),
-            reason: Some(Reason {
-                code: ended.by.as_str().to_owned(),
-                sentence: ended.reason.clone(),
-            }),
-            relay_pod: Some(record.relay.clone()),
-            ..Event::new(What::End, ended.at)
+            reason: Some(Reason { code: ended.by.as_str().to_owned(), sentence: ended.reason }),
+            ..allow
         };
         if let Err(error) = self.audit.record(event).await {
             tracing::error!(%error, session = %begun.id, "the end of a session is not in the audit log");
         }
     }
+}
+
+/// What an Allow line says of its session; `None` where it is not ours.
+fn begun(allow: &Event) -> Option<Begun> {
+    let window = allow.window.as_ref()?;
+    Some(Begun {
+        id: allow.session.as_ref()?.parse().ok()?,
+        window: ObjectKey {
+            namespace: Label::parse(&window.namespace).ok()?,
+            name: Label::parse(&window.name).ok()?,
+        },
+        window_uid: window.uid.clone(),
+        opens_at: allow.opens_at?,
+        user: Login::parse(allow.user.as_ref()?).ok()?,
+        terminal: Label::parse(allow.terminal.as_ref()?).ok()?,
+        service: Label::parse(allow.service.as_ref()?).ok()?,
+        case: allow.case.clone(),
+        opened_at: allow.time,
+        deadline: allow.deadline?,
+    })
 }

@@ -44,6 +44,13 @@ impl Noting {
     }
 }
 
+/// The library drops the socket as soon as it has read a DISCONNECT.
+impl Drop for Noting {
+    fn drop(&mut self) {
+        self.note();
+    }
+}
+
 impl AsyncRead for Noting {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -144,14 +151,13 @@ impl Crowd {
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
+}
 
-    /// Leaves.
-    pub fn disperse(self) {
-        let Self { members, runtime } = self;
-        let _guard = runtime.enter();
-        drop(members);
-        drop(_guard);
-        runtime.shutdown_background();
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        // A channel's end is sent by a task, which needs the runtime.
+        let _guard = self.runtime.enter();
+        self.members.clear();
     }
 }
 
