@@ -495,16 +495,17 @@ impl Drop for Gate {
     fn drop(&mut self) {
         self.process = None;
         let mark = format!("TIDEGATE_TEST={}", self.mark);
-        let ours = ["tidegate-relay", "dbclient", "plink", "autossh"];
-        let left = poll(Duration::from_secs(3), || {
+        // A test may have several gates; each names its directory in every command.
+        let dir = self.dir.path().to_string_lossy().into_owned();
+        let ours = || {
             let mut left = procfs::marked(&mark);
-            left.retain(|(_, line)| {
-                ours.iter().any(|name| line.contains(name)) || line.starts_with("ssh ")
-            });
-            left.is_empty().then_some(())
-        });
-        if left.is_none() {
-            let left = procfs::marked(&mark);
+            // The terminal's own sshd may outlive the gate.
+            left.retain(|(_, line)| line.contains(&dir) && !line.contains("sshd"));
+            left
+        };
+        let none = poll(Duration::from_secs(3), || ours().is_empty().then_some(()));
+        if none.is_none() {
+            let left = ours();
             for (pid, _) in &left {
                 if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
                     let _ = rustix::process::kill_process(pid, Signal::KILL);

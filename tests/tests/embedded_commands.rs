@@ -10,7 +10,7 @@ use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::manifest::{DOMAIN, LoginUser, SupportWindow, in_seconds, instant};
 use tidegate_tests::process::Finished;
 use tidegate_tests::servers::me;
-use tidegate_tests::{Gate, Kiosk, Proc, SOON, Setup, eventually, http};
+use tidegate_tests::{Gate, Kiosk, Proc, SOON, Setup, eventually, http, wait_for};
 
 fn json(done: &Finished) -> Value {
     serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"))
@@ -54,8 +54,11 @@ fn status_sessions_and_cut_over_the_control_socket() {
     gate.await_audit("the cut", SOON, |line| line["endedBy"] == "Cut");
     eventually("no session is left", SOON, || gate.sessions().is_empty());
     // The record of the session has the resource's shape and stays.
-    let record = std::fs::read_to_string(gate.state.join(format!("sessions/{name}.json")));
-    let record: Value = serde_json::from_str(&record.expect("a record")).expect("JSON");
+    let path = gate.state.join(format!("sessions/{name}.json"));
+    let record: Value = wait_for("the record's end", SOON, || {
+        let record = std::fs::read_to_string(&path).ok()?;
+        serde_json::from_str(&record).ok().filter(|record: &Value| record["status"].is_object())
+    });
     assert_eq!(record["kind"], "SupportSession");
     assert_eq!(record["spec"]["user"], "alice");
     assert_eq!(record["status"]["endedBy"], "Cut");
