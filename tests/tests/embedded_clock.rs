@@ -186,6 +186,10 @@ fn invariant_2_a_session_admitted_on_a_stepped_clock_ends_by_it() {
     let Some(stepped) = Stepped::open(window) else { return };
     stepped.step(HOUR);
     stepped.assert_seen(HOUR);
+    // The step makes the policy an hour old until the directory is looked at again, which is soon.
+    eventually("the policy is fresh again", SOON, || {
+        stepped.kiosk.gate.readiness().is_some_and(|(status, _)| status == 200)
+    });
     let session = open(&stepped.kiosk.gate);
     let at = monotonic(closes);
     let exit = session.exit(SOON);

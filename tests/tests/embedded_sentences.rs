@@ -63,6 +63,15 @@ fn steady(sentence: &str) -> String {
         }
         at += 1;
     }
+    for at in 0..words.len() {
+        if words.get(at + 1).is_some_and(|next| next == "ago") {
+            words[at] = "SOME TIME".to_owned();
+        }
+        let digits = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+        if let Some((host, _)) = words[at].rsplit_once(':').filter(|(_, port)| digits(port)) {
+            words[at] = format!("{host}:PORT");
+        }
+    }
     words.join(" ")
 }
 
@@ -151,6 +160,59 @@ fn of_admission(said: &mut Said) {
     said.refused("window full", &refused(&kiosk, "bob"));
     drop(held);
 
+    drop(kiosk);
+
+    let kiosk = Kiosk::with(|setup| {
+        setup
+            .relay_spec("  limits: {sessionsPerUser: 1}\n")
+            .max_policy_age("10s")
+            .window(alice_everywhere("berlin"))
+    });
+    let held = open(&kiosk.gate);
+    said.refused("as many sessions as a user may have", &refused(&kiosk, "alice"));
+    drop(held);
+    std::fs::rename(&kiosk.gate.manifests, kiosk.gate.dir().join("away")).expect("a move");
+    let told = wait::poll(Duration::from_secs(40), || {
+        let done = refused(&kiosk, "alice");
+        done.stderr.contains("last saw its policy").then_some(done)
+    });
+    said.refused("policy too old", &told.expect("a refusal for the policy's age"));
+    drop(kiosk);
+
+    let kiosk = Kiosk::open(&[alice_everywhere("berlin").user("bob")]);
+    let held = open(&kiosk.gate);
+    // The ports are shut by then; who is in already can still ask.
+    let port = tidegate_tests::ports::free();
+    let forward = format!("{port}:kiosk-17:443");
+    let bob = kiosk.gate.staff("bob");
+    let client = Proc::start("ssh -L", &mut bob.relay(&["-N", "-v", "-L", &forward]));
+    client.await_stderr("Entering interactive session", SOON);
+    kiosk.gate.relay().signal(rustix::process::Signal::TERM);
+    eventually("the relay drains", SOON, || {
+        kiosk.gate.readiness().is_none_or(|(status, _)| status == 503)
+    });
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).expect("the forward");
+    let _ = std::io::Read::read_to_end(&mut socket, &mut Vec::new());
+    client.await_stderr("open failed", SOON);
+    said.note("the relay drains", &of_channel(&client.stderr()));
+    drop(held);
+    drop(kiosk);
+
+    let kiosk = Kiosk::open(&[alice_everywhere("berlin")]);
+    let port = tidegate_tests::ports::free();
+    let forward = format!("{port}:kiosk-17:8080");
+    let alice = kiosk.gate.staff("alice");
+    let client = Proc::start("ssh -L", &mut alice.relay(&["-N", "-v", "-L", &forward]));
+    client.await_stderr("Entering interactive session", SOON);
+    eventually("too many refusals end the connection", SOON, || {
+        if let Ok(mut socket) = std::net::TcpStream::connect(("127.0.0.1", port)) {
+            let _ = std::io::Read::read_to_end(&mut socket, &mut Vec::new());
+        }
+        client.exited().is_some()
+    });
+    said.ended("twenty refusals", &client);
+    drop(kiosk);
+
     let once = SupportWindow { one_time: true, ..alice_everywhere("once") };
     let kiosk = Kiosk::open(&[once]);
     drop(open(&kiosk.gate));
@@ -216,13 +278,29 @@ fn of_terminals(said: &mut Said) {
     }
     let first = clients.start(Program::OpenSsh, &[Forward::port(20_018, to)]);
     kiosk.gate.await_offer("kiosk-17", "web");
-    let _second = clients.start(Program::OpenSsh, &[Forward::port(20_018, to)]);
+    let second = clients.start(Program::OpenSsh, &[Forward::port(20_018, to)]);
     said.ended("taken over", &first);
     let done = kiosk.gate.staff("kiosk-17").w("kiosk-17", 443).finish(SOON);
     said.refused("a terminal that opens a channel", &done);
-    let terminal = kiosk.gate.terminal("kiosk-17");
-    kiosk.gate.remove(&terminal);
-    said.ended("terminal deleted", &_second);
+    let mut gate = kiosk.gate;
+    let terminal = gate.terminal("kiosk-17");
+    gate.put_terminal(terminal.clone().suspended());
+    said.ended("terminal suspended", &second);
+    gate.put_terminal(terminal.clone().during_window());
+    gate.put(&SupportWindow::once("berlin", "alice", "kiosk-17", in_minutes(60), in_minutes(120)));
+    let told = wait::poll(SOON, || {
+        let client = clients.start(Program::OpenSsh, &[Forward::port(20_018, to)]);
+        wait::poll(Duration::from_secs(4), || client.exited())?;
+        client.stderr().contains("window").then_some(client)
+    });
+    said.ended("outside of its windows", &told.expect("a refusal outside of the windows"));
+    gate.put_terminal(terminal.clone());
+    let third = wait::poll(SOON, || {
+        let client = clients.start(Program::OpenSsh, &[Forward::port(20_018, to)]);
+        wait::poll(Duration::from_secs(4), || client.exited()).is_none().then_some(client)
+    });
+    gate.remove(&terminal);
+    said.ended("terminal deleted", &third.expect("an attached terminal"));
 }
 
 #[test]
