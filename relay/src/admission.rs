@@ -79,7 +79,7 @@ async fn admit(
     }
     // Time may have passed while another channel of this connection was made.
     let allow = authorise(gate, staff, wanted)?;
-    let (link, channel) = locate(gate, &allow).await?;
+    let (link, channel) = locate(gate, staff, &allow).await?;
     reach(Point::Located);
     // A dial may take seconds: the decision has to hold now.
     let allow = authorise(gate, staff, wanted)?;
@@ -92,8 +92,11 @@ async fn admit(
         end::end(gate, &session, EndedBy::Fault, &sentence, Duration::ZERO);
         return Err(Refused::new(RefuseCode::Shortage, "TooManySessions", sentence));
     }
-    staff.add(target, Arc::clone(&session));
-    // The warden sees the session from here on; a change of policy before that is seen here.
+    // The warden sees the session from here on, and so do the ends of its two connections; what came
+    // before that is seen here.
+    if !staff.add(target, Arc::clone(&session)) {
+        end::staff_left(gate, vec![Arc::clone(&session)]);
+    }
     warden::review(gate, &session, clock::now());
     if link.is_gone() {
         let reason = sentences::terminal_left(&link.terminal.name);
@@ -105,10 +108,16 @@ async fn admit(
     Ok((session, channel))
 }
 
-/// Finds the terminal's connection and opens its channel: a dead terminal burns no claim.
-async fn locate(gate: &Gate, allow: &Allow) -> Result<(Arc<TerminalLink>, Channel), Refused> {
+/// Finds the terminal's connection and opens its channel: a dead terminal burns no claim, nor does a
+/// login user who has left by then.
+async fn locate(
+    gate: &Gate,
+    staff: &StaffLink,
+    allow: &Allow,
+) -> Result<(Arc<TerminalLink>, Channel), Refused> {
     let name = &allow.terminal.meta.key.name;
     let failed = |code, sentence| Refused::new(RefuseCode::ConnectFailed, code, sentence);
+    let left = || failed("StaffLeft", sentences::staff_left());
     let (link, forward) = match gate.registry.locate(name, &allow.service.name) {
         Located::Here(link, forward) => (link, forward),
         Located::NotOffered => {
@@ -118,7 +127,13 @@ async fn locate(gate: &Gate, allow: &Allow) -> Result<(Arc<TerminalLink>, Channe
             return Err(failed("NotConnected", sentences::not_connected(name, last_seen)));
         }
     };
-    match link.dial(&forward).await {
+    let dialled = tokio::select! {
+        biased;
+        () = staff.closed() => return Err(left()),
+        dialled = link.dial(&forward) => dialled,
+    };
+    match dialled {
+        Ok(_) if staff.is_gone() => Err(left()),
         Ok(channel) => Ok((link, channel)),
         Err(DialError::Refused) => {
             Err(failed("ServiceRefused", sentences::service_refused(name, &allow.service)))
@@ -226,7 +241,7 @@ async fn further(
     session: &Arc<Session>,
     allow: &Allow,
 ) -> Result<(Arc<Session>, Channel), Refused> {
-    let (link, channel) = locate(gate, allow).await?;
+    let (link, channel) = locate(gate, staff, allow).await?;
     // A dial may take seconds: the decision has to hold now, by this session's own window.
     let allow = authorise(gate, staff, wanted)?;
     warden::review(gate, session, clock::now());

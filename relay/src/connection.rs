@@ -262,7 +262,7 @@ fn leave(gate: &Arc<Gate>, role: Role) {
     match role {
         Role::Staff(link) => {
             gate.staff.remove(&link);
-            end::staff_left(gate, link.sessions());
+            end::staff_left(gate, link.leave());
             gate.trail.repeats(&link, true);
         }
         Role::Terminal(peer) => peer.left(gate),

@@ -54,6 +54,8 @@ pub struct TerminalLink {
     forwards: Mutex<Vec<Forward>>,
     /// Whether it took a service over from an older connection.
     took_over: AtomicBool,
+    /// Its sessions are being ended, since the connection has.
+    left: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -81,6 +83,7 @@ impl TerminalLink {
             connection,
             forwards: Mutex::default(),
             took_over: AtomicBool::new(false),
+            left: AtomicBool::new(false),
         })
     }
 
@@ -104,7 +107,13 @@ impl TerminalLink {
 
     /// Whether the connection is over or about to be.
     pub fn is_gone(&self) -> bool {
-        self.connection.is_closed()
+        self.left.load(Ordering::Acquire) || self.connection.is_ending()
+    }
+
+    /// The connection has ended. To be called before its sessions are looked for: whoever enters a
+    /// later one in the table sees it in [`TerminalLink::is_gone`].
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Release);
     }
 
     /// Opens the terminal's channel for `forward`; waits for the terminal at most [`DIAL`].

@@ -35,10 +35,18 @@ pub struct StaffLink {
     pub client: String,
     pub since: Timestamp,
     connection: Connection,
-    sessions: Mutex<HashMap<Target, Arc<Session>>>,
+    sessions: Mutex<Carried>,
     /// Held while a session on a target is being made, so that parallel opens make one.
     making: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<()>>>>,
     denies: Mutex<Denies>,
+}
+
+/// The sessions of one connection.
+#[derive(Debug, Default)]
+struct Carried {
+    by_target: HashMap<Target, Arc<Session>>,
+    /// The connection has ended: none may begin any more.
+    left: bool,
 }
 
 #[derive(Debug, Default)]
@@ -115,24 +123,39 @@ impl StaffLink {
         self.connection.closed().await;
     }
 
+    /// Whether the connection is over or about to be.
+    pub fn is_gone(&self) -> bool {
+        self.connection.is_ending()
+    }
+
     /// The live session on a target, which a further channel joins.
     pub fn session(&self, target: &Target) -> Option<Arc<Session>> {
-        lock(&self.sessions).get(target).filter(|session| session.is_live()).cloned()
+        let carried = lock(&self.sessions);
+        carried.by_target.get(target).filter(|session| session.is_live()).cloned()
     }
 
-    pub fn sessions(&self) -> Vec<Arc<Session>> {
-        lock(&self.sessions).values().cloned().collect()
+    /// Takes up a session; `false` where the connection has ended meanwhile, so that nobody would
+    /// end it.
+    pub fn add(&self, target: Target, session: Arc<Session>) -> bool {
+        let mut carried = lock(&self.sessions);
+        if !carried.left {
+            carried.by_target.insert(target, session);
+        }
+        !carried.left
     }
 
-    pub fn add(&self, target: Target, session: Arc<Session>) {
-        lock(&self.sessions).insert(target, session);
+    /// The connection has ended: what it carried is to end, and no session begins on it any more.
+    pub fn leave(&self) -> Vec<Arc<Session>> {
+        let mut carried = lock(&self.sessions);
+        carried.left = true;
+        carried.by_target.drain().map(|(_, session)| session).collect()
     }
 
     /// Forgets sessions that have ended; `true` if none is left.
     pub fn forget_ended(&self) -> bool {
-        let mut sessions = lock(&self.sessions);
-        sessions.retain(|_, session| session.is_live());
-        sessions.is_empty()
+        let mut carried = lock(&self.sessions);
+        carried.by_target.retain(|_, session| session.is_live());
+        carried.by_target.is_empty()
     }
 
     /// The lock under which a session on `target` is made.

@@ -60,6 +60,7 @@ impl TerminalPeer {
 
     /// The connection has ended, and with it the sessions that it carried.
     pub fn left(&self, gate: &Arc<Gate>) {
+        self.link.leave();
         gate.registry.remove(&self.link, clock::now().wall);
         if !self.barred {
             gate.trail.detached(&self.link);
