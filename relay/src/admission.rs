@@ -86,6 +86,7 @@ async fn admit(
     let (candidate, id, claim) = claim(gate, staff, &allow).await?;
     reach(Point::Claimed);
     let session = make(staff, allow, candidate, id, &link, claim);
+    let _settled = Settled(Arc::clone(&session));
     let most = gate.settings().sessions_per_user;
     if !gate.sessions.insert(Arc::clone(&session), most) {
         let sentence = sentences::too_many_sessions(&staff.who.login, most);
@@ -104,7 +105,6 @@ async fn admit(
     }
     still_live(&session)?;
     record(gate, &session).await?;
-    gate.metrics.session_opened();
     Ok((session, channel))
 }
 
@@ -212,6 +212,16 @@ fn make(
         deadline: candidate.deadline,
     };
     Session::new(id, admission, Arc::clone(staff), Arc::clone(link), claim, now)
+}
+
+/// Says when dropped that a session which has not been written down will not be: however an admission
+/// ends, a panic included, nobody waits in vain for it.
+struct Settled(Arc<Session>);
+
+impl Drop for Settled {
+    fn drop(&mut self) {
+        self.0.settle(false);
+    }
 }
 
 /// Writes the admission down before the first byte; a session that ended meanwhile stays ended.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
 use tidegate_policy::model::Login;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SetOnce};
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::Claim;
@@ -47,10 +47,11 @@ pub struct Session {
     end: Mutex<Option<End>>,
     live: AtomicBool,
     over: CancellationToken,
-    /// What it holds of a limited window, until it is written down that it ended.
+    /// What it holds of a limited window, until it ends.
     claim: Mutex<Option<Claim>>,
-    /// Whether its admission was written down; one that was not has no end to write down.
-    recorded: AtomicBool,
+    /// Whether its admission was written down, once that is known; one that was not has no end to
+    /// write down.
+    recorded: SetOnce<bool>,
     /// Bytes already counted in the metrics, each way.
     counted: Mutex<(u64, u64)>,
     /// Bytes seen at the last look, and when they last changed.
@@ -89,7 +90,7 @@ impl Session {
             live: AtomicBool::new(true),
             over: CancellationToken::new(),
             claim: Mutex::new(claim),
-            recorded: AtomicBool::new(false),
+            recorded: SetOnce::new(),
             counted: Mutex::new((0, 0)),
             idle: Mutex::new((0, now.boot)),
         })
@@ -152,13 +153,19 @@ impl Session {
         lock(&self.claim).take()
     }
 
-    /// The admission is on disk.
-    pub(crate) fn recorded(&self) {
-        self.recorded.store(true, Ordering::Release);
+    /// Says whether the admission was written down; what is said first stands.
+    pub(crate) fn settle(&self, recorded: bool) {
+        let _ = self.recorded.set(recorded);
     }
 
-    pub fn is_recorded(&self) -> bool {
-        self.recorded.load(Ordering::Acquire)
+    /// Whether its admission is over, one way or the other.
+    pub fn is_settled(&self) -> bool {
+        self.recorded.get().is_some()
+    }
+
+    /// Whether the admission was written down; waits until that is known.
+    pub async fn is_recorded(&self) -> bool {
+        *self.recorded.wait().await
     }
 
     pub fn bytes(&self) -> (u64, u64) {

@@ -39,7 +39,11 @@ impl Trail {
     /// A session is admitted; durable when this returns.
     pub async fn admitted(&self, session: &Session) -> Result<(), AuditError> {
         reach(Point::RecordBegun);
-        self.audit.record(self.allow(What::Allow, session)).await?;
+        if let Err(error) = self.audit.record(self.allow(What::Allow, session)).await {
+            // A line that is late may come yet, and then its end has to follow.
+            session.settle(error == AuditError::Late);
+            return Err(error);
+        }
         let admission = &session.admission;
         self.records.begin(Begun {
             id: session.id,
@@ -53,7 +57,8 @@ impl Trail {
             opened_at: admission.opened_at,
             deadline: session.deadline().wall(),
         });
-        session.recorded();
+        session.settle(true);
+        self.metrics.session_opened();
         tracing::info!(
             session = %session.id,
             user = %session.login(),
@@ -72,10 +77,11 @@ impl Trail {
     }
 
     /// A session has ended; returns when that is durable, which may take until the disk has room.
-    /// One that was never written down has no end to write down.
+    /// One that was never written down has no end to write down; one that is being written down now
+    /// has its end behind that.
     pub async fn ended(&self, session: &Session) {
         let Some(end) = session.end() else { return };
-        if !session.is_recorded() {
+        if !session.is_recorded().await {
             return;
         }
         let overrun_ms = u64::try_from(end.overrun.as_millis()).unwrap_or(u64::MAX);
