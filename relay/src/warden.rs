@@ -49,7 +49,9 @@ pub async fn watch(gate: Arc<Gate>) {
     let mut round = checked.boot;
     loop {
         gate.last_look.set(checked.boot);
-        let next = gate.sessions.all().iter().map(|s| s.deadline().remaining(checked)).min();
+        // One that has ended may wait for its last line for as long as the disk is full.
+        let live = gate.sessions.all().into_iter().filter(|session| session.is_live());
+        let next = live.map(|session| session.deadline().remaining(checked)).min();
         let look = next.unwrap_or(LOOK).min(LOOK);
         let policy_changed = tokio::select! {
             () = tokio::time::sleep(look) => false,
