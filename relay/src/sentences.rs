@@ -101,12 +101,6 @@ pub fn too_many_sessions(login: &Login, limit: u32) -> String {
     )
 }
 
-pub fn too_many_channels(limit: usize) -> String {
-    format!(
-        "this connection has {limit} channels open, which is the most it may have; close one first"
-    )
-}
-
 pub fn too_many_refusals(count: u32) -> String {
     format!("{count} requests on this connection were refused; see 'why TERMINAL' on the relay")
 }
@@ -206,10 +200,6 @@ pub fn contended(terminal: &Label) -> String {
     format!(
         "two connections fight for {terminal}; this one is refused for a minute: stop one of the two machines"
     )
-}
-
-pub fn key_withdrawn(login: &Login) -> String {
-    format!("this key is no longer one of {login}'s")
 }
 
 pub fn window_admits_no_longer(window: &ObjectKey) -> String {
@@ -388,7 +378,6 @@ mod tests {
             ),
             ("taken_over", taken_over(&kiosk)),
             ("contended", contended(&kiosk)),
-            ("key_withdrawn", key_withdrawn(&alice)),
             ("window_admits_no_longer", window_admits_no_longer(&window)),
             ("not_attached_now", not_attached_now(&empty, &terminal, at)),
             ("terminal_suspended", terminal_suspended(&kiosk)),
