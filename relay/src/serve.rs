@@ -177,12 +177,14 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
 
     let result = tokio::select! {
         failure = tasks.failed() => Err(failure.into()),
-        signal = signals.next() => {
-            if signal == Told::Drain {
-                drain(&gate, &mut signals).await;
-            }
-            Ok(())
-        }
+        signal = signals.next() => match signal {
+            Told::EndNow => Ok(()),
+            // Without its warden the relay must not wait for anybody.
+            Told::Drain => tokio::select! {
+                failure = tasks.failed() => Err(failure.into()),
+                () = drain(&gate, &mut signals) => Ok(()),
+            },
+        },
     };
     finish(&gate, &state).await;
     result
@@ -261,11 +263,13 @@ fn listen(gate: &Arc<Gate>, server: &Arc<Server>, listener: Listener) {
         serving.tasks.spawn("connection", serve);
     });
     let draining = gate.drained();
-    gate.tasks.spawn("listener", async move {
+    gate.tasks.critical("listener", async move {
         tokio::select! {
             _ = accepting => {}
             () = draining.cancelled() => {}
         }
+        // The port is closed as it should be, which is no failure.
+        std::future::pending::<()>().await;
     });
 }
 
