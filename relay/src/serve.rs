@@ -308,7 +308,12 @@ async fn keep_house(gate: Arc<Gate>, state: StateDir) {
             gate.trail.repeats(&staff, false);
         }
         gate.trail.unauthenticated(gate.take_unproven());
-        lastseen::save(&state, gate.registry.remember(now));
+        let (state, seen) = (state.clone(), gate.registry.remember(now));
+        // A disk may take its time; the sessions have none.
+        let saving = tokio::task::spawn_blocking(move || lastseen::save(&state, seen));
+        if let Err(error) = saving.await {
+            tracing::error!(%error, "keeping when terminals were last seen");
+        }
     }
 }
 
