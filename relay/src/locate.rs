@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidegate_policy::model::{KeyBlob, Label, ObjectKey};
+use tokio::sync::Notify;
 
 use crate::clock::{Boot, Now};
 use crate::ssh::{Channel, Connection, OpenError, Reason};
@@ -52,6 +53,9 @@ pub struct TerminalLink {
     pub since: Timestamp,
     pub connection: Connection,
     forwards: Mutex<Vec<Forward>>,
+    /// Told with each of its requests, and when it offers less without a newer connection's doing:
+    /// it may be left with nothing.
+    pub stirred: Notify,
     /// Whether it took a service over from an older connection.
     took_over: AtomicBool,
     /// Its sessions are being ended, since the connection has.
@@ -82,6 +86,7 @@ impl TerminalLink {
             since,
             connection,
             forwards: Mutex::default(),
+            stirred: Notify::new(),
             took_over: AtomicBool::new(false),
             left: AtomicBool::new(false),
         })
@@ -93,6 +98,18 @@ impl TerminalLink {
 
     pub fn offers(&self, service: &Label) -> Option<Forward> {
         lock(&self.forwards).iter().find(|f| f.service == *service).cloned()
+    }
+
+    /// Takes forwards back; `true` if there were such.
+    fn drop_forwards(&self, which: impl Fn(&Forward) -> bool) -> bool {
+        let mut forwards = lock(&self.forwards);
+        let before = forwards.len();
+        forwards.retain(|held| !which(held));
+        let dropped = forwards.len() < before;
+        if dropped {
+            self.stirred.notify_one();
+        }
+        dropped
     }
 
     /// Says why and closes the connection, within 200 ms whatever has become of it.
@@ -249,15 +266,12 @@ impl Registry {
 
     /// Takes back a forward; `true` if `link` had it.
     pub fn withdraw(&self, link: &TerminalLink, host: &str, port: u32) -> bool {
-        let mut forwards = lock(&link.forwards);
-        let before = forwards.len();
-        forwards.retain(|held| !(held.host == host && held.port == port));
-        forwards.len() < before
+        link.drop_forwards(|held| held.host == host && held.port == port)
     }
 
     /// Drops what a connection offers beyond what the policy still declares.
     pub fn keep_only(&self, link: &TerminalLink, declared: impl Fn(&Forward) -> bool) {
-        lock(&link.forwards).retain(declared);
+        link.drop_forwards(|held| !declared(held));
     }
 
     /// Forgets a connection that has ended, but not when and whence it was there.

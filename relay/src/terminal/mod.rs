@@ -6,8 +6,6 @@ mod naming;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 pub use naming::{Bind, Named, name_service};
 
 use crate::clock;
@@ -19,8 +17,8 @@ use crate::session::EndedBy;
 use crate::ssh::{ForwardRequest, SessionRequest};
 use crate::view;
 
-/// A terminal that offers nothing this long after its login, or after its last request, is told why
-/// and closed: its client would idle for ever.
+/// A terminal that offers nothing this long after its login or its last request, or since its last
+/// service was taken out of the policy, is told why and closed: its client would idle for ever.
 const NOTHING_OFFERED: Duration = Duration::from_secs(2);
 
 /// What a terminal's connection keeps between its requests.
@@ -29,8 +27,6 @@ pub struct TerminalPeer {
     /// Why it may offer nothing at all now (suspended, no window); or why its last request was
     /// refused. Shown when it leaves with nothing.
     refusal: Arc<Mutex<Option<String>>>,
-    /// Each request starts the patience anew.
-    asked: Arc<Notify>,
     /// It is known, but may not attach now.
     barred: bool,
 }
@@ -47,13 +43,12 @@ impl TerminalPeer {
         let peer = Self {
             link,
             refusal: Arc::new(Mutex::new(barred)),
-            asked: Arc::default(),
             barred: is_barred,
         };
         let (gate, link) = (Arc::clone(gate), Arc::clone(&peer.link));
-        let (refusal, asked) = (Arc::clone(&peer.refusal), Arc::clone(&peer.asked));
+        let refusal = Arc::clone(&peer.refusal);
         gate.clone().tasks.spawn("terminal without a service", async move {
-            offers_something(&gate, &link, &refusal, &asked).await;
+            offers_something(&gate, &link, &refusal).await;
         });
         peer
     }
@@ -86,7 +81,7 @@ impl TerminalPeer {
                 request.refuse();
             }
         }
-        self.asked.notify_one();
+        self.link.stirred.notify_one();
     }
 
     /// The port to reply with, or the sentence.
@@ -143,17 +138,13 @@ impl TerminalPeer {
     }
 }
 
-/// Closes a connection that holds no forward, 2 s after its login or its last request.
-async fn offers_something(
-    gate: &Gate,
-    link: &TerminalLink,
-    refusal: &Mutex<Option<String>>,
-    asked: &Notify,
-) {
+/// Closes a connection that holds no forward, 2 s after its login, its last request or the loss of
+/// its last forward.
+async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Option<String>>) {
     loop {
         tokio::select! {
             () = link.connection.closed() => return,
-            () = asked.notified() => continue,
+            () = link.stirred.notified() => continue,
             () = tokio::time::sleep(NOTHING_OFFERED) => {}
         }
         if link.forwards().is_empty() {
@@ -166,10 +157,10 @@ async fn offers_something(
             link.end(&sentence);
             return;
         }
-        // It offers something; only a later request or a takeover changes that.
+        // It offers something. What changes that stirs it, but for a takeover, which closes it.
         tokio::select! {
             () = link.connection.closed() => return,
-            () = asked.notified() => {}
+            () = link.stirred.notified() => {}
         }
     }
 }
