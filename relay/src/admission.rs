@@ -10,6 +10,7 @@ use tidegate_policy::decide::{Admission, Allow, Candidate};
 use crate::authorise::{Wanted, authorise};
 use crate::claim::{Claim, Claimed, Claims as _};
 use crate::clock;
+use crate::denies::DENIES;
 use crate::end;
 use crate::failpoint::{Point, reach};
 use crate::gate::Gate;
@@ -19,7 +20,7 @@ use crate::metrics::Opened;
 use crate::sentences;
 use crate::session::{EndedBy, Session, SessionId};
 use crate::ssh::{Channel, OpenRequest, RefuseCode};
-use crate::staff::{DENIES, StaffLink};
+use crate::staff::StaffLink;
 use crate::warden;
 
 /// Why a channel is not opened.
@@ -54,7 +55,7 @@ pub async fn open(gate: &Arc<Gate>, staff: &Arc<StaffLink>, request: OpenRequest
             gate.metrics.open(Opened::Refused);
             gate.trail.deny(staff, &wanted, &refused).await;
             request.refuse(refused.why, &refused.sentence);
-            if staff.denied_too_often() {
+            if staff.denies.too_many() {
                 staff.end(&sentences::too_many_refusals(DENIES));
             }
         }

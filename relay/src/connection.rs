@@ -10,6 +10,7 @@ use tidegate_policy::model::{KeyBlob, Login};
 use crate::accept::Ticket;
 use crate::admission;
 use crate::clock;
+use crate::denies::DENIES;
 use crate::end;
 use crate::gate::Gate;
 use crate::locate::TerminalLink;
@@ -19,8 +20,9 @@ use crate::ssh::{
     Authenticated, CancelRequest, Connection, Doorkeeper, Ended, Event, Events, ForwardRequest,
     OpenRequest, RefuseCode, SessionChannel, SessionRequest,
 };
-use crate::staff::{DENIES, StaffLink};
+use crate::staff::StaffLink;
 use crate::terminal::TerminalPeer;
+use crate::trail::Peer;
 use crate::view::{self, Output};
 
 /// How long a login user who may not enter is told so before the connection is closed.
@@ -189,8 +191,10 @@ fn open(gate: &Arc<Gate>, role: &Role, request: OpenRequest) {
                 admission::open(&gate, &link, request).await;
             });
         }
-        Role::Terminal(_) => {
-            request.refuse(RefuseCode::Prohibited, &sentences::terminals_only_forward());
+        Role::Terminal(peer) => {
+            let sentence = sentences::terminals_only_forward();
+            request.refuse(RefuseCode::Prohibited, &sentence);
+            peer.refused(gate, "a channel", "NeverDone", &sentence);
         }
         Role::Barred(sentence) => request.refuse(RefuseCode::Prohibited, sentence),
     }
@@ -245,15 +249,19 @@ fn cancel(gate: &Arc<Gate>, role: &Role, request: CancelRequest) {
 }
 
 fn never(gate: &Arc<Gate>, role: &Role, what: &'static str) {
-    if let Role::Staff(link) = role {
-        refuse(gate, link, what, "NeverDone", &sentences::never_done(what));
+    let sentence = sentences::never_done(what);
+    match role {
+        Role::Staff(link) => refuse(gate, link, what, "NeverDone", &sentence),
+        Role::Terminal(peer) => peer.refused(gate, what, "NeverDone", &sentence),
+        // It was written down at the door.
+        Role::Barred(_) => {}
     }
 }
 
 /// Writes down what SSH answers with a plain failure, so that `why` can tell.
 fn refuse(gate: &Gate, link: &StaffLink, what: &str, code: &'static str, sentence: &str) {
-    gate.trail.refused(link, what, code, sentence);
-    if link.denied_too_often() {
+    gate.trail.refused(Peer::Staff(link), what, code, sentence);
+    if link.denies.too_many() {
         link.end(&sentences::too_many_refusals(DENIES));
     }
 }
@@ -263,7 +271,7 @@ fn leave(gate: &Arc<Gate>, role: Role) {
         Role::Staff(link) => {
             gate.staff.remove(&link);
             end::staff_left(gate, link.leave());
-            gate.trail.repeats(&link, true);
+            gate.trail.repeats(Peer::Staff(&link), true);
         }
         Role::Terminal(peer) => peer.left(gate),
         Role::Barred(_) => {}

@@ -12,6 +12,7 @@ use tidegate_policy::model::{KeyBlob, Label, ObjectKey};
 use tokio::sync::Notify;
 
 use crate::clock::{Boot, Now};
+use crate::denies::Denies;
 use crate::ssh::{Channel, Connection, OpenError, Reason};
 
 /// How long a terminal may take to open the channel for a session.
@@ -52,6 +53,7 @@ pub struct TerminalLink {
     pub client: String,
     pub since: Timestamp,
     pub connection: Connection,
+    pub denies: Denies,
     forwards: Mutex<Vec<Forward>>,
     /// Told with each of its requests, and when it offers less without a newer connection's doing:
     /// it may be left with nothing.
@@ -85,6 +87,7 @@ impl TerminalLink {
             client,
             since,
             connection,
+            denies: Denies::default(),
             forwards: Mutex::default(),
             stirred: Notify::new(),
             took_over: AtomicBool::new(false),

@@ -15,7 +15,8 @@ use crate::locate::{Forward, Offered, PROBE, TerminalLink};
 use crate::sentences;
 use crate::session::EndedBy;
 use crate::ssh::{ForwardRequest, SessionRequest};
-use crate::view;
+use crate::trail::Peer;
+use crate::view::{self, clean};
 
 /// A terminal that offers nothing this long after its login or its last request, or since its last
 /// service was taken out of the policy, is told why and closed: its client would idle for ever.
@@ -40,11 +41,7 @@ impl TerminalPeer {
     /// attach now.
     pub fn arrived(gate: &Arc<Gate>, link: Arc<TerminalLink>, barred: Option<String>) -> Self {
         let is_barred = barred.is_some();
-        let peer = Self {
-            link,
-            refusal: Arc::new(Mutex::new(barred)),
-            barred: is_barred,
-        };
+        let peer = Self { link, refusal: Arc::new(Mutex::new(barred)), barred: is_barred };
         let (gate, link) = (Arc::clone(gate), Arc::clone(&peer.link));
         let refusal = Arc::clone(&peer.refusal);
         gate.clone().tasks.spawn("terminal without a service", async move {
@@ -59,6 +56,7 @@ impl TerminalPeer {
         gate.registry.remove(&self.link, clock::now().wall);
         if !self.barred {
             gate.trail.detached(&self.link);
+            gate.trail.repeats(Peer::Terminal(&self.link), true);
         }
         for session in gate.sessions.all() {
             if session.terminal.id == self.link.id {
@@ -73,40 +71,54 @@ impl TerminalPeer {
         let bind = Bind { address: request.host.clone(), port: request.port };
         match self.grant(gate, &bind) {
             Ok(port) => request.grant(port),
-            Err(sentence) => {
-                tracing::info!(terminal = %self.link.terminal.name, reason = %sentence, "forward refused");
+            Err((code, sentence)) => {
+                request.refuse();
+                let what = clean(&format!("-R {}:{}", bind.address, bind.port));
+                self.refused(gate, &what, code, &sentence);
                 if !self.barred {
                     *lock(&self.refusal) = Some(sentence);
                 }
-                request.refuse();
             }
         }
         self.link.stirred.notify_one();
     }
 
-    /// The port to reply with, or the sentence.
-    fn grant(&self, gate: &Arc<Gate>, bind: &Bind) -> Result<u32, String> {
+    /// Writes down that it was refused something; too often is the end of its connection.
+    pub fn refused(&self, gate: &Gate, what: &str, code: &'static str, sentence: &str) {
+        // What is barred was written down at the door.
+        if self.barred {
+            return;
+        }
+        gate.trail.refused(Peer::Terminal(&self.link), what, code, sentence);
+        if self.link.denies.too_many() {
+            self.link.end(sentence);
+        }
+    }
+
+    /// The port to reply with, or the code and the sentence.
+    fn grant(&self, gate: &Arc<Gate>, bind: &Bind) -> Result<u32, (&'static str, String)> {
         let link = &self.link;
         let name = &link.terminal.name;
         if self.barred {
-            return Err(lock(&self.refusal).clone().unwrap_or_default());
+            return Err(("Barred", lock(&self.refusal).clone().unwrap_or_default()));
         }
         if gate.is_draining() {
-            return Err(sentences::draining());
+            return Err(("Draining", sentences::draining()));
         }
         let policy = gate.policy();
         let terminal = policy
             .snapshot
             .terminal(name)
             .filter(|terminal| terminal.public_keys.contains(&link.key))
-            .ok_or_else(|| sentences::terminal_withdrawn(name))?;
+            .ok_or_else(|| ("TerminalWithdrawn", sentences::terminal_withdrawn(name)))?;
         if terminal.suspended {
-            return Err(sentences::terminal_suspended(name));
+            return Err(("TerminalSuspended", sentences::terminal_suspended(name)));
         }
         let taken: Vec<_> = link.forwards().into_iter().map(|forward| forward.service).collect();
         let domain = &policy.snapshot.mesh().domain;
         let Named { service, port } =
-            name_service(terminal, domain, bind, |service| taken.contains(&service.name))?;
+            name_service(terminal, domain, bind, |service| taken.contains(&service.name))
+                .map_err(|sentence| ("NotDeclared", sentence))?;
         let forward = Forward {
             service: service.name.clone(),
             service_port: service.port,
@@ -116,7 +128,7 @@ impl TerminalPeer {
         match gate.registry.offer(link, forward, clock::now()) {
             Offered::Taken => {}
             Offered::TakenOver { from, first } => taken_over(gate, from, first),
-            Offered::Contended => return Err(sentences::contended(name)),
+            Offered::Contended => return Err(("Contended", sentences::contended(name))),
         }
         tracing::info!(terminal = %name, service = %service.name, from = %link.from, "terminal offers a service");
         Ok(port)
