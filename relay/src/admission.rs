@@ -84,19 +84,21 @@ async fn admit(
     reach(Point::Located);
     // A dial may take seconds: the decision has to hold now.
     let allow = authorise(gate, staff, wanted)?;
+    // Before the claim, which cannot be taken back where the window admits one session.
+    let most = gate.settings().sessions_per_user;
+    let place = gate.sessions.reserve(&staff.who.login, most).ok_or_else(|| {
+        let sentence = sentences::too_many_sessions(&staff.who.login, most);
+        Refused::new(RefuseCode::Shortage, "TooManySessions", sentence)
+    })?;
     let (candidate, id, claim) = claim(gate, staff, &allow).await?;
     reach(Point::Claimed);
     let session = make(staff, allow, candidate, id, &link, claim);
     let _settled = Settled(Arc::clone(&session));
-    let most = gate.settings().sessions_per_user;
-    if !gate.sessions.insert(Arc::clone(&session), most) {
-        let sentence = sentences::too_many_sessions(&staff.who.login, most);
-        end::end(gate, &session, EndedBy::Fault, &sentence, Duration::ZERO);
-        return Err(Refused::new(RefuseCode::Shortage, "TooManySessions", sentence));
-    }
     // The warden sees the session from here on, and so do the ends of its two connections; what came
     // before that is seen here.
-    if !staff.add(target, Arc::clone(&session)) {
+    let left = !staff.add(target, Arc::clone(&session));
+    place.take(Arc::clone(&session));
+    if left {
         end::staff_left(gate, vec![Arc::clone(&session)]);
     }
     warden::review(gate, &session, clock::now());

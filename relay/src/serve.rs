@@ -44,6 +44,8 @@ const LISTENERS: &str = "listeners";
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// How long the ends of sessions may take to be written down at the very end.
 const LAST_LINES: Duration = Duration::from_secs(5);
+/// How often it is looked at the very end whether one more session has been admitted.
+const ONE_MORE: Duration = Duration::from_millis(100);
 
 /// Run the gate, with its policy from a directory of YAML.
 #[derive(Clone, Debug, Args)]
@@ -340,9 +342,7 @@ async fn drain(gate: &Arc<Gate>, signals: &mut Signals) {
 /// Ends what still lives, with its reason, and closes the trail.
 async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     gate.drain();
-    for session in gate.sessions.all() {
-        end::end(gate, &session, EndedBy::Drain, &sentences::drained(), Duration::ZERO);
-    }
+    end_all(gate);
     let links = gate.registry.all();
     lastseen::save(state, gate.registry.remember(clock::now().wall));
     for link in gate.staff.all() {
@@ -351,7 +351,13 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     for link in links {
         link.end(&sentences::drained());
     }
-    if tokio::time::timeout(LAST_LINES, gate.sessions.none()).await.is_err() {
+    let none = async {
+        // One that was being admitted comes into the table only now.
+        while tokio::time::timeout(ONE_MORE, gate.sessions.none()).await.is_err() {
+            end_all(gate);
+        }
+    };
+    if tokio::time::timeout(LAST_LINES, none).await.is_err() {
         tracing::error!("ends of sessions are not written down; the next start will end them");
     }
     let stop =
@@ -361,6 +367,12 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     }
     gate.trail.records.flush().await;
     gate.trail.audit.close().await;
+}
+
+fn end_all(gate: &Arc<Gate>) {
+    for session in gate.sessions.all() {
+        end::end(gate, &session, EndedBy::Drain, &sentences::drained(), Duration::ZERO);
+    }
 }
 
 /// SIGTERM drains, a second one or SIGINT ends now; SIGHUP has the policy source look again.
