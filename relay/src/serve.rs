@@ -365,8 +365,13 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     if let Err(error) = gate.trail.audit.record(stop).await {
         tracing::error!(%error, "the end of the process is not in the audit log");
     }
-    gate.trail.records.flush().await;
-    gate.trail.audit.close().await;
+    let close = async {
+        gate.trail.records.flush().await;
+        gate.trail.audit.close().await;
+    };
+    if tokio::time::timeout(LAST_LINES, close).await.is_err() {
+        tracing::error!("the disk does not answer; the process ends without waiting for it");
+    }
 }
 
 fn end_all(gate: &Arc<Gate>) {
