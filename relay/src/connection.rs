@@ -84,25 +84,46 @@ pub async fn serve(
         return;
     };
     if !ticket.proven() {
+        gate.metrics.connection_closed(Closed::GaveWay);
         return;
     }
     let Some(role) = arrival.recognise(who) else {
         // The key was taken away between its proof and now.
         arrival.connection.kill();
+        gate.metrics.connection_closed(Closed::Unauthenticated);
         return;
     };
+    let present = Present { arrival: &arrival, role };
+    let role = &present.role;
     while let Some(event) = events.recv().await {
         match event {
-            Event::Open(request) => open(&gate, &role, request),
-            Event::Session(request) => session(&gate, &role, request, listener_port),
-            Event::Forward(request) => forward(&gate, &role, request),
-            Event::Cancel(request) => cancel(&gate, &role, request),
-            Event::Refused { what } => never(&gate, &role, what),
+            Event::Open(request) => open(&gate, role, request),
+            Event::Session(request) => session(&gate, role, request, listener_port),
+            Event::Forward(request) => forward(&gate, role, request),
+            Event::Cancel(request) => cancel(&gate, role, request),
+            Event::Refused { what } => never(&gate, role, what),
             Event::Authenticated(_) => {}
         }
     }
-    leave(&gate, role);
+    drop(present);
+    arrival.connection.closed().await;
     gate.metrics.connection_closed(how_closed(&arrival.connection));
+}
+
+/// A peer that is known on its connection. However the connection ends, a panic in here included,
+/// nothing of it is left: what it carried ends, what it offered goes.
+struct Present<'a> {
+    arrival: &'a Arrival,
+    role: Role,
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.arrival.connection.kill();
+        }
+        leave(&self.arrival.gate, &self.role);
+    }
 }
 
 fn how_closed(connection: &Connection) -> Closed {
@@ -266,12 +287,12 @@ fn refuse(gate: &Gate, link: &StaffLink, what: &str, code: &'static str, sentenc
     }
 }
 
-fn leave(gate: &Arc<Gate>, role: Role) {
+fn leave(gate: &Arc<Gate>, role: &Role) {
     match role {
         Role::Staff(link) => {
-            gate.staff.remove(&link);
+            gate.staff.remove(link);
             end::staff_left(gate, link.leave());
-            gate.trail.repeats(Peer::Staff(&link), true);
+            gate.trail.repeats(Peer::Staff(link), true);
         }
         Role::Terminal(peer) => peer.left(gate),
         Role::Barred(_) => {}
