@@ -19,7 +19,7 @@ use crate::ssh::{Channel, Connection, OpenError, Reason};
 pub const DIAL: Duration = Duration::from_secs(10);
 /// A connection that was taken over shows within this time that it was alive.
 pub const PROBE: Duration = Duration::from_secs(3);
-/// More takeovers of a live connection than this within [`CONTENTION`] are a fight.
+/// This many takeovers of live connections within [`CONTENTION`] are a fight.
 const TAKEOVERS: usize = 3;
 /// The span over which takeovers count, and for which newcomers are then refused.
 const CONTENTION: Duration = Duration::from_mins(1);
@@ -181,7 +181,7 @@ struct Entry {
     /// Newest last; each service is offered by one of them at most.
     links: Vec<Arc<TerminalLink>>,
     last_seen: Option<LastSeen>,
-    /// When live connections were taken over, on the boot clock; at most [`TAKEOVERS`] + 1.
+    /// When live connections were taken over, on the boot clock; fewer than [`TAKEOVERS`].
     takeovers: VecDeque<Boot>,
     contended_until: Option<Boot>,
 }

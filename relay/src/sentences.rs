@@ -10,7 +10,7 @@ use tidegate_policy::decide::Admission;
 use tidegate_policy::model::{Label, Login, ObjectKey, Service, Terminal};
 use tidegate_policy::snapshot::Snapshot;
 
-use crate::claim::Holder;
+use crate::claim::{self, Holder};
 use crate::locate::LastSeen;
 use crate::view::{clean, utc};
 
@@ -60,9 +60,8 @@ pub fn terminal_silent(terminal: &Label, waited: Duration) -> String {
 }
 
 pub fn window_full(window: &ObjectKey, holders: &[Holder]) -> String {
-    let who: Vec<_> = holders.iter().map(|holder| holder.user.as_str()).collect();
     let held = if holders.len() == 1 { "session is held" } else { "sessions are held" };
-    let (count, who) = (holders.len(), who.join(", "));
+    let (count, who) = (holders.len(), claim::users(holders));
     clean(&format!("support window {window} is full: its {count} {held} by {who}; try again later"))
 }
 
