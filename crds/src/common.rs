@@ -199,6 +199,8 @@ text! {
             {
                 "rule": "self.startsWith('sk-') || self.matches('^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) AAAA[A-Za-z0-9+/]+={0,2}( [^[:cntrl:]]*)?$')",
                 "message": "must be one SSH public key such as ssh-ed25519 AAAA... comment, without options",
+                // Then nobody repeats the value in a sentence or a log: it may be a private key.
+                "reason": "FieldValueForbidden",
             },
         ],
     }

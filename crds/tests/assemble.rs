@@ -387,6 +387,29 @@ fn namespaces_outside_the_mesh_have_no_effect_and_hold_nothing() {
 }
 
 #[test]
+fn an_object_outside_the_mesh_is_a_finding_only_if_there_is_one_and_has_a_place() {
+    let mut world = World::default();
+    // A version that cannot be read is found by the reader, not here once more.
+    let mut stranger = terminal("gamma", "kiosk-9", P256, 20018);
+    stranger["spec"]["typo"] = json!(true);
+    let look = |objects: Vec<Value>| {
+        let mut all = base();
+        all.extend(objects);
+        files(&[("all.yaml", all)])
+    };
+    assert!(errors(&world.look(&look(vec![stranger]))).is_empty());
+    // One that was good once is, at the place where it was.
+    let inside = [namespace("gamma", "prod"), terminal("gamma", "kiosk-9", P256, 20018)];
+    assert!(errors(&world.look(&look(inside.to_vec()))).is_empty());
+    let mut broken = inside.to_vec();
+    broken[0] = namespace("gamma", "other");
+    broken[1]["spec"]["typo"] = json!(true);
+    let assembled = world.look(&look(broken));
+    let found = error(&assembled, Rule::Reference, &["Terminal gamma/kiosk-9", "does not serve"]);
+    assert!(found.position.is_some());
+}
+
+#[test]
 fn what_a_window_names_and_nobody_has_is_a_note() {
     let mut world = World::default();
     let mut objects = base();

@@ -276,12 +276,13 @@ fn a_login_user_becomes_policy() {
 fn a_terminal_becomes_policy() {
     let base = || common::terminal("acme", "kiosk-17", KEYS[0], 20017);
     let good = with(base(), "/spec/hostKeys", json!([KEYS[1], RSA_2048]));
-    let good = with(good, "/spec/relays", json!({"selector": {"matchLabels": {"region": "eu"}}}));
     let compiled = terminal(good).unwrap();
     assert_eq!(compiled.host_keys.len(), 2);
     assert!(compiled.host_keys[0].starts_with("ssh-ed25519 AAAA"));
     assert_eq!(compiled.service("ssh").unwrap().listen_port, Some(20017));
-    assert!(compiled.relays.is_some());
+    assert!(compiled.relays.is_none());
+    let fleets = json!({"selector": {"matchLabels": {"region": "eu"}}});
+    refused(terminal(with(base(), "/spec/relays", fleets)), "spec.relays", "not supported");
 
     let services = |services: Value| terminal(with(base(), "/spec/services", services));
     let ssh = || json!({"name": "ssh", "port": 22, "listenPort": 1});

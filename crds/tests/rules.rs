@@ -14,7 +14,7 @@ use kube::core::cel::{ErrorKind, Validator};
 use proptest::prelude::*;
 use regex::Regex;
 use serde_json::{Value, json};
-use tidegate_crds::crds;
+use tidegate_crds::{crds, manifest};
 use tidegate_policy::cron::Cron;
 use tidegate_policy::schedule::Zone;
 use tidegate_policy::text;
@@ -223,5 +223,18 @@ proptest! {
         if text::timestamp(&time).is_ok() {
             prop_assert!(TIME.with(|rule| rule.is_match(&time)), "{}", time);
         }
+    }
+}
+
+#[test]
+fn what_stands_in_place_of_a_public_key_is_never_repeated() {
+    // The second line of a private key in PKCS #8: the whole secret.
+    let secret = "MC4CAQAwBQYDK2VwBCIEINleuojTIJehSH4aL9Z/m3XebinjwIhj6ybZns6AJgVh";
+    for text in [secret.to_owned(), format!("-----BEGIN PRIVATE KEY-----\n{secret}\n")] {
+        let user = common::user("acme", "bob", &text).to_string();
+        let read = manifest::read("bob.yaml", &user);
+        let [finding] = read.findings.as_slice() else { panic!("{:#?}", read.findings) };
+        assert!(finding.message.contains("must be one SSH public key"), "{finding}");
+        assert!(!finding.message.contains("MC4C"), "{finding}");
     }
 }

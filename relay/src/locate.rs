@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidegate_policy::model::{KeyBlob, Label, ObjectKey};
+use tokio::sync::Notify;
 
 use crate::clock::{Boot, Now};
+use crate::denies::Denies;
 use crate::ssh::{Channel, Connection, OpenError, Reason};
 
 /// How long a terminal may take to open the channel for a session.
 pub const DIAL: Duration = Duration::from_secs(10);
 /// A connection that was taken over shows within this time that it was alive.
 pub const PROBE: Duration = Duration::from_secs(3);
-/// More takeovers of a live connection than this within [`CONTENTION`] are a fight.
+/// This many takeovers of live connections within [`CONTENTION`] are a fight.
 const TAKEOVERS: usize = 3;
 /// The span over which takeovers count, and for which newcomers are then refused.
 const CONTENTION: Duration = Duration::from_mins(1);
@@ -51,9 +53,15 @@ pub struct TerminalLink {
     pub client: String,
     pub since: Timestamp,
     pub connection: Connection,
+    pub denies: Denies,
     forwards: Mutex<Vec<Forward>>,
+    /// Told with each of its requests, and when it offers less without a newer connection's doing:
+    /// it may be left with nothing.
+    pub stirred: Notify,
     /// Whether it took a service over from an older connection.
     took_over: AtomicBool,
+    /// Its sessions are being ended, since the connection has.
+    left: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -79,8 +87,11 @@ impl TerminalLink {
             client,
             since,
             connection,
+            denies: Denies::default(),
             forwards: Mutex::default(),
+            stirred: Notify::new(),
             took_over: AtomicBool::new(false),
+            left: AtomicBool::new(false),
         })
     }
 
@@ -90,6 +101,18 @@ impl TerminalLink {
 
     pub fn offers(&self, service: &Label) -> Option<Forward> {
         lock(&self.forwards).iter().find(|f| f.service == *service).cloned()
+    }
+
+    /// Takes forwards back; `true` if there were such.
+    fn drop_forwards(&self, which: impl Fn(&Forward) -> bool) -> bool {
+        let mut forwards = lock(&self.forwards);
+        let before = forwards.len();
+        forwards.retain(|held| !which(held));
+        let dropped = forwards.len() < before;
+        if dropped {
+            self.stirred.notify_one();
+        }
+        dropped
     }
 
     /// Says why and closes the connection, within 200 ms whatever has become of it.
@@ -104,7 +127,13 @@ impl TerminalLink {
 
     /// Whether the connection is over or about to be.
     pub fn is_gone(&self) -> bool {
-        self.connection.is_closed()
+        self.left.load(Ordering::Acquire) || self.connection.is_ending()
+    }
+
+    /// The connection has ended. To be called before its sessions are looked for: whoever enters a
+    /// later one in the table sees it in [`TerminalLink::is_gone`].
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Release);
     }
 
     /// Opens the terminal's channel for `forward`; waits for the terminal at most [`DIAL`].
@@ -152,7 +181,7 @@ struct Entry {
     /// Newest last; each service is offered by one of them at most.
     links: Vec<Arc<TerminalLink>>,
     last_seen: Option<LastSeen>,
-    /// When live connections were taken over, on the boot clock; at most [`TAKEOVERS`] + 1.
+    /// When live connections were taken over, on the boot clock; fewer than [`TAKEOVERS`].
     takeovers: VecDeque<Boot>,
     contended_until: Option<Boot>,
 }
@@ -240,15 +269,12 @@ impl Registry {
 
     /// Takes back a forward; `true` if `link` had it.
     pub fn withdraw(&self, link: &TerminalLink, host: &str, port: u32) -> bool {
-        let mut forwards = lock(&link.forwards);
-        let before = forwards.len();
-        forwards.retain(|held| !(held.host == host && held.port == port));
-        forwards.len() < before
+        link.drop_forwards(|held| held.host == host && held.port == port)
     }
 
     /// Drops what a connection offers beyond what the policy still declares.
     pub fn keep_only(&self, link: &TerminalLink, declared: impl Fn(&Forward) -> bool) {
-        lock(&link.forwards).retain(declared);
+        link.drop_forwards(|held| !declared(held));
     }
 
     /// Forgets a connection that has ended, but not when and whence it was there.

@@ -31,7 +31,7 @@ use crate::source::{self, Feed};
 use crate::ssh::{BeforeWrite, HostKey, Server, Settings as SshSettings};
 use crate::state::StateDir;
 use crate::supervisor::Supervisor;
-use crate::trail::Trail;
+use crate::trail::{Peer, Trail};
 use crate::warden;
 
 /// The relay's host key in the state directory, made at the first start.
@@ -44,6 +44,8 @@ const LISTENERS: &str = "listeners";
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// How long the ends of sessions may take to be written down at the very end.
 const LAST_LINES: Duration = Duration::from_secs(5);
+/// How often it is looked at the very end whether one more session has been admitted.
+const ONE_MORE: Duration = Duration::from_millis(100);
 
 /// Run the gate, with its policy from a directory of YAML.
 #[derive(Clone, Debug, Args)]
@@ -177,12 +179,14 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
 
     let result = tokio::select! {
         failure = tasks.failed() => Err(failure.into()),
-        signal = signals.next() => {
-            if signal == Told::Drain {
-                drain(&gate, &mut signals).await;
-            }
-            Ok(())
-        }
+        signal = signals.next() => match signal {
+            Told::EndNow => Ok(()),
+            // Without its warden the relay must not wait for anybody.
+            Told::Drain => tokio::select! {
+                failure = tasks.failed() => Err(failure.into()),
+                () = drain(&gate, &mut signals) => Ok(()),
+            },
+        },
     };
     finish(&gate, &state).await;
     result
@@ -261,11 +265,13 @@ fn listen(gate: &Arc<Gate>, server: &Arc<Server>, listener: Listener) {
         serving.tasks.spawn("connection", serve);
     });
     let draining = gate.drained();
-    gate.tasks.spawn("listener", async move {
+    gate.tasks.critical("listener", async move {
         tokio::select! {
             _ = accepting => {}
             () = draining.cancelled() => {}
         }
+        // The port is closed as it should be, which is no failure.
+        std::future::pending::<()>().await;
     });
 }
 
@@ -301,10 +307,18 @@ async fn keep_house(gate: Arc<Gate>, state: StateDir) {
         gate.trail.history.retain(snapshot.users().map(|user| user.login.clone()).collect());
         gate.claims.retain(&|window| snapshot.window(window).is_some(), now).await;
         for staff in gate.staff.all() {
-            gate.trail.repeats(&staff, false);
+            gate.trail.repeats(Peer::Staff(&staff), false);
+        }
+        for terminal in gate.registry.all() {
+            gate.trail.repeats(Peer::Terminal(&terminal), false);
         }
         gate.trail.unauthenticated(gate.take_unproven());
-        lastseen::save(&state, gate.registry.remember(now));
+        let (state, seen) = (state.clone(), gate.registry.remember(now));
+        // A disk may take its time; the sessions have none.
+        let saving = tokio::task::spawn_blocking(move || lastseen::save(&state, seen));
+        if let Err(error) = saving.await {
+            tracing::error!(%error, "keeping when terminals were last seen");
+        }
     }
 }
 
@@ -328,9 +342,7 @@ async fn drain(gate: &Arc<Gate>, signals: &mut Signals) {
 /// Ends what still lives, with its reason, and closes the trail.
 async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     gate.drain();
-    for session in gate.sessions.all() {
-        end::end(gate, &session, EndedBy::Drain, &sentences::drained(), Duration::ZERO);
-    }
+    end_all(gate);
     let links = gate.registry.all();
     lastseen::save(state, gate.registry.remember(clock::now().wall));
     for link in gate.staff.all() {
@@ -339,7 +351,13 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     for link in links {
         link.end(&sentences::drained());
     }
-    if tokio::time::timeout(LAST_LINES, gate.sessions.none()).await.is_err() {
+    let none = async {
+        // One that was being admitted comes into the table only now.
+        while tokio::time::timeout(ONE_MORE, gate.sessions.none()).await.is_err() {
+            end_all(gate);
+        }
+    };
+    if tokio::time::timeout(LAST_LINES, none).await.is_err() {
         tracing::error!("ends of sessions are not written down; the next start will end them");
     }
     let stop =
@@ -347,8 +365,19 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     if let Err(error) = gate.trail.audit.record(stop).await {
         tracing::error!(%error, "the end of the process is not in the audit log");
     }
-    gate.trail.records.flush().await;
-    gate.trail.audit.close().await;
+    let close = async {
+        gate.trail.records.flush().await;
+        gate.trail.audit.close().await;
+    };
+    if tokio::time::timeout(LAST_LINES, close).await.is_err() {
+        tracing::error!("the disk does not answer; the process ends without waiting for it");
+    }
+}
+
+fn end_all(gate: &Arc<Gate>) {
+    for session in gate.sessions.all() {
+        end::end(gate, &session, EndedBy::Drain, &sentences::drained(), Duration::ZERO);
+    }
 }
 
 /// SIGTERM drains, a second one or SIGINT ends now; SIGHUP has the policy source look again.

@@ -152,6 +152,33 @@ fn a_difference_says_who_gains_and_who_loses() {
 }
 
 #[test]
+fn a_difference_is_that_of_an_edit_which_a_relay_follows() {
+    let (old, new) = (Manifests::new(), Manifests::new());
+    let one_time = window("berlin", "48213") + "  oneTime: true\n";
+    old.write("windows/berlin.yaml", &one_time);
+    let diff = |new: &Manifests| checked(&["--diff", text(old.path()), text(new.path())]);
+    // What is refused changes nothing: a typo, a file that cannot be read, another's key, and another
+    // time for a window that admits once.
+    new.write("windows/berlin.yaml", &(one_time.clone() + "  suspnd: true\n"));
+    new.write("terminals/kiosk-17.yaml", "kind: [\n");
+    // Sorts before alice, who had the key first.
+    new.write("people/aaron.yaml", &user().replace("alice", "aaron"));
+    let answer = diff(&new);
+    assert!(answer.stdout.starts_with("0 gained, 0 lost"), "{}{}", answer.stdout, answer.stderr);
+    assert!(answer.stderr.contains("suspnd"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("LoginUser support/aaron"), "{}", answer.stderr);
+    assert_eq!(answer.code, 1);
+    let moved = Manifests::new();
+    moved.write("windows/berlin.yaml", &one_time.replace("T11:00", "T11:30"));
+    let answer = diff(&moved);
+    assert!(answer.stdout.starts_with("0 gained, 0 lost"), "{}", answer.stdout);
+    assert!(answer.stderr.contains("is immutable in a one-time window"), "{}", answer.stderr);
+    // What is not there any more is gone.
+    moved.remove("windows/berlin.yaml");
+    assert!(diff(&moved).stdout.contains("loses  alice"));
+}
+
+#[test]
 fn who_can_reach_a_terminal_at_a_time_and_in_an_interval() {
     let manifests = Manifests::new();
     let ask = |arguments: &[&str]| {
@@ -252,6 +279,18 @@ fn known_hosts_under_the_name_as_given() {
              {HOST_KEY}\n"
         )
     );
+    // Files of windows alone are passed over; whatever may hold another kind is read.
+    let other = "kind: \"\\x54erminal\"\n# SupportWindow\n";
+    let hidden = source_fixture::terminal()
+        .replace("kind: Terminal\n", other)
+        .replace("kiosk-17", "kiosk-18")
+        .replace("20017", "20018")
+        .replace("2pyiFE", "2pyiFF");
+    desk.manifests.write("windows/broken.yaml", "kind: SupportWindow\nmetadata: [\n");
+    desk.manifests.write("windows/hidden.yaml", &hidden);
+    let answer = desk.known_hosts(&[]);
+    assert_eq!(answer.stderr, "");
+    assert!(answer.stdout.contains("\nkiosk-18.support.example.com,"), "{}", answer.stdout);
     fs::remove_file(desk.relay_file()).unwrap();
     let answer = desk.known_hosts(&["kiosk-17"]);
     assert_eq!(answer.code, 2);

@@ -4,7 +4,7 @@
 //! and still wants it keeps it; the outcome does not depend on the order of files; settling again
 //! changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_policy::model::{KeyBlob, Label};
 
@@ -93,52 +93,104 @@ fn holders<'a>(held: impl Iterator<Item = &'a [Claim]>) -> BTreeMap<&'a Claim, V
     holders
 }
 
-/// The places of those whose new versions can all be in force together with what stays.
-fn pass(old: &[Option<&[Claim]>], new: &[Option<&[Claim]>]) -> Vec<usize> {
+/// The places of those whose new versions can all be in force together with what stays. Costs no more
+/// than the claims that move, however many of them hang on one that cannot.
+fn pass<'a>(old: &[Option<&'a [Claim]>], new: &[Option<&'a [Claim]>]) -> Vec<usize> {
     // Suppose that all new versions are in force, and take back those that lose a conflict: to the one
     // that holds the value already, else to the most senior. A version taken back brings its old one
     // back, which may win conflicts of its own; so again, until there is none.
-    let mut renewed: Vec<bool> = new.iter().map(Option::is_some).collect();
-    let using = |renewed: &[bool], i: usize| -> &[Claim] {
-        let chosen = if renewed.get(i) == Some(&true) { new.get(i) } else { old.get(i) };
-        chosen.copied().flatten().unwrap_or_default()
-    };
-    loop {
-        let holders = holders((0..new.len()).map(|i| using(&renewed, i)));
-        let mut losers = Vec::new();
-        for (claim, who) in holders {
-            let had = |i: &&usize| {
-                old.get(**i).copied().flatten().is_some_and(|held| held.contains(claim))
-            };
-            let winner = who.iter().find(had).or(who.first()).copied();
-            losers.extend(
-                who.into_iter().filter(|i| Some(*i) != winner && renewed.get(*i) == Some(&true)),
-            );
+    let mut use_ = Use::new(old, new);
+    let mut contested = use_.contested();
+    let mut back = Vec::new();
+    while !contested.is_empty() {
+        let losers: BTreeSet<usize> =
+            contested.iter().flat_map(|claim| use_.losers(claim)).collect();
+        contested = losers.iter().flat_map(|i| use_.choose(*i, false)).collect();
+        back.extend(losers);
+    }
+    // Some lost to versions that were then taken back themselves: whoever can go in now, goes in, the
+    // most senior first. Who goes in may leave values to others.
+    let mut waiting: BTreeMap<&Claim, Vec<usize>> = BTreeMap::new();
+    for i in &back {
+        for claim in at(new, *i) {
+            waiting.entry(claim).or_default().push(*i);
         }
-        if losers.is_empty() {
-            break;
+    }
+    let mut next: BTreeSet<usize> = back.into_iter().collect();
+    while let Some(i) = next.pop_first() {
+        if use_.is_new(i) || !at(new, i).iter().all(|claim| use_.is_free_for(claim, i)) {
+            continue;
         }
-        for i in losers {
-            if let Some(renewed) = renewed.get_mut(i) {
-                *renewed = false;
+        for claim in use_.choose(i, true) {
+            next.extend(waiting.get(claim).into_iter().flatten());
+        }
+    }
+    use_.renewed.iter().enumerate().filter(|(_, renewed)| **renewed).map(|(i, _)| i).collect()
+}
+
+fn at<'a>(versions: &[Option<&'a [Claim]>], i: usize) -> &'a [Claim] {
+    versions.get(i).copied().flatten().unwrap_or_default()
+}
+
+/// Which version of each contender is supposed to be in force, and who uses each claim by that.
+struct Use<'a, 'b> {
+    old: &'b [Option<&'a [Claim]>],
+    new: &'b [Option<&'a [Claim]>],
+    renewed: Vec<bool>,
+    users: BTreeMap<&'a Claim, BTreeSet<usize>>,
+}
+
+impl<'a, 'b> Use<'a, 'b> {
+    /// All new versions.
+    fn new(old: &'b [Option<&'a [Claim]>], new: &'b [Option<&'a [Claim]>]) -> Self {
+        let renewed: Vec<bool> = new.iter().map(Option::is_some).collect();
+        let mut users: BTreeMap<&Claim, BTreeSet<usize>> = BTreeMap::new();
+        for (i, renewed) in renewed.iter().enumerate() {
+            for claim in at(if *renewed { new } else { old }, i) {
+                users.entry(claim).or_default().insert(i);
             }
         }
+        Self { old, new, renewed, users }
     }
-    // Some lost to versions that were then taken back themselves: whoever can go in now, goes in.
-    loop {
-        let holders = holders((0..new.len()).map(|i| using(&renewed, i)));
-        let next = new.iter().enumerate().position(|(i, wanted)| {
-            let free = |claim: &Claim| {
-                holders.get(claim).is_none_or(|who| who.iter().all(|holder| *holder == i))
-            };
-            renewed.get(i) == Some(&false) && wanted.is_some_and(|wanted| wanted.iter().all(free))
-        });
-        match next.and_then(|i| renewed.get_mut(i)) {
-            Some(renewed) => *renewed = true,
-            None => break,
+
+    fn is_new(&self, i: usize) -> bool {
+        self.renewed.get(i) == Some(&true)
+    }
+
+    fn contested(&self) -> BTreeSet<&'a Claim> {
+        let several = self.users.iter().filter(|(_, who)| who.len() > 1);
+        several.map(|(claim, _)| *claim).collect()
+    }
+
+    /// Those of a claim's users whose new versions have to give way.
+    fn losers(&self, claim: &Claim) -> Vec<usize> {
+        let Some(who) = self.users.get(claim) else { return Vec::new() };
+        let winner =
+            who.iter().find(|i| at(self.old, **i).contains(claim)).or(who.first()).copied();
+        who.iter().copied().filter(|i| Some(*i) != winner && self.is_new(*i)).collect()
+    }
+
+    fn is_free_for(&self, claim: &Claim, i: usize) -> bool {
+        self.users.get(claim).is_none_or(|who| who.iter().all(|user| *user == i))
+    }
+
+    /// Takes the other version of a contender; the claims whose users are others now.
+    fn choose(&mut self, i: usize, renewed: bool) -> Vec<&'a Claim> {
+        let (from, to) = if renewed { (self.old, self.new) } else { (self.new, self.old) };
+        let (from, to) = (at(from, i), at(to, i));
+        if let Some(chosen) = self.renewed.get_mut(i) {
+            *chosen = renewed;
         }
+        for claim in from {
+            if let Some(who) = self.users.get_mut(claim) {
+                who.remove(&i);
+            }
+        }
+        for claim in to {
+            self.users.entry(claim).or_default().insert(i);
+        }
+        from.iter().chain(to).collect()
     }
-    renewed.iter().enumerate().filter(|(_, renewed)| **renewed).map(|(i, _)| i).collect()
 }
 
 #[cfg(test)]
@@ -192,6 +244,69 @@ mod tests {
         );
     }
 
+    /// [`pass`] by looking at everything again after each step.
+    fn plain_pass(old: &[Option<&[Claim]>], new: &[Option<&[Claim]>]) -> Vec<usize> {
+        // Suppose that all new versions are in force, and take back those that lose a conflict: to the one
+        // that holds the value already, else to the most senior. A version taken back brings its old one
+        // back, which may win conflicts of its own; so again, until there is none.
+        let mut renewed: Vec<bool> = new.iter().map(Option::is_some).collect();
+        let using = |renewed: &[bool], i: usize| -> &[Claim] {
+            let chosen = if renewed.get(i) == Some(&true) { new.get(i) } else { old.get(i) };
+            chosen.copied().flatten().unwrap_or_default()
+        };
+        loop {
+            let holders = holders((0..new.len()).map(|i| using(&renewed, i)));
+            let mut losers = Vec::new();
+            for (claim, who) in holders {
+                let had = |i: &&usize| {
+                    old.get(**i).copied().flatten().is_some_and(|held| held.contains(claim))
+                };
+                let winner = who.iter().find(had).or(who.first()).copied();
+                losers.extend(
+                    who.into_iter()
+                        .filter(|i| Some(*i) != winner && renewed.get(*i) == Some(&true)),
+                );
+            }
+            if losers.is_empty() {
+                break;
+            }
+            for i in losers {
+                if let Some(renewed) = renewed.get_mut(i) {
+                    *renewed = false;
+                }
+            }
+        }
+        // Some lost to versions that were then taken back themselves: whoever can go in now, goes in.
+        loop {
+            let holders = holders((0..new.len()).map(|i| using(&renewed, i)));
+            let next = new.iter().enumerate().position(|(i, wanted)| {
+                let free = |claim: &Claim| {
+                    holders.get(claim).is_none_or(|who| who.iter().all(|holder| *holder == i))
+                };
+                renewed.get(i) == Some(&false)
+                    && wanted.is_some_and(|wanted| wanted.iter().all(free))
+            });
+            match next.and_then(|i| renewed.get_mut(i)) {
+                Some(renewed) => *renewed = true,
+                None => break,
+            }
+        }
+        renewed.iter().enumerate().filter(|(_, renewed)| **renewed).map(|(i, _)| i).collect()
+    }
+
+    #[test]
+    fn a_long_chain_that_hangs_on_one_is_taken_back_in_no_time() {
+        // Each moves to the port of the next, but the last one stays.
+        let most = 20_000_u16;
+        let ports: Vec<[Claim; 1]> = (0..most).map(|n| [port(n)]).collect();
+        let moves = ports.windows(2).map(|two| (Some(&two[0][..]), Some(&two[1][..])));
+        let last = ports.last().map(|last| (Some(&last[..]), None));
+        let chain: Vec<Both<&[Claim]>> = moves.chain(last).collect();
+        // To look at everything again after each step would take hours.
+        let outcomes = contend(&chain);
+        assert!(outcomes.iter().all(|outcome| *outcome != Outcome::Accepted));
+    }
+
     /// Ports of an object's old and new version; the old ones are disjoint.
     fn worlds() -> impl Strategy<Value = Vec<Both<Vec<Claim>>>> {
         let claims = || prop::collection::btree_set(0_u16..8, 0..4);
@@ -218,6 +333,9 @@ mod tests {
                 .iter()
                 .map(|(old, new)| Contender { old: old.as_deref(), new: new.as_deref() })
                 .collect();
+            let olds: Vec<_> = contenders.iter().map(|c| c.old).collect();
+            let news: Vec<_> = contenders.iter().map(|c| c.new).collect();
+            prop_assert_eq!(pass(&olds, &news), plain_pass(&olds, &news));
             let outcomes = settle(&contenders);
             let settled: Vec<_> = contenders
                 .iter()

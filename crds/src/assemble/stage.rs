@@ -238,9 +238,13 @@ impl<'a> Stage<'a> {
 
     /// Remembers an object that is not part of the Mesh; `why`, unless there is none.
     pub fn leave_out(&mut self, item: &Item<'a>, why: Option<&str>) {
-        if let Some(why) = why {
+        // Without a version that could have an effect, what is wrong with it has been said.
+        let version = item.document.is_some() || item.remembered.is_some();
+        if let Some(why) = why.filter(|_| version) {
             let (rule, error) = (Rule::Reference, Severity::Error);
-            self.findings.push(finding(&item.object, item.document, "", rule, error, why));
+            let mut finding = finding(&item.object, item.document, "", rule, error, why);
+            finding.position = finding.position.or_else(|| item.position().cloned());
+            self.findings.push(finding);
         }
         // An object that was never accepted is new when it is.
         let Some(remembered) = item.remembered else { return };
@@ -343,10 +347,15 @@ impl<'a> Stage<'a> {
 }
 
 impl Item<'_> {
+    /// Where it stands, or stood when it was last good.
+    fn position(&self) -> Option<&Position> {
+        let document = self.document.map(|document| &document.position);
+        document.or(self.remembered.map(|o| &o.position))
+    }
+
     /// The object and where it stands, for people.
     fn shown(&self) -> String {
-        let document = self.document.map(|document| &document.position);
-        match document.or(self.remembered.map(|o| &o.position)) {
+        match self.position() {
             Some(position) => format!("{} ({position})", self.object),
             None => self.object.to_string(),
         }

@@ -31,6 +31,9 @@ pub fn terminal(resource: &Terminal, identity: &Identity) -> Result<model::Termi
     let services = services(&mut refusals, &spec.services);
     let relays =
         spec.relays.as_ref().map(|r| refusals.selector("spec.relays.selector", &r.selector));
+    if spec.relays.is_some() {
+        refusals.not_supported("spec.relays");
+    }
     let owner = spec.owner.as_ref().map(|owner| owner.name.as_str().into());
     let compiled = meta.map(|meta| model::Terminal {
         meta,

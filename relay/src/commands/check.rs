@@ -11,9 +11,9 @@ use serde::Serialize;
 use tidegate_crds::manifest::{Finding, Rule, Severity};
 use tidegate_policy::reach::{Change, difference};
 
-use super::{Answer, Output, count, row, table, time};
+use super::{Answer, Output, count, row, table, time, whole_second};
 use crate::clock::{self, Now};
-use crate::source::load::{Loaded, load};
+use crate::source::load::{Loaded, load, load_edit};
 
 /// How far `--diff` looks ahead without `--to`.
 const AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -27,7 +27,8 @@ pub struct CheckArgs {
     /// The directory to check: *.yaml, *.yml and *.json, read recursively
     #[arg(required_unless_present = "diff", conflicts_with = "diff", value_name = "DIR")]
     pub directory: Option<PathBuf>,
-    /// Compare two directories: who gains or loses reach, by default in the next 7 days
+    /// Compare two directories: who gains or loses reach, by default in the next 7 days, where a
+    /// relay follows an edit of the first to the second
     #[arg(long, num_args = 2, value_names = ["OLD", "NEW"])]
     pub diff: Option<Vec<PathBuf>>,
     /// Compare from this time on (RFC 3339); now by default
@@ -139,9 +140,9 @@ impl From<&Change> for Changed {
 }
 
 fn diff(args: &CheckArgs, old: &Path, new: &Path, now: Now) -> Answer {
-    let (before, after) = match (load(old, now), load(new, now)) {
-        (Ok(before), Ok(after)) => (before, after),
-        (Err(error), _) | (_, Err(error)) => return Answer::usage(error),
+    let (before, after) = match load_edit(old, new, now) {
+        Ok(loaded) => loaded,
+        Err(error) => return Answer::usage(error),
     };
     let (Some(old_policy), Some(new_policy)) = (&before.snapshot, &after.snapshot) else {
         let empty = if before.snapshot.is_none() { old } else { new };
@@ -152,7 +153,7 @@ fn diff(args: &CheckArgs, old: &Path, new: &Path, now: Now) -> Answer {
             empty.display()
         ));
     };
-    let from = args.from.unwrap_or(now.wall);
+    let from = args.from.unwrap_or_else(|| whole_second(now.wall));
     let to = args.to.unwrap_or_else(|| from.checked_add(AHEAD).unwrap_or(Timestamp::MAX));
     if to <= from {
         return Answer::usage("--to must be after --from");

@@ -14,8 +14,9 @@ use clap::Args;
 use tidegate_policy::model::{Label, Terminal};
 use tidegate_policy::snapshot::Snapshot;
 
-use super::{Answer, policy, warning};
+use super::{Answer, usable, warning};
 use crate::clock::{self, Now};
+use crate::source::load::load_without_windows;
 
 /// The largest file of the relay's own lines that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -63,7 +64,9 @@ pub fn run(args: &KnownHostsArgs) -> ExitCode {
 
 /// What `run` prints.
 pub fn answer(args: &KnownHostsArgs, now: Now) -> Answer {
-    let (snapshot, loaded) = match policy(&args.manifests, now) {
+    // ssh runs this several times for one connection.
+    let loaded = load_without_windows(&args.manifests, now);
+    let (snapshot, loaded) = match usable(&args.manifests, loaded) {
         Ok(found) => found,
         Err(answer) => return answer,
     };

@@ -20,6 +20,7 @@ use tidegate_policy::snapshot::Snapshot;
 
 use crate::clock::Now;
 use crate::source::load::{Loaded, load};
+use crate::source::scan::ListError;
 
 /// The form of a command's answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -66,7 +67,14 @@ impl Answer {
 /// Reads manifests that must hold a Mesh; what else is wrong with them goes to stderr, as far as
 /// `warn` says. The error is the answer then.
 fn policy(manifests: &Path, now: Now) -> Result<(Snapshot, Loaded), Answer> {
-    let mut loaded = load(manifests, now).map_err(Answer::usage)?;
+    usable(manifests, load(manifests, now))
+}
+
+fn usable(
+    manifests: &Path,
+    loaded: Result<Loaded, ListError>,
+) -> Result<(Snapshot, Loaded), Answer> {
+    let mut loaded = loaded.map_err(Answer::usage)?;
     if let Some(snapshot) = loaded.snapshot.take() {
         return Ok((snapshot, loaded));
     }
@@ -96,6 +104,11 @@ fn warning(manifests: &Path, loaded: &Loaded) -> String {
 /// Takes a time as the resources write it: strict RFC 3339.
 fn time(text: &str) -> Result<Timestamp, String> {
     tidegate_policy::text::timestamp(text).map_err(|error| error.to_string())
+}
+
+/// The second that `at` is in: what people are shown, and ask about, where they name no time.
+fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// Columns, as wide as their widest entry, two blanks apart. No trailing blanks.

@@ -11,7 +11,7 @@ use tidegate_policy::reach::{Reach, who_can_reach};
 use tidegate_policy::snapshot::Snapshot;
 
 use super::check::json;
-use super::{Answer, Output, policy, row, table, time, warning};
+use super::{Answer, Output, policy, row, table, time, warning, whole_second};
 use crate::clock::{self, Now};
 
 /// Say who may reach a terminal, and when.
@@ -51,7 +51,7 @@ pub fn answer(args: &WhoCanReachArgs, now: Now) -> Answer {
     let (from, to) = match (args.at, args.from, args.to) {
         (Some(at), _, _) => (at, at),
         (None, Some(from), Some(to)) => (from, to),
-        _ => (now.wall, now.wall),
+        _ => (whole_second(now.wall), whole_second(now.wall)),
     };
     if to < from {
         return Answer::usage("--to must not be before --from");

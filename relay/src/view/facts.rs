@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use tidegate_crds::manifest::{Finding, Severity};
+use tidegate_crds::manifest::{Finding, Rule, Severity};
 use tidegate_policy::decide::{Candidate, Staff};
 use tidegate_policy::model::{Label, ObjectKey};
 use tidegate_policy::snapshot::Snapshot;
@@ -110,14 +110,58 @@ impl Flaw {
 }
 
 impl Flaw {
-    /// What the view can say of a finding: an error about an object that can be named.
+    /// What the view can say of a finding: an error about an object that can be named. Who else is
+    /// involved, perhaps in another namespace, and which files, is for whoever reads the manifests.
     pub fn of(finding: &Finding) -> Option<Self> {
         let object = finding.object.as_ref().filter(|_| finding.severity == Severity::Error)?;
+        let message = match (finding.rule, &finding.field) {
+            (Rule::Conflict, Some(field)) => format!("{field}: another object has that already"),
+            (Rule::Conflict, None) => "another object has that already".to_owned(),
+            (Rule::Duplicate, None) => "is written more than once".to_owned(),
+            _ => finding.message.clone(),
+        };
         Some(Self {
             kind: object.kind.to_string(),
             namespace: object.namespace.clone(),
             name: object.name.clone(),
-            message: finding.message.clone(),
+            message,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_crds::manifest::{Kind, ObjectRef};
+
+    use super::*;
+
+    #[test]
+    fn a_flaw_names_no_other_object_and_no_file() {
+        let of = |rule, field: Option<&str>, message: &str| {
+            let object =
+                ObjectRef { kind: Kind::Terminal, namespace: "acme".into(), name: "k".into() };
+            Flaw::of(&Finding {
+                position: None,
+                object: Some(object),
+                field: field.map(Into::into),
+                rule,
+                message: message.into(),
+                severity: Severity::Error,
+            })
+            .map(|flaw| flaw.message)
+        };
+        let conflict = of(
+            Rule::Conflict,
+            Some("spec.publicKeys[0]"),
+            "spec.publicKeys[0]: Duplicate value: the key SHA256:x belongs to Terminal beta/secret (b.yaml:1:1)",
+        );
+        assert_eq!(
+            conflict.as_deref(),
+            Some("spec.publicKeys[0]: another object has that already")
+        );
+        let twice = of(Rule::Duplicate, None, "is also in beta/private.yaml:1:1");
+        assert_eq!(twice.as_deref(), Some("is written more than once"));
+        let typo = of(Rule::UnknownField, Some("spec.suspnd"), "spec.suspnd: unknown field");
+        assert_eq!(typo.as_deref(), Some("spec.suspnd: unknown field"));
     }
 }
