@@ -140,3 +140,20 @@ pub enum EndedBy {
     Drain,
     Fault,
 }
+
+impl EndedBy {
+    /// The word as the resource, the audit log and the metrics carry it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Staff => "Staff",
+            Self::Terminal => "Terminal",
+            Self::Customer => "Customer",
+            Self::Deadline => "Deadline",
+            Self::Revoked => "Revoked",
+            Self::Cut => "Cut",
+            Self::Idle => "Idle",
+            Self::Drain => "Drain",
+            Self::Fault => "Fault",
+        }
+    }
+}

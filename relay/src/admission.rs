@@ -10,6 +10,7 @@ use tidegate_policy::decide::{Admission, Allow, Candidate};
 use crate::authorise::{Wanted, authorise};
 use crate::claim::{Claim, Claimed, Claims as _};
 use crate::clock;
+use crate::denies::DENIES;
 use crate::end;
 use crate::failpoint::{Point, reach};
 use crate::gate::Gate;
@@ -19,7 +20,7 @@ use crate::metrics::Opened;
 use crate::sentences;
 use crate::session::{EndedBy, Session, SessionId};
 use crate::ssh::{Channel, OpenRequest, RefuseCode};
-use crate::staff::{DENIES, StaffLink};
+use crate::staff::StaffLink;
 use crate::warden;
 
 /// Why a channel is not opened.
@@ -54,7 +55,7 @@ pub async fn open(gate: &Arc<Gate>, staff: &Arc<StaffLink>, request: OpenRequest
             gate.metrics.open(Opened::Refused);
             gate.trail.deny(staff, &wanted, &refused).await;
             request.refuse(refused.why, &refused.sentence);
-            if staff.denied_too_often() {
+            if staff.denies.too_many() {
                 staff.end(&sentences::too_many_refusals(DENIES));
             }
         }
@@ -79,21 +80,27 @@ async fn admit(
     }
     // Time may have passed while another channel of this connection was made.
     let allow = authorise(gate, staff, wanted)?;
-    let (link, channel) = locate(gate, &allow).await?;
+    let (link, channel) = locate(gate, staff, &allow).await?;
     reach(Point::Located);
     // A dial may take seconds: the decision has to hold now.
     let allow = authorise(gate, staff, wanted)?;
+    // Before the claim, which cannot be taken back where the window admits one session.
+    let most = gate.settings().sessions_per_user;
+    let place = gate.sessions.reserve(&staff.who.login, most).ok_or_else(|| {
+        let sentence = sentences::too_many_sessions(&staff.who.login, most);
+        Refused::new(RefuseCode::Shortage, "TooManySessions", sentence)
+    })?;
     let (candidate, id, claim) = claim(gate, staff, &allow).await?;
     reach(Point::Claimed);
     let session = make(staff, allow, candidate, id, &link, claim);
-    let most = gate.settings().sessions_per_user;
-    if !gate.sessions.insert(Arc::clone(&session), most) {
-        let sentence = sentences::too_many_sessions(&staff.who.login, most);
-        end::end(gate, &session, EndedBy::Fault, &sentence, Duration::ZERO);
-        return Err(Refused::new(RefuseCode::Shortage, "TooManySessions", sentence));
+    let _settled = Settled(Arc::clone(&session));
+    // The warden sees the session from here on, and so do the ends of its two connections; what came
+    // before that is seen here.
+    let left = !staff.add(target, Arc::clone(&session));
+    place.take(Arc::clone(&session));
+    if left {
+        end::staff_left(gate, vec![Arc::clone(&session)]);
     }
-    staff.add(target, Arc::clone(&session));
-    // The warden sees the session from here on; a change of policy before that is seen here.
     warden::review(gate, &session, clock::now());
     if link.is_gone() {
         let reason = sentences::terminal_left(&link.terminal.name);
@@ -101,14 +108,19 @@ async fn admit(
     }
     still_live(&session)?;
     record(gate, &session).await?;
-    gate.metrics.session_opened();
     Ok((session, channel))
 }
 
-/// Finds the terminal's connection and opens its channel: a dead terminal burns no claim.
-async fn locate(gate: &Gate, allow: &Allow) -> Result<(Arc<TerminalLink>, Channel), Refused> {
+/// Finds the terminal's connection and opens its channel: a dead terminal burns no claim, nor does a
+/// login user who has left by then.
+async fn locate(
+    gate: &Gate,
+    staff: &StaffLink,
+    allow: &Allow,
+) -> Result<(Arc<TerminalLink>, Channel), Refused> {
     let name = &allow.terminal.meta.key.name;
     let failed = |code, sentence| Refused::new(RefuseCode::ConnectFailed, code, sentence);
+    let left = || failed("StaffLeft", sentences::staff_left());
     let (link, forward) = match gate.registry.locate(name, &allow.service.name) {
         Located::Here(link, forward) => (link, forward),
         Located::NotOffered => {
@@ -118,7 +130,13 @@ async fn locate(gate: &Gate, allow: &Allow) -> Result<(Arc<TerminalLink>, Channe
             return Err(failed("NotConnected", sentences::not_connected(name, last_seen)));
         }
     };
-    match link.dial(&forward).await {
+    let dialled = tokio::select! {
+        biased;
+        () = staff.closed() => return Err(left()),
+        dialled = link.dial(&forward) => dialled,
+    };
+    match dialled {
+        Ok(_) if staff.is_gone() => Err(left()),
         Ok(channel) => Ok((link, channel)),
         Err(DialError::Refused) => {
             Err(failed("ServiceRefused", sentences::service_refused(name, &allow.service)))
@@ -199,6 +217,16 @@ fn make(
     Session::new(id, admission, Arc::clone(staff), Arc::clone(link), claim, now)
 }
 
+/// Says when dropped that a session which has not been written down will not be: however an admission
+/// ends, a panic included, nobody waits in vain for it.
+struct Settled(Arc<Session>);
+
+impl Drop for Settled {
+    fn drop(&mut self) {
+        self.0.settle(false);
+    }
+}
+
 /// Writes the admission down before the first byte; a session that ended meanwhile stays ended.
 async fn record(gate: &Arc<Gate>, session: &Arc<Session>) -> Result<(), Refused> {
     if let Err(error) = gate.trail.admitted(session).await {
@@ -226,7 +254,7 @@ async fn further(
     session: &Arc<Session>,
     allow: &Allow,
 ) -> Result<(Arc<Session>, Channel), Refused> {
-    let (link, channel) = locate(gate, allow).await?;
+    let (link, channel) = locate(gate, staff, allow).await?;
     // A dial may take seconds: the decision has to hold now, by this session's own window.
     let allow = authorise(gate, staff, wanted)?;
     warden::review(gate, session, clock::now());

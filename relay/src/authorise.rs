@@ -1,5 +1,5 @@
 //! The one place that says whether a login user's channel may be opened (invariant 1): policy,
-//! its age, and the limits of this replica.
+//! its age, and the limits and health of this replica.
 
 use std::sync::Arc;
 
@@ -34,6 +34,11 @@ pub fn authorise(gate: &Gate, staff: &StaffLink, wanted: &Wanted) -> Result<Allo
             return Err(Refused::new(RefuseCode::Prohibited, deny.reason.code(), deny.to_string()));
         }
     };
+    // Before anything is claimed: a one-time window must not be used up by a full disk.
+    if gate.trail.audit.healthy().is_err() {
+        let sentence = sentences::audit_unavailable();
+        return Err(Refused::new(RefuseCode::Shortage, "AuditUnavailable", sentence));
+    }
     let stale = |sentence| Refused::new(RefuseCode::Prohibited, "PolicyTooOld", sentence);
     // A window, user or terminal whose file has been unreadable for too long admits nobody new.
     let mut why = None;

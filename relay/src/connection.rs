@@ -10,6 +10,7 @@ use tidegate_policy::model::{KeyBlob, Login};
 use crate::accept::Ticket;
 use crate::admission;
 use crate::clock;
+use crate::denies::DENIES;
 use crate::end;
 use crate::gate::Gate;
 use crate::locate::TerminalLink;
@@ -19,8 +20,9 @@ use crate::ssh::{
     Authenticated, CancelRequest, Connection, Doorkeeper, Ended, Event, Events, ForwardRequest,
     OpenRequest, RefuseCode, SessionChannel, SessionRequest,
 };
-use crate::staff::{DENIES, StaffLink};
+use crate::staff::StaffLink;
 use crate::terminal::TerminalPeer;
+use crate::trail::Peer;
 use crate::view::{self, Output};
 
 /// How long a login user who may not enter is told so before the connection is closed.
@@ -82,25 +84,46 @@ pub async fn serve(
         return;
     };
     if !ticket.proven() {
+        gate.metrics.connection_closed(Closed::GaveWay);
         return;
     }
     let Some(role) = arrival.recognise(who) else {
         // The key was taken away between its proof and now.
         arrival.connection.kill();
+        gate.metrics.connection_closed(Closed::Unauthenticated);
         return;
     };
+    let present = Present { arrival: &arrival, role };
+    let role = &present.role;
     while let Some(event) = events.recv().await {
         match event {
-            Event::Open(request) => open(&gate, &role, request),
-            Event::Session(request) => session(&gate, &role, request, listener_port),
-            Event::Forward(request) => forward(&gate, &role, request),
-            Event::Cancel(request) => cancel(&gate, &role, request),
-            Event::Refused { what } => never(&gate, &role, what),
+            Event::Open(request) => open(&gate, role, request),
+            Event::Session(request) => session(&gate, role, request, listener_port),
+            Event::Forward(request) => forward(&gate, role, request),
+            Event::Cancel(request) => cancel(&gate, role, request),
+            Event::Refused { what } => never(&gate, role, what),
             Event::Authenticated(_) => {}
         }
     }
-    leave(&gate, role);
+    drop(present);
+    arrival.connection.closed().await;
     gate.metrics.connection_closed(how_closed(&arrival.connection));
+}
+
+/// A peer that is known on its connection. However the connection ends, a panic in here included,
+/// nothing of it is left: what it carried ends, what it offered goes.
+struct Present<'a> {
+    arrival: &'a Arrival,
+    role: Role,
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.arrival.connection.kill();
+        }
+        leave(&self.arrival.gate, &self.role);
+    }
 }
 
 fn how_closed(connection: &Connection) -> Closed {
@@ -189,8 +212,10 @@ fn open(gate: &Arc<Gate>, role: &Role, request: OpenRequest) {
                 admission::open(&gate, &link, request).await;
             });
         }
-        Role::Terminal(_) => {
-            request.refuse(RefuseCode::Prohibited, &sentences::terminals_only_forward());
+        Role::Terminal(peer) => {
+            let sentence = sentences::terminals_only_forward();
+            request.refuse(RefuseCode::Prohibited, &sentence);
+            peer.refused(gate, "a channel", "NeverDone", &sentence);
         }
         Role::Barred(sentence) => request.refuse(RefuseCode::Prohibited, sentence),
     }
@@ -245,25 +270,29 @@ fn cancel(gate: &Arc<Gate>, role: &Role, request: CancelRequest) {
 }
 
 fn never(gate: &Arc<Gate>, role: &Role, what: &'static str) {
-    if let Role::Staff(link) = role {
-        refuse(gate, link, what, "NeverDone", &sentences::never_done(what));
+    let sentence = sentences::never_done(what);
+    match role {
+        Role::Staff(link) => refuse(gate, link, what, "NeverDone", &sentence),
+        Role::Terminal(peer) => peer.refused(gate, what, "NeverDone", &sentence),
+        // It was written down at the door.
+        Role::Barred(_) => {}
     }
 }
 
 /// Writes down what SSH answers with a plain failure, so that `why` can tell.
 fn refuse(gate: &Gate, link: &StaffLink, what: &str, code: &'static str, sentence: &str) {
-    gate.trail.refused(link, what, code, sentence);
-    if link.denied_too_often() {
+    gate.trail.refused(Peer::Staff(link), what, code, sentence);
+    if link.denies.too_many() {
         link.end(&sentences::too_many_refusals(DENIES));
     }
 }
 
-fn leave(gate: &Arc<Gate>, role: Role) {
+fn leave(gate: &Arc<Gate>, role: &Role) {
     match role {
         Role::Staff(link) => {
-            gate.staff.remove(&link);
-            end::staff_left(gate, link.sessions());
-            gate.trail.repeats(&link, true);
+            gate.staff.remove(link);
+            end::staff_left(gate, link.leave());
+            gate.trail.repeats(Peer::Staff(link), true);
         }
         Role::Terminal(peer) => peer.left(gate),
         Role::Barred(_) => {}

@@ -24,8 +24,9 @@ pub fn end(
     if !session.take(End { by, reason: reason.to_owned(), at, overrun }) {
         return false;
     }
-    // A connection that carries other sessions stays; one that is gone needs no word.
-    if session.staff.forget_ended() && by != EndedBy::Staff {
+    // A connection that carries other sessions stays; one that is gone needs no word. While a session
+    // is being admitted its channel is still to be answered, and the refusal gives the reason.
+    if session.staff.forget_ended() && session.is_settled() && by != EndedBy::Staff {
         session.staff.end(reason);
     }
     session.part();

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod commands;
 pub mod connection;
 pub mod control;
+pub mod denies;
 pub mod end;
 pub mod failpoint;
 pub mod gate;

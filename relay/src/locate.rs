@@ -3,20 +3,23 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tidegate_policy::model::{KeyBlob, Label, ObjectKey};
+use tokio::sync::Notify;
 
 use crate::clock::{Boot, Now};
+use crate::denies::Denies;
 use crate::ssh::{Channel, Connection, OpenError, Reason};
 
 /// How long a terminal may take to open the channel for a session.
 pub const DIAL: Duration = Duration::from_secs(10);
 /// A connection that was taken over shows within this time that it was alive.
 pub const PROBE: Duration = Duration::from_secs(3);
-/// More takeovers of a live connection than this within [`CONTENTION`] are a fight.
+/// This many takeovers of live connections within [`CONTENTION`] are a fight.
 const TAKEOVERS: usize = 3;
 /// The span over which takeovers count, and for which newcomers are then refused.
 const CONTENTION: Duration = Duration::from_mins(1);
@@ -50,7 +53,15 @@ pub struct TerminalLink {
     pub client: String,
     pub since: Timestamp,
     pub connection: Connection,
+    pub denies: Denies,
     forwards: Mutex<Vec<Forward>>,
+    /// Told with each of its requests, and when it offers less without a newer connection's doing:
+    /// it may be left with nothing.
+    pub stirred: Notify,
+    /// Whether it took a service over from an older connection.
+    took_over: AtomicBool,
+    /// Its sessions are being ended, since the connection has.
+    left: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -76,7 +87,11 @@ impl TerminalLink {
             client,
             since,
             connection,
+            denies: Denies::default(),
             forwards: Mutex::default(),
+            stirred: Notify::new(),
+            took_over: AtomicBool::new(false),
+            left: AtomicBool::new(false),
         })
     }
 
@@ -86,6 +101,18 @@ impl TerminalLink {
 
     pub fn offers(&self, service: &Label) -> Option<Forward> {
         lock(&self.forwards).iter().find(|f| f.service == *service).cloned()
+    }
+
+    /// Takes forwards back; `true` if there were such.
+    fn drop_forwards(&self, which: impl Fn(&Forward) -> bool) -> bool {
+        let mut forwards = lock(&self.forwards);
+        let before = forwards.len();
+        forwards.retain(|held| !which(held));
+        let dropped = forwards.len() < before;
+        if dropped {
+            self.stirred.notify_one();
+        }
+        dropped
     }
 
     /// Says why and closes the connection, within 200 ms whatever has become of it.
@@ -100,7 +127,13 @@ impl TerminalLink {
 
     /// Whether the connection is over or about to be.
     pub fn is_gone(&self) -> bool {
-        self.connection.is_closed()
+        self.left.load(Ordering::Acquire) || self.connection.is_ending()
+    }
+
+    /// The connection has ended. To be called before its sessions are looked for: whoever enters a
+    /// later one in the table sees it in [`TerminalLink::is_gone`].
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Release);
     }
 
     /// Opens the terminal's channel for `forward`; waits for the terminal at most [`DIAL`].
@@ -148,7 +181,7 @@ struct Entry {
     /// Newest last; each service is offered by one of them at most.
     links: Vec<Arc<TerminalLink>>,
     last_seen: Option<LastSeen>,
-    /// When live connections were taken over, on the boot clock; at most [`TAKEOVERS`] + 1.
+    /// When live connections were taken over, on the boot clock; fewer than [`TAKEOVERS`].
     takeovers: VecDeque<Boot>,
     contended_until: Option<Boot>,
 }
@@ -158,8 +191,9 @@ struct Entry {
 pub enum Offered {
     /// It offers it now.
     Taken,
-    /// It took it over from these, which should be probed, and closed where they have none left.
-    TakenOver(Arc<TerminalLink>),
+    /// It took it over from this connection, which should be closed where it has none left.
+    /// `first`: it is the newer one's first, so the older one is to be probed for a fight.
+    TakenOver { from: Arc<TerminalLink>, first: bool },
     /// Two connections fight for this terminal's name; the one in place stays.
     Contended,
 }
@@ -172,7 +206,8 @@ pub struct Registry {
 
 impl Registry {
     /// Lets `link` offer `forward.service`. A newer connection takes a service over from an older
-    /// one at once, unless the two have been fighting.
+    /// one at once, unless the two have been fighting. One that has begun to take over goes on: a
+    /// takeover is one, however many services it is of.
     pub fn offer(&self, link: &Arc<TerminalLink>, forward: Forward, now: Now) -> Offered {
         let mut entries = lock(&self.entries);
         let entry = entries.entry(link.terminal.name.clone()).or_default();
@@ -181,7 +216,9 @@ impl Registry {
             .iter()
             .find(|held| held.id != link.id && held.offers(&forward.service).is_some())
             .cloned();
-        if holder.is_some() && entry.contended_until.is_some_and(|until| now.boot < until) {
+        let begun = link.took_over.load(Ordering::Relaxed);
+        let contended = entry.contended_until.is_some_and(|until| now.boot < until);
+        if holder.is_some() && contended && !begun {
             return Offered::Contended;
         }
         if let Some(holder) = &holder {
@@ -195,7 +232,13 @@ impl Registry {
         if entry.links.iter().all(|held| held.id != link.id) {
             entry.links.push(Arc::clone(link));
         }
-        holder.map_or(Offered::Taken, Offered::TakenOver)
+        match holder {
+            None => Offered::Taken,
+            Some(from) => {
+                let first = !link.took_over.swap(true, Ordering::Relaxed);
+                Offered::TakenOver { from, first }
+            }
+        }
     }
 
     /// Counts a takeover of a connection that turned out to be alive; `true` if that makes it a
@@ -226,15 +269,12 @@ impl Registry {
 
     /// Takes back a forward; `true` if `link` had it.
     pub fn withdraw(&self, link: &TerminalLink, host: &str, port: u32) -> bool {
-        let mut forwards = lock(&link.forwards);
-        let before = forwards.len();
-        forwards.retain(|held| !(held.host == host && held.port == port));
-        forwards.len() < before
+        link.drop_forwards(|held| held.host == host && held.port == port)
     }
 
     /// Drops what a connection offers beyond what the policy still declares.
     pub fn keep_only(&self, link: &TerminalLink, declared: impl Fn(&Forward) -> bool) {
-        lock(&link.forwards).retain(declared);
+        link.drop_forwards(|held| !declared(held));
     }
 
     /// Forgets a connection that has ended, but not when and whence it was there.

@@ -10,9 +10,12 @@ use tidegate_policy::decide::Admission;
 use tidegate_policy::model::{Label, Login, ObjectKey, Service, Terminal};
 use tidegate_policy::snapshot::Snapshot;
 
-use crate::claim::Holder;
+use crate::claim::{self, Holder};
 use crate::locate::LastSeen;
 use crate::view::{clean, utc};
+
+/// The longest that may lie between a session's decision and its making: a slow disk's claim.
+const DECIDED_BEFORE: Duration = Duration::from_secs(10);
 
 /// `2h30m`, `45m`, `90s`: whole units, the largest first.
 pub fn duration(duration: Duration) -> String {
@@ -57,9 +60,8 @@ pub fn terminal_silent(terminal: &Label, waited: Duration) -> String {
 }
 
 pub fn window_full(window: &ObjectKey, holders: &[Holder]) -> String {
-    let who: Vec<_> = holders.iter().map(|holder| holder.user.as_str()).collect();
     let held = if holders.len() == 1 { "session is held" } else { "sessions are held" };
-    let (count, who) = (holders.len(), who.join(", "));
+    let (count, who) = (holders.len(), claim::users(holders));
     clean(&format!("support window {window} is full: its {count} {held} by {who}; try again later"))
 }
 
@@ -98,12 +100,6 @@ pub fn too_many_sessions(login: &Login, limit: u32) -> String {
     )
 }
 
-pub fn too_many_channels(limit: usize) -> String {
-    format!(
-        "this connection has {limit} channels open, which is the most it may have; close one first"
-    )
-}
-
 pub fn too_many_refusals(count: u32) -> String {
     format!("{count} requests on this connection were refused; see 'why TERMINAL' on the relay")
 }
@@ -119,8 +115,10 @@ pub fn deadline(admission: &Admission, deadline: Timestamp) -> String {
             window.schedule.human(deadline)
         ));
     }
+    // The deadline counts from the decision, which came a moment before the session was made.
     if let Some(longest) = window.limits.max_session_duration
-        && deadline == admission.opened_at.saturating_add(longest).unwrap_or(Timestamp::MAX)
+        && let Ok(begun) = deadline.checked_sub(longest)
+        && admission.opened_at.duration_since(begun).unsigned_abs() <= DECIDED_BEFORE
     {
         let longest = duration(longest.unsigned_abs());
         return clean(&format!(
@@ -201,10 +199,6 @@ pub fn contended(terminal: &Label) -> String {
     format!(
         "two connections fight for {terminal}; this one is refused for a minute: stop one of the two machines"
     )
-}
-
-pub fn key_withdrawn(login: &Login) -> String {
-    format!("this key is no longer one of {login}'s")
 }
 
 pub fn window_admits_no_longer(window: &ObjectKey) -> String {
@@ -383,7 +377,6 @@ mod tests {
             ),
             ("taken_over", taken_over(&kiosk)),
             ("contended", contended(&kiosk)),
-            ("key_withdrawn", key_withdrawn(&alice)),
             ("window_admits_no_longer", window_admits_no_longer(&window)),
             ("not_attached_now", not_attached_now(&empty, &terminal, at)),
             ("terminal_suspended", terminal_suspended(&kiosk)),

@@ -24,14 +24,14 @@ use crate::history::Histories;
 use crate::lastseen;
 use crate::logging::{self, LogFormat};
 use crate::metrics::Metrics;
-use crate::record::{EndedBy, Record, Records};
+use crate::record::{EndedBy, Records};
 use crate::sentences;
 use crate::source::directory::Reload;
 use crate::source::{self, Feed};
 use crate::ssh::{BeforeWrite, HostKey, Server, Settings as SshSettings};
 use crate::state::StateDir;
 use crate::supervisor::Supervisor;
-use crate::trail::Trail;
+use crate::trail::{Peer, Trail};
 use crate::warden;
 
 /// The relay's host key in the state directory, made at the first start.
@@ -44,6 +44,8 @@ const LISTENERS: &str = "listeners";
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// How long the ends of sessions may take to be written down at the very end.
 const LAST_LINES: Duration = Duration::from_secs(5);
+/// How often it is looked at the very end whether one more session has been admitted.
+const ONE_MORE: Duration = Duration::from_millis(100);
 
 /// Run the gate, with its policy from a directory of YAML.
 #[derive(Clone, Debug, Args)]
@@ -127,7 +129,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
             ..audit::Settings::new(|| clock::now().wall)
         },
     )?;
-    let (records, orphans) = Records::open(&state, &name, now.wall)?;
+    let left_open = audit::left_open(&state.path("audit")?)?;
+    let (records, _) = Records::open(&state, &name, now.wall)?;
     let metrics = Arc::new(Metrics::new()?);
     let trail = Arc::new(Trail {
         audit,
@@ -150,7 +153,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         host_keys: vec![host_key.fingerprint()],
     });
     gate.registry.restore(lastseen::load(&state));
-    begin(&gate, &bound, &orphans).await?;
+    begin(&gate, &bound, left_open).await?;
     publish(&state, &gate, &host_key, &bound)?;
 
     let guard = Arc::downgrade(&gate);
@@ -176,12 +179,14 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
 
     let result = tokio::select! {
         failure = tasks.failed() => Err(failure.into()),
-        signal = signals.next() => {
-            if signal == Told::Drain {
-                drain(&gate, &mut signals).await;
-            }
-            Ok(())
-        }
+        signal = signals.next() => match signal {
+            Told::EndNow => Ok(()),
+            // Without its warden the relay must not wait for anybody.
+            Told::Drain => tokio::select! {
+                failure = tasks.failed() => Err(failure.into()),
+                () = drain(&gate, &mut signals) => Ok(()),
+            },
+        },
     };
     finish(&gate, &state).await;
     result
@@ -202,13 +207,14 @@ fn host_key(state: &StateDir) -> anyhow::Result<HostKey> {
 }
 
 /// Writes down that this process serves, and what the one before it left open.
-async fn begin(gate: &Arc<Gate>, bound: &[SocketAddr], orphans: &[Record]) -> anyhow::Result<()> {
+/// The latter comes first: nothing before a Start is looked at again.
+async fn begin(gate: &Gate, bound: &[SocketAddr], left_open: Vec<Event>) -> anyhow::Result<()> {
     let now = clock::now().wall;
+    for allow in left_open {
+        gate.trail.left_open(allow).await;
+    }
     let event = |what| Event { relay_pod: Some(gate.name.clone()), ..Event::new(what, now) };
     gate.trail.audit.record(event(What::Start)).await?;
-    for record in orphans {
-        gate.trail.orphan(record).await;
-    }
     for address in bound {
         let listen = Event { listener_port: Some(address.port()), ..event(What::Listen) };
         gate.trail.audit.record(listen).await?;
@@ -259,11 +265,13 @@ fn listen(gate: &Arc<Gate>, server: &Arc<Server>, listener: Listener) {
         serving.tasks.spawn("connection", serve);
     });
     let draining = gate.drained();
-    gate.tasks.spawn("listener", async move {
+    gate.tasks.critical("listener", async move {
         tokio::select! {
             _ = accepting => {}
             () = draining.cancelled() => {}
         }
+        // The port is closed as it should be, which is no failure.
+        std::future::pending::<()>().await;
     });
 }
 
@@ -299,10 +307,18 @@ async fn keep_house(gate: Arc<Gate>, state: StateDir) {
         gate.trail.history.retain(snapshot.users().map(|user| user.login.clone()).collect());
         gate.claims.retain(&|window| snapshot.window(window).is_some(), now).await;
         for staff in gate.staff.all() {
-            gate.trail.repeats(&staff, false);
+            gate.trail.repeats(Peer::Staff(&staff), false);
+        }
+        for terminal in gate.registry.all() {
+            gate.trail.repeats(Peer::Terminal(&terminal), false);
         }
         gate.trail.unauthenticated(gate.take_unproven());
-        lastseen::save(&state, gate.registry.remember(now));
+        let (state, seen) = (state.clone(), gate.registry.remember(now));
+        // A disk may take its time; the sessions have none.
+        let saving = tokio::task::spawn_blocking(move || lastseen::save(&state, seen));
+        if let Err(error) = saving.await {
+            tracing::error!(%error, "keeping when terminals were last seen");
+        }
     }
 }
 
@@ -326,9 +342,7 @@ async fn drain(gate: &Arc<Gate>, signals: &mut Signals) {
 /// Ends what still lives, with its reason, and closes the trail.
 async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     gate.drain();
-    for session in gate.sessions.all() {
-        end::end(gate, &session, EndedBy::Drain, &sentences::drained(), Duration::ZERO);
-    }
+    end_all(gate);
     let links = gate.registry.all();
     lastseen::save(state, gate.registry.remember(clock::now().wall));
     for link in gate.staff.all() {
@@ -337,7 +351,13 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     for link in links {
         link.end(&sentences::drained());
     }
-    if tokio::time::timeout(LAST_LINES, gate.sessions.none()).await.is_err() {
+    let none = async {
+        // One that was being admitted comes into the table only now.
+        while tokio::time::timeout(ONE_MORE, gate.sessions.none()).await.is_err() {
+            end_all(gate);
+        }
+    };
+    if tokio::time::timeout(LAST_LINES, none).await.is_err() {
         tracing::error!("ends of sessions are not written down; the next start will end them");
     }
     let stop =
@@ -345,8 +365,19 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     if let Err(error) = gate.trail.audit.record(stop).await {
         tracing::error!(%error, "the end of the process is not in the audit log");
     }
-    gate.trail.records.flush().await;
-    gate.trail.audit.close().await;
+    let close = async {
+        gate.trail.records.flush().await;
+        gate.trail.audit.close().await;
+    };
+    if tokio::time::timeout(LAST_LINES, close).await.is_err() {
+        tracing::error!("the disk does not answer; the process ends without waiting for it");
+    }
+}
+
+fn end_all(gate: &Arc<Gate>) {
+    for session in gate.sessions.all() {
+        end::end(gate, &session, EndedBy::Drain, &sentences::drained(), Duration::ZERO);
+    }
 }
 
 /// SIGTERM drains, a second one or SIGINT ends now; SIGHUP has the policy source look again.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
 use tidegate_policy::model::Login;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SetOnce};
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::Claim;
@@ -47,10 +47,11 @@ pub struct Session {
     end: Mutex<Option<End>>,
     live: AtomicBool,
     over: CancellationToken,
-    /// What it holds of a limited window, until it is written down that it ended.
+    /// What it holds of a limited window, until it ends.
     claim: Mutex<Option<Claim>>,
-    /// Whether its admission was written down; one that was not has no end to write down.
-    recorded: AtomicBool,
+    /// Whether its admission was written down, once that is known; one that was not has no end to
+    /// write down.
+    recorded: SetOnce<bool>,
     /// Bytes already counted in the metrics, each way.
     counted: Mutex<(u64, u64)>,
     /// Bytes seen at the last look, and when they last changed.
@@ -89,7 +90,7 @@ impl Session {
             live: AtomicBool::new(true),
             over: CancellationToken::new(),
             claim: Mutex::new(claim),
-            recorded: AtomicBool::new(false),
+            recorded: SetOnce::new(),
             counted: Mutex::new((0, 0)),
             idle: Mutex::new((0, now.boot)),
         })
@@ -152,13 +153,19 @@ impl Session {
         lock(&self.claim).take()
     }
 
-    /// The admission is on disk.
-    pub(crate) fn recorded(&self) {
-        self.recorded.store(true, Ordering::Release);
+    /// Says whether the admission was written down; what is said first stands.
+    pub(crate) fn settle(&self, recorded: bool) {
+        let _ = self.recorded.set(recorded);
     }
 
-    pub fn is_recorded(&self) -> bool {
-        self.recorded.load(Ordering::Acquire)
+    /// Whether its admission is over, one way or the other.
+    pub fn is_settled(&self) -> bool {
+        self.recorded.get().is_some()
+    }
+
+    /// Whether the admission was written down; waits until that is known.
+    pub async fn is_recorded(&self) -> bool {
+        *self.recorded.wait().await
     }
 
     pub fn bytes(&self) -> (u64, u64) {
@@ -187,42 +194,102 @@ impl Session {
 /// The sessions that live on this replica, by their ids.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    live: Mutex<HashMap<SessionId, Arc<Session>>>,
+    table: Mutex<Table>,
     /// Told when the last one is gone.
     empty: Notify,
 }
 
-impl Sessions {
-    /// Adds a session unless its login user has `most` already; `false` if so.
-    pub fn insert(&self, session: Arc<Session>, most: u32) -> bool {
-        let mut live = lock(&self.live);
-        if count(&live, session.login()) >= most {
-            return false;
+#[derive(Debug, Default)]
+struct Table {
+    live: HashMap<SessionId, Arc<Session>>,
+    /// How many are being admitted for each login user.
+    reserved: HashMap<Login, u32>,
+}
+
+/// A place among a login user's sessions, held while one is being admitted: given back when dropped.
+#[derive(Debug)]
+pub struct Place<'a> {
+    sessions: &'a Sessions,
+    login: Option<Login>,
+}
+
+impl Place<'_> {
+    /// Puts the session into the table in its place.
+    pub fn take(mut self, session: Arc<Session>) {
+        let mut table = lock(&self.sessions.table);
+        table.live.insert(session.id, session);
+        if let Some(login) = self.login.take() {
+            table.give_back(&login);
         }
-        live.insert(session.id, session);
-        true
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(login) = self.login.take() {
+            self.sessions.change(|table| table.give_back(&login));
+        }
+    }
+}
+
+impl Table {
+    fn of_user(&self, login: &Login) -> u32 {
+        let held = |session: &&Arc<Session>| session.is_live() && session.login() == login;
+        u32::try_from(self.live.values().filter(held).count()).unwrap_or(u32::MAX)
     }
 
-    /// How many sessions a login user has on this replica.
-    pub fn of_user(&self, login: &Login) -> u32 {
-        count(&lock(&self.live), login)
+    fn give_back(&mut self, login: &Login) {
+        if let Some(count) = self.reserved.get_mut(login) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.reserved.remove(login);
+            }
+        }
     }
 
-    pub fn remove(&self, id: SessionId) {
-        let mut live = lock(&self.live);
-        live.remove(&id);
-        if live.is_empty() {
+    fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.reserved.is_empty()
+    }
+}
+
+impl Sessions {
+    /// Takes out of the table, and tells whoever waits for the last one.
+    fn change(&self, act: impl FnOnce(&mut Table)) {
+        let mut table = lock(&self.table);
+        act(&mut table);
+        if table.is_empty() {
             self.empty.notify_waiters();
         }
     }
 
-    /// Resolves when none lives and the end of each is written down.
+    /// Holds a place for a session of `login` that is being admitted; `None` where it has `most`
+    /// already, those that are being admitted among them.
+    pub fn reserve(&self, login: &Login, most: u32) -> Option<Place<'_>> {
+        let mut table = lock(&self.table);
+        let reserved = table.reserved.get(login).copied().unwrap_or(0);
+        if table.of_user(login).saturating_add(reserved) >= most {
+            return None;
+        }
+        table.reserved.insert(login.clone(), reserved.saturating_add(1));
+        Some(Place { sessions: self, login: Some(login.clone()) })
+    }
+
+    /// How many sessions a login user has on this replica.
+    pub fn of_user(&self, login: &Login) -> u32 {
+        lock(&self.table).of_user(login)
+    }
+
+    pub fn remove(&self, id: SessionId) {
+        self.change(|table| drop(table.live.remove(&id)));
+    }
+
+    /// Resolves when none lives or is being admitted, and the end of each is written down.
     pub async fn none(&self) {
         loop {
             let empty = self.empty.notified();
             tokio::pin!(empty);
             empty.as_mut().enable();
-            if self.is_empty() {
+            if lock(&self.table).is_empty() {
                 return;
             }
             empty.await;
@@ -230,16 +297,16 @@ impl Sessions {
     }
 
     pub fn get(&self, id: SessionId) -> Option<Arc<Session>> {
-        lock(&self.live).get(&id).cloned()
+        lock(&self.table).live.get(&id).cloned()
     }
 
     /// All of them, at this instant.
     pub fn all(&self) -> Vec<Arc<Session>> {
-        lock(&self.live).values().cloned().collect()
+        lock(&self.table).live.values().cloned().collect()
     }
 
     pub fn len(&self) -> usize {
-        lock(&self.live).len()
+        lock(&self.table).live.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -247,7 +314,26 @@ impl Sessions {
     }
 }
 
-fn count(live: &HashMap<SessionId, Arc<Session>>, login: &Login) -> u32 {
-    let held = |session: &&Arc<Session>| session.is_live() && session.login() == login;
-    u32::try_from(live.values().filter(held).count()).unwrap_or(u32::MAX)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn places_that_are_being_filled_count_and_are_waited_for() {
+        let sessions = Sessions::default();
+        let alice = Login::parse("alice").unwrap();
+        let first = sessions.reserve(&alice, 2).unwrap();
+        let second = sessions.reserve(&alice, 2).unwrap();
+        assert!(sessions.reserve(&alice, 2).is_none());
+        assert!(sessions.reserve(&Login::parse("bob").unwrap(), 2).is_some());
+        drop(first);
+        let third = sessions.reserve(&alice, 2).unwrap();
+        let none = sessions.none();
+        tokio::pin!(none);
+        let soon = Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, &mut none).await.is_err());
+        drop((second, third));
+        none.await;
+        assert_eq!(sessions.of_user(&alice), 0);
+    }
 }

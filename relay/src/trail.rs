@@ -5,23 +5,42 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
+use tidegate_policy::model::{Label, Login, ObjectKey};
 
 use crate::admission::Refused;
 use crate::audit::{Audit, AuditError, Event, Reason, Verdict, What, WindowRef};
 use crate::authorise::Wanted;
 use crate::clock;
+use crate::denies::{Denies, Noted};
 use crate::failpoint::{Point, reach};
 use crate::history::{Entry, Histories};
 use crate::locate::TerminalLink;
 use crate::metrics::{Direction, Metrics};
-use crate::record::{Begun, Ended, Record, Records};
+use crate::record::{Begun, Ended, EndedBy, Records};
+use crate::sentences;
 use crate::session::Session;
-use crate::staff::{Noted, StaffLink};
+use crate::staff::StaffLink;
 use crate::supervisor::Supervisor;
 use crate::view::clean;
 
 /// The only transport until sniffing tells of others.
 const TRANSPORT: &str = "SSH";
+
+/// An authenticated peer that is refused something.
+#[derive(Clone, Copy, Debug)]
+pub enum Peer<'a> {
+    Staff(&'a StaffLink),
+    Terminal(&'a TerminalLink),
+}
+
+impl<'a> Peer<'a> {
+    fn denies(self) -> &'a Denies {
+        match self {
+            Self::Staff(link) => &link.denies,
+            Self::Terminal(link) => &link.denies,
+        }
+    }
+}
 
 /// Where everything that must be remembered goes.
 pub struct Trail {
@@ -37,7 +56,11 @@ impl Trail {
     /// A session is admitted; durable when this returns.
     pub async fn admitted(&self, session: &Session) -> Result<(), AuditError> {
         reach(Point::RecordBegun);
-        self.audit.record(self.allow(What::Allow, session)).await?;
+        if let Err(error) = self.audit.record(self.allow(What::Allow, session)).await {
+            // A line that is late may come yet, and then its end has to follow.
+            session.settle(error == AuditError::Late);
+            return Err(error);
+        }
         let admission = &session.admission;
         self.records.begin(Begun {
             id: session.id,
@@ -51,7 +74,8 @@ impl Trail {
             opened_at: admission.opened_at,
             deadline: session.deadline().wall(),
         });
-        session.recorded();
+        session.settle(true);
+        self.metrics.session_opened();
         tracing::info!(
             session = %session.id,
             user = %session.login(),
@@ -70,10 +94,11 @@ impl Trail {
     }
 
     /// A session has ended; returns when that is durable, which may take until the disk has room.
-    /// One that was never written down has no end to write down.
+    /// One that was never written down has no end to write down; one that is being written down now
+    /// has its end behind that.
     pub async fn ended(&self, session: &Session) {
         let Some(end) = session.end() else { return };
-        if !session.is_recorded() {
+        if !session.is_recorded().await {
             return;
         }
         let overrun_ms = u64::try_from(end.overrun.as_millis()).unwrap_or(u64::MAX);
@@ -105,6 +130,7 @@ impl Trail {
         let event = Event {
             time: end.at,
             decision: None,
+            opens_at: None,
             deadline: None,
             ended_by: Some(end.by),
             overrun_ms: Some(overrun_ms),
@@ -133,55 +159,71 @@ impl Trail {
     pub async fn deny(&self, staff: &StaffLink, wanted: &Wanted, refused: &Refused) {
         let host: String = wanted.host.chars().take(80).collect();
         let target = clean(&format!("{host}:{}", wanted.port));
-        if let Some(event) = self.denied(staff, &target, refused.code, &refused.sentence)
+        let peer = Peer::Staff(staff);
+        if let Some(event) = self.denied(peer, &target, refused.code, &refused.sentence)
             && let Err(error) = self.audit.record(event).await
         {
             tracing::error!(%error, "a refusal is not in the audit log");
         }
     }
 
-    /// Something that concerns no terminal is refused (X11, an agent, `-R` by staff).
-    pub fn refused(self: &Arc<Self>, staff: &StaffLink, what: &str, code: &'static str, why: &str) {
-        if let Some(event) = self.denied(staff, what, code, why) {
+    /// Something that is no channel to a terminal is refused (X11, an agent, `-R`).
+    pub fn refused(self: &Arc<Self>, peer: Peer<'_>, what: &str, code: &'static str, why: &str) {
+        if let Some(event) = self.denied(peer, what, code, why) {
             self.note(event);
         }
     }
 
     fn denied(
         &self,
-        staff: &StaffLink,
+        peer: Peer<'_>,
         target: &str,
         code: &'static str,
         sentence: &str,
     ) -> Option<Event> {
         let now = clock::now();
         self.metrics.denied(code);
-        let (terminal, service) = target.rsplit_once(':').unwrap_or((target, ""));
-        let entry = Entry::refused(now.wall, terminal, service, code, sentence);
-        self.history.note(&staff.who.login, entry);
-        if staff.deny(target, code, sentence, now) == Noted::Again {
+        if let Peer::Staff(staff) = peer {
+            let (terminal, service) = target.rsplit_once(':').unwrap_or((target, ""));
+            let entry = Entry::refused(now.wall, terminal, service, code, sentence);
+            self.history.note(&staff.who.login, entry);
+        }
+        if peer.denies().note(target, code, sentence, now) == Noted::Again {
             return None;
         }
-        tracing::info!(user = %staff.who.login, from = %staff.from, target, code, reason = sentence, "refused");
-        Some(Event {
+        match peer {
+            Peer::Staff(StaffLink { who, from, .. }) => {
+                tracing::info!(user = %who.login, %from, target, code, reason = sentence, "refused");
+            }
+            Peer::Terminal(TerminalLink { terminal, from, .. }) => {
+                tracing::info!(terminal = %terminal.name, %from, target, code, reason = sentence, "refused");
+            }
+        }
+        Some(self.deny_event(peer, target, code, sentence))
+    }
+
+    fn deny_event(&self, peer: Peer<'_>, target: &str, code: &str, sentence: &str) -> Event {
+        let event = match peer {
+            Peer::Staff(link) => Event {
+                terminal: Some(target.to_owned()),
+                ..self.staff_event(What::Deny, link, clock::now().wall)
+            },
+            Peer::Terminal(link) => {
+                Event { service: Some(target.to_owned()), ..self.terminal_event(What::Deny, link) }
+            }
+        };
+        Event {
             decision: Some(Verdict::Deny),
-            terminal: Some(target.to_owned()),
             reason: Some(Reason { code: code.to_owned(), sentence: sentence.to_owned() }),
-            ..self.staff_event(What::Deny, staff, now.wall)
-        })
+            ..event
+        }
     }
 
     /// Writes down refusals that were only counted: all of a connection's that ended.
-    pub fn repeats(self: &Arc<Self>, staff: &StaffLink, ended: bool) {
-        let now = clock::now();
-        for repeats in staff.repeats(now, ended) {
-            self.note(Event {
-                decision: Some(Verdict::Deny),
-                terminal: Some(repeats.target),
-                reason: Some(Reason { code: repeats.code.to_owned(), sentence: repeats.sentence }),
-                count: Some(u64::from(repeats.count)),
-                ..self.staff_event(What::Deny, staff, now.wall)
-            });
+    pub fn repeats(self: &Arc<Self>, peer: Peer<'_>, ended: bool) {
+        for repeats in peer.denies().due(clock::now(), ended) {
+            let event = self.deny_event(peer, &repeats.target, repeats.code, &repeats.sentence);
+            self.note(Event { count: Some(u64::from(repeats.count)), ..event });
         }
     }
 
@@ -259,7 +301,7 @@ impl Trail {
     }
 
     fn allow(&self, what: What, session: &Session) -> Event {
-        let Admission { terminal, service, window, .. } = &session.admission;
+        let Admission { terminal, service, window, occurrence, .. } = &session.admission;
         Event {
             decision: Some(Verdict::Allow),
             window: Some(WindowRef {
@@ -273,6 +315,7 @@ impl Trail {
             terminal_key_fingerprint: Some(session.terminal.key.fingerprint()),
             service: Some(service.name.to_string()),
             session: Some(session.id.to_string()),
+            opens_at: Some(occurrence.opens),
             deadline: Some(session.deadline().wall()),
             ..self.staff_event(what, &session.staff, clock::now().wall)
         }
@@ -304,37 +347,62 @@ impl Trail {
         }
     }
 
-    /// A session that a former process left open when it died.
-    pub async fn orphan(&self, record: &Record) {
-        let Record { begun, ended: Some(ended), .. } = record else { return };
-        let entry = Entry::ended(
-            ended.at,
-            begun.terminal.as_str(),
-            begun.service.as_str(),
-            ended.by,
-            &ended.reason,
-            begun.id,
-        );
+    /// Ends a session that a process left open when it died: `allow` is its line in the trail. Its
+    /// record knows when that process last lived; where the crash came before the record, the line
+    /// alone tells.
+    pub async fn left_open(&self, allow: Event) {
+        let Some(begun) = begun(&allow) else { return };
+        if self.records.get(begun.id).is_none() {
+            self.records.begin(begun.clone());
+        }
+        let known = self.records.get(begun.id).and_then(|record| record.ended);
+        let ended = known.unwrap_or_else(|| Ended {
+            at: begun.opened_at,
+            by: EndedBy::Fault,
+            reason: sentences::relay_crashed(),
+            overrun_ms: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        });
+        self.records.end(begun.id, ended.clone());
+        let (terminal, service) = (begun.terminal.as_str(), begun.service.as_str());
+        let entry = Entry::ended(ended.at, terminal, service, ended.by, &ended.reason, begun.id);
         self.history.note(&begun.user, entry);
         let event = Event {
-            user: Some(begun.user.to_string()),
-            terminal: Some(begun.terminal.to_string()),
-            service: Some(begun.service.to_string()),
-            case: begun.case.clone(),
-            session: Some(begun.id.to_string()),
+            time: ended.at,
+            event: What::End,
+            decision: None,
+            deadline: None,
+            opens_at: None,
             ended_by: Some(ended.by),
             overrun_ms: Some(ended.overrun_ms),
             bytes_in: Some(ended.bytes_in),
             bytes_out: Some(ended.bytes_out),
-            reason: Some(Reason {
-                code: ended.by.as_str().to_owned(),
-                sentence: ended.reason.clone(),
-            }),
-            relay_pod: Some(record.relay.clone()),
-            ..Event::new(What::End, ended.at)
+            reason: Some(Reason { code: ended.by.as_str().to_owned(), sentence: ended.reason }),
+            ..allow
         };
         if let Err(error) = self.audit.record(event).await {
             tracing::error!(%error, session = %begun.id, "the end of a session is not in the audit log");
         }
     }
+}
+
+/// What an Allow line says of its session; `None` where it is not ours.
+fn begun(allow: &Event) -> Option<Begun> {
+    let window = allow.window.as_ref()?;
+    Some(Begun {
+        id: allow.session.as_ref()?.parse().ok()?,
+        window: ObjectKey {
+            namespace: Label::parse(&window.namespace).ok()?,
+            name: Label::parse(&window.name).ok()?,
+        },
+        window_uid: window.uid.clone(),
+        opens_at: allow.opens_at?,
+        user: Login::parse(allow.user.as_ref()?).ok()?,
+        terminal: Label::parse(allow.terminal.as_ref()?).ok()?,
+        service: Label::parse(allow.service.as_ref()?).ok()?,
+        case: allow.case.clone(),
+        opened_at: allow.time,
+        deadline: allow.deadline?,
+    })
 }

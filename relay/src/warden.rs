@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tidegate_policy::decide::{Deny, Staff, admit_staff, may_attach, recheck};
+use tidegate_policy::decide::{Deny, admit_staff, may_attach, recheck};
 
 use crate::clock::{self, Boot, Now};
 use crate::end;
@@ -49,7 +49,9 @@ pub async fn watch(gate: Arc<Gate>) {
     let mut round = checked.boot;
     loop {
         gate.last_look.set(checked.boot);
-        let next = gate.sessions.all().iter().map(|s| s.deadline().remaining(checked)).min();
+        // One that has ended may wait for its last line for as long as the disk is full.
+        let live = gate.sessions.all().into_iter().filter(|session| session.is_live());
+        let next = live.map(|session| session.deadline().remaining(checked)).min();
         let look = next.unwrap_or(LOOK).min(LOOK);
         let policy_changed = tokio::select! {
             () = tokio::time::sleep(look) => false,
@@ -123,22 +125,17 @@ pub fn review(gate: &Arc<Gate>, session: &Arc<Session>, now: Now) {
     }
 }
 
-/// Connections whose key, name or time is no longer good are closed; their sessions went before.
+/// Connections whose key, name or time is no longer good are closed, their sessions first.
 fn review_links(gate: &Arc<Gate>, now: Now) {
     let policy = gate.policy();
     let snapshot = &policy.snapshot;
     for link in gate.staff.all() {
-        let Staff { login, .. } = &link.who;
-        let gone = snapshot.user_by_key(&link.who.key).is_none_or(|user| user.login != *login);
-        let reason = match admit_staff(snapshot, &link.who, now.wall) {
-            Ok(_) if !gone => continue,
-            Ok(_) => sentences::key_withdrawn(login),
-            Err(deny) => deny.to_string(),
-        };
-        let reason = sentences::revoked(&reason);
-        link.end(&reason);
+        if let Err(deny) = admit_staff(snapshot, &link.who, now.wall) {
+            link.end(&sentences::revoked(&deny.to_string()));
+        }
     }
-    let busy: HashSet<u64> = gate.sessions.all().iter().map(|s| s.terminal.id).collect();
+    let live: Vec<_> = gate.sessions.all().into_iter().filter(|s| s.is_live()).collect();
+    let busy: HashSet<u64> = live.iter().map(|session| session.terminal.id).collect();
     for link in gate.registry.all() {
         let name = &link.terminal.name;
         let terminal = snapshot.terminal(name).filter(|terminal| {
@@ -148,6 +145,11 @@ fn review_links(gate: &Arc<Gate>, now: Now) {
         });
         let Some(terminal) = terminal else {
             let reason = sentences::terminal_withdrawn(name);
+            // A key that was taken away is no matter of the session's own decision.
+            for session in live.iter().filter(|session| session.terminal.id == link.id) {
+                let why = sentences::revoked(&reason);
+                end::end(gate, session, EndedBy::Revoked, &why, Duration::ZERO);
+            }
             link.end(&reason);
             continue;
         };

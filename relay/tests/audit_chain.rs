@@ -323,3 +323,31 @@ async fn a_file_taken_from_under_the_relay_fails_records() {
     audit.close().await;
     assert_eq!(verify(&state.root().join("audit")).unwrap().lines, 3);
 }
+
+#[tokio::test]
+async fn sessions_that_a_dead_process_left_open_are_those_since_its_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(&dir.path().join("state")).unwrap();
+    // Small files, so that the sessions stand in several of them.
+    let audit = Audit::open(&state, Settings { rotate_at: 600, ..Settings::new(time) }).unwrap();
+    let event = |what, session: &str| Event {
+        session: Some(session.to_owned()),
+        ..Event::new(what, Timestamp::UNIX_EPOCH)
+    };
+    for (what, session) in [
+        (What::Allow, "ss-forgotten"),
+        (What::Start, ""),
+        (What::Allow, "ss-ended"),
+        (What::Allow, "ss-open"),
+        (What::Channel, "ss-ended"),
+        (What::End, "ss-ended"),
+        (What::Allow, "ss-also-open"),
+        (What::Cut, "ss-open"),
+    ] {
+        audit.record(event(what, session)).await.unwrap();
+    }
+    audit.close().await;
+    let open = tidegate_relay::audit::left_open(&state.root().join("audit")).unwrap();
+    let open: Vec<_> = open.iter().map(|event| event.session.as_deref().unwrap()).collect();
+    assert_eq!(open, ["ss-open", "ss-also-open"]);
+}

@@ -25,7 +25,7 @@ impl client::Handler for AnyHost {
 
     async fn check_server_key(
         &mut self,
-        _: &client::PublicKeyOrCertificate,
+        _: &russh::keys::PublicKeyOrCertificate,
     ) -> Result<bool, Self::Error> {
         Ok(true)
     }
@@ -41,6 +41,13 @@ impl Noting {
     fn note(&self) {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         end.get_or_insert_with(Instant::now);
+    }
+}
+
+/// The library drops the socket as soon as it has read a DISCONNECT.
+impl Drop for Noting {
+    fn drop(&mut self) {
+        self.note();
     }
 }
 
@@ -144,14 +151,13 @@ impl Crowd {
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
+}
 
-    /// Leaves.
-    pub fn disperse(self) {
-        let Self { members, runtime } = self;
-        let _guard = runtime.enter();
-        drop(members);
-        drop(_guard);
-        runtime.shutdown_background();
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        // A channel's end is sent by a task, which needs the runtime.
+        let _guard = self.runtime.enter();
+        self.members.clear();
     }
 }
 

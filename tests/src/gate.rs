@@ -173,6 +173,7 @@ impl Setup {
             dir: self.dir,
         };
         gate.put(&self.mesh);
+        let _ = writeln!(self.relay.extra, "  listeners: [{{port: {}}}]", gate.port);
         gate.put(&self.relay);
         for user in self.users {
             gate.put_user(user);
@@ -471,7 +472,7 @@ impl Gate {
         let told: Value = serde_json::from_str(&told).unwrap_or(Value::Null);
         match told {
             Value::Array(items) => items,
-            Value::Object(mut object) => match object.remove("sessions") {
+            Value::Object(mut object) => match object.remove("items") {
                 Some(Value::Array(items)) => items,
                 _ => Vec::new(),
             },
@@ -494,16 +495,17 @@ impl Drop for Gate {
     fn drop(&mut self) {
         self.process = None;
         let mark = format!("TIDEGATE_TEST={}", self.mark);
-        let ours = ["tidegate-relay", "dbclient", "plink", "autossh"];
-        let left = poll(Duration::from_secs(3), || {
+        // A test may have several gates; each names its directory in every command.
+        let dir = self.dir.path().to_string_lossy().into_owned();
+        let ours = || {
             let mut left = procfs::marked(&mark);
-            left.retain(|(_, line)| {
-                ours.iter().any(|name| line.contains(name)) || line.starts_with("ssh ")
-            });
-            left.is_empty().then_some(())
-        });
-        if left.is_none() {
-            let left = procfs::marked(&mark);
+            // The terminal's own sshd may outlive the gate.
+            left.retain(|(_, line)| line.contains(&dir) && !line.contains("sshd"));
+            left
+        };
+        let none = poll(Duration::from_secs(3), || ours().is_empty().then_some(()));
+        if none.is_none() {
+            let left = ours();
             for (pid, _) in &left {
                 if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
                     let _ = rustix::process::kill_process(pid, Signal::KILL);

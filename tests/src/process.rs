@@ -243,19 +243,11 @@ impl Proc {
         });
     }
 
-    /// Waits for its end.
-    #[track_caller]
-    pub fn exit(&self, within: Duration) -> Exit {
-        self.await_seen("its end", within, |seen| seen.exit)
-    }
-
     /// Waits for its end and for all of its output. A pipe that a grandchild keeps open beyond the
     /// process itself does not hold this up for long.
     #[track_caller]
-    pub fn finish(mut self, within: Duration) -> Finished {
-        let begun = Instant::now();
-        self.close_stdin();
-        let exit = self.exit(within);
+    pub fn exit(&self, within: Duration) -> Exit {
+        let exit = self.await_seen("its end", within, |seen| seen.exit);
         let until = Instant::now() + Duration::from_secs(2);
         let mut seen = self.shared.lock();
         while (seen.out.eof.is_none() || seen.err.eof.is_none()) && Instant::now() < until {
@@ -267,6 +259,16 @@ impl Proc {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+        exit
+    }
+
+    /// Closes its standard input and waits for its end and for all of its output.
+    #[track_caller]
+    pub fn finish(mut self, within: Duration) -> Finished {
+        let begun = Instant::now();
+        self.close_stdin();
+        let exit = self.exit(within);
+        let seen = self.shared.lock();
         let finished = Finished {
             code: exit.code,
             stdout: seen.out.text(),

@@ -5,11 +5,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tidegate_tests::clients::{Forward, Program};
+use tidegate_tests::http::metric;
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::manifest::{DOMAIN, SupportWindow, Terminal};
 use tidegate_tests::servers::me;
 use tidegate_tests::{Gate, Kiosk, Proc, SOON, eventually, have};
 
+const APPLIED: &str = "tidegate_policy_snapshots_applied_total";
 /// What a terminal is told when its forward is refused comes 2 s after login.
 const TOLD: Duration = Duration::from_secs(15);
 
@@ -93,9 +95,10 @@ fn terminal_forms(program: Program) {
         let mut kiosk = kiosk();
         // Port 0 means the first service, which then has to be the one that echoes.
         let first = Terminal::new("kiosk-17").service("web", 443, Some(20_018));
+        let applied = metric(kiosk.gate.admin, APPLIED);
         kiosk.gate.put_terminal(first);
         eventually("the terminal has one service", SOON, || {
-            kiosk.gate.control(&["status"]).code == Some(0)
+            metric(kiosk.gate.admin, APPLIED) > applied
         });
         let forward = (form.forward)(kiosk.echo.port());
         let clients = kiosk.gate.clients_of("kiosk-17");
@@ -168,7 +171,7 @@ fn invariant_5_a_terminal_without_n_learns_what_it_is() {
         if !have(program.name()) {
             continue;
         }
-        let mut command = clients.command_with(program, &[], &forwards);
+        let mut command = clients.command_with(program, &["-T"], &forwards);
         let client = Proc::start(format!("{} -R without -N", program.name()), &mut command);
         client.await_stdout("kiosk-17", SOON);
         echoes(&kiosk.gate);

@@ -66,5 +66,5 @@ fn invariant_2_a_thousand_sessions_with_one_deadline() {
     eventually("nothing is left", SOON, || {
         metric(gate.admin, "tidegate_sessions_current") == Some(0.0)
     });
-    crowd.disperse();
+    drop(crowd);
 }

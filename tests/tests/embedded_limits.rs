@@ -62,7 +62,7 @@ fn max_session_duration_ends_a_session() {
     assert!(lasted <= Duration::from_secs(4) + ON_TIME, "cut after {lasted:?}");
     assert!(session.stderr().contains("the session reached 4s"), "{}", session.stderr());
     assert_eq!(end_of_session(&kiosk.gate)["endedBy"], "Deadline");
-    // It is a limit on the session, not on the user: the next one starts anew.
+    // It limits the session, not the user: the next one starts anew.
     channel(&kiosk.gate, "alice");
 }
 
@@ -115,6 +115,9 @@ fn max_sessions_frees_the_slots_of_a_relay_that_crashed() {
     let window = SupportWindow { max_sessions: Some(1), ..alice_everywhere("berlin").user("bob") };
     let mut kiosk = Kiosk::open(&[window]);
     let (_first, _) = channel(&kiosk.gate, "alice");
+    let record = kiosk.gate.sessions()[0]["name"].as_str().expect("a name").to_owned();
+    let record = kiosk.gate.state.join(format!("sessions/{record}.json"));
+    eventually("the session's record is written", SOON, || record.exists());
     kiosk.gate.crash();
     kiosk.gate.start();
     kiosk.attach();
@@ -297,7 +300,9 @@ fn a_user_who_may_not_enter_is_told_and_closed() {
             .user(LoginUser::new("dave").from(&["203.0.113.0/24"]))
             .user(LoginUser::new("erin").valid_until(in_seconds(-3600)))
     });
-    for (login, part) in [("carol", "suspended"), ("dave", "127.0.0.1"), ("erin", "ended at")] {
+    for (login, part) in
+        [("carol", "suspended"), ("dave", "127.0.0.1"), ("erin", "the access of erin ended")]
+    {
         let told = kiosk.gate.staff(login).view(&[]);
         let said = format!("{}{}", told.stdout, told.stderr);
         assert!(said.contains(login) && said.contains(part), "{login}: {said}");

@@ -90,7 +90,7 @@ fn an_unreadable_directory_ages_and_then_admits_nobody_new() {
     std::fs::rename(&gate.manifests, &away).expect("a move");
     eventually("new sessions are refused for the policy's age", Duration::from_secs(30), || {
         let refused = gate.staff("alice").refused("kiosk-17", 443);
-        refused.stderr.contains("the relay's policy")
+        refused.stderr.contains("the relay last saw its policy")
     });
     // What runs goes on; a look at a directory that is there again is age 0.
     running.write(b"b").expect("the running session");

@@ -180,7 +180,7 @@ fn of_ends(said: &mut Said) {
 
     let mut kiosk = Kiosk::open(&[alice_everywhere("berlin")]);
     let session = open(&kiosk.gate);
-    let name = kiosk.gate.sessions()[0]["metadata"]["name"].as_str().expect("a name").to_owned();
+    let name = kiosk.gate.sessions()[0]["name"].as_str().expect("a name").to_owned();
     kiosk.gate.control(&["cut", &name]).ok();
     said.ended("cut", &session);
     let session = open(&kiosk.gate);

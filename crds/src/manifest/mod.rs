@@ -400,7 +400,10 @@ impl Reader {
         let blocked = faults.iter().any(Fault::blocks_rules);
         if !blocked {
             let mut broken = checks.rules.check(&value, None, schema);
-            broken.retain(|fault| !(badly_named && fault.field.ends_with("metadata.name")));
+            // The rules of the whole object are about its name, which has its sentence already.
+            let about_name =
+                |fault: &Fault| fault.field.is_empty() || fault.field.ends_with("metadata.name");
+            broken.retain(|fault| !(badly_named && about_name(fault)));
             faults.extend(broken);
         }
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut)

@@ -102,6 +102,8 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay_pod: Option<String>,
@@ -144,6 +146,7 @@ impl Event {
             terminal_key_fingerprint: None,
             service: None,
             session: None,
+            opens_at: None,
             deadline: None,
             relay_pod: None,
             reason: None,

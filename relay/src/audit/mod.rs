@@ -14,6 +14,7 @@
 mod event;
 mod files;
 mod head;
+mod left_open;
 mod line;
 mod log;
 mod verify;
@@ -30,6 +31,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::state::{StateDir, StateError};
 pub use event::{Event, Reason, Verdict, What, WindowRef};
+pub use left_open::left_open;
 pub use verify::{Broken, Summary, verify, verify_from};
 use writer::{Message, Record, Shared, Writer};
 

@@ -62,7 +62,7 @@ fn status(ended: &Ended) -> io::Result<SupportSessionStatus> {
     let count = |bytes| Some(i64::try_from(bytes).unwrap_or(i64::MAX));
     Ok(SupportSessionStatus {
         ended_at: Some(ended.at.to_string()),
-        ended_by: Some(ended.by.into()),
+        ended_by: Some(ended.by),
         overrun: Some(format!("{}ms", ended.overrun_ms)),
         bytes_in: count(ended.bytes_in),
         bytes_out: count(ended.bytes_out),
@@ -110,7 +110,7 @@ fn ended(status: &SupportSessionStatus) -> Option<Ended> {
     let overrun = status.overrun.as_deref().and_then(|o| o.strip_suffix("ms")).unwrap_or("0");
     Some(Ended {
         at: status.ended_at.as_ref()?.parse().ok()?,
-        by: status.ended_by?.into(),
+        by: status.ended_by?,
         reason: status.conditions.first().map(|c| c.message.clone()).unwrap_or_default(),
         overrun_ms: overrun.parse().ok()?,
         bytes_in: count(status.bytes_in),

@@ -13,29 +13,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tidegate_policy::model::{Label, Login, ObjectKey};
 use uuid::Uuid;
 
 pub use store::Records;
+pub use tidegate_crds::support_session::EndedBy;
 
 /// The name of a SupportSession: `ss-` and a UUID of version 7, so that names sort by their time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(Uuid);
-
-/// Who or what ended a session.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub enum EndedBy {
-    Staff,
-    Terminal,
-    Customer,
-    Deadline,
-    Revoked,
-    Cut,
-    Idle,
-    Drain,
-    Fault,
-}
 
 /// What is written down when a session begins.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,55 +97,6 @@ impl FromStr for SessionId {
             Ok(Self(uuid))
         } else {
             Err(BadSessionId)
-        }
-    }
-}
-
-impl From<EndedBy> for tidegate_crds::support_session::EndedBy {
-    fn from(by: EndedBy) -> Self {
-        match by {
-            EndedBy::Staff => Self::Staff,
-            EndedBy::Terminal => Self::Terminal,
-            EndedBy::Customer => Self::Customer,
-            EndedBy::Deadline => Self::Deadline,
-            EndedBy::Revoked => Self::Revoked,
-            EndedBy::Cut => Self::Cut,
-            EndedBy::Idle => Self::Idle,
-            EndedBy::Drain => Self::Drain,
-            EndedBy::Fault => Self::Fault,
-        }
-    }
-}
-
-impl From<tidegate_crds::support_session::EndedBy> for EndedBy {
-    fn from(by: tidegate_crds::support_session::EndedBy) -> Self {
-        use tidegate_crds::support_session::EndedBy as By;
-        match by {
-            By::Staff => Self::Staff,
-            By::Terminal => Self::Terminal,
-            By::Customer => Self::Customer,
-            By::Deadline => Self::Deadline,
-            By::Revoked => Self::Revoked,
-            By::Cut => Self::Cut,
-            By::Idle => Self::Idle,
-            By::Drain => Self::Drain,
-            By::Fault => Self::Fault,
-        }
-    }
-}
-
-impl EndedBy {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Staff => "Staff",
-            Self::Terminal => "Terminal",
-            Self::Customer => "Customer",
-            Self::Deadline => "Deadline",
-            Self::Revoked => "Revoked",
-            Self::Cut => "Cut",
-            Self::Idle => "Idle",
-            Self::Drain => "Drain",
-            Self::Fault => "Fault",
         }
     }
 }

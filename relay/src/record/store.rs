@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{Begun, Ended, EndedBy, Record, SessionId, files};
+use crate::sentences;
 use crate::state::{self, StateDir, StateError};
 
 /// The most records kept; beyond it the oldest ended ones go before their time.
@@ -214,7 +215,7 @@ fn recover(
         record.ended = Some(Ended {
             at: seen.clamp(begun.opened_at, latest),
             by: EndedBy::Fault,
-            reason: "the relay ended without closing this session".to_owned(),
+            reason: sentences::relay_crashed(),
             overrun_ms: 0,
             bytes_in,
             bytes_out,

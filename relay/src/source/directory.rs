@@ -115,6 +115,7 @@ pub async fn start(
 async fn follow(mut source: Source, mut events: mpsc::Receiver<()>, reload: Arc<Notify>) {
     let mut pace = Pace::new(clock::now());
     pace.watched = source.hears();
+    pace.admits_up_to(source.policy.most());
     let published = source.publisher.clone();
     loop {
         tokio::select! {
@@ -142,6 +143,7 @@ async fn follow(mut source: Source, mut events: mpsc::Receiver<()>, reload: Arc<
         };
         pace.looked(now, again);
         pace.watched = source.hears();
+        pace.admits_up_to(source.policy.most());
     }
 }
 

@@ -148,6 +148,7 @@ impl Policy {
         }
     }
 
+    /// The age up to which it admits.
     fn most(&self) -> Duration {
         Duration::try_from(self.snapshot.mesh().max_policy_age).unwrap_or(Duration::ZERO)
     }

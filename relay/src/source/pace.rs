@@ -10,8 +10,11 @@ pub const QUIET: Duration = Duration::from_millis(100);
 pub const LATEST: Duration = Duration::from_millis(400);
 /// What is in doubt is looked at a second time after this.
 pub const SECOND_LOOK: Duration = Duration::from_millis(100);
-/// Without any change, a look this often.
+/// Without any change, a look this often…
 pub const REGULAR: Duration = Duration::from_mins(1);
+/// …and so often within the age up to which the policy admits, so that a quiet directory stays in
+/// force: a look that comes late is still in time.
+const LOOKS_PER_AGE: u32 = 3;
 /// How often to look where changes are not announced.
 pub const UNWATCHED: Duration = Duration::from_millis(500);
 /// How often the clocks are read, to notice that one was stepped or that the machine slept.
@@ -30,6 +33,8 @@ pub struct Pace {
     read: Now,
     /// Whether changes are announced.
     pub watched: bool,
+    /// How often to look without any change.
+    regular: Duration,
 }
 
 impl Pace {
@@ -42,7 +47,13 @@ impl Pace {
             looked: now.boot,
             read: now,
             watched: true,
+            regular: REGULAR,
         }
+    }
+
+    /// The policy admits up to this age.
+    pub fn admits_up_to(&mut self, age: Duration) {
+        self.regular = REGULAR.min(age / LOOKS_PER_AGE);
     }
 
     /// Something changed.
@@ -68,7 +79,7 @@ impl Pace {
     pub fn due(&mut self, now: Now) -> Option<bool> {
         let stepped = self.stepped(now);
         self.read = now;
-        let every = if self.watched { REGULAR } else { UNWATCHED };
+        let every = if self.watched { self.regular } else { UNWATCHED };
         let due = self.asked || stepped || now.boot >= self.next(every);
         let quiet = self.changes.is_none_or(|(_, last)| now.boot.since(last) >= QUIET);
         due.then_some(quiet && self.watched)
@@ -76,7 +87,7 @@ impl Pace {
 
     /// How long to wait before asking again.
     pub fn wait(&self, now: Now) -> Duration {
-        let every = if self.watched { REGULAR } else { UNWATCHED };
+        let every = if self.watched { self.regular } else { UNWATCHED };
         self.next(every).since(now.boot).min(TICK)
     }
 

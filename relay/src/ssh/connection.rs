@@ -156,10 +156,11 @@ impl Drop for Over {
     fn drop(&mut self) {
         let shared = &self.0;
         let _ = shared.cause.set(Ended::Fault);
+        // First, so that whoever sees a channel end with its connection sees that, too.
+        shared.over.cancel();
         if !shared.socket.killed().is_cancelled() {
             shared.table.end(false);
         }
-        shared.over.cancel();
     }
 }
 
@@ -356,6 +357,11 @@ impl Connection {
 
     pub fn is_closed(&self) -> bool {
         self.0.over.is_cancelled()
+    }
+
+    /// Whether it is over, or has been told to go.
+    pub fn is_ending(&self) -> bool {
+        self.is_closed() || self.0.socket.killed().is_cancelled() || self.0.is_leaving()
     }
 
     /// How it ended; `None` while it lives.

@@ -6,8 +6,6 @@ mod naming;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 pub use naming::{Bind, Named, name_service};
 
 use crate::clock;
@@ -17,10 +15,11 @@ use crate::locate::{Forward, Offered, PROBE, TerminalLink};
 use crate::sentences;
 use crate::session::EndedBy;
 use crate::ssh::{ForwardRequest, SessionRequest};
-use crate::view;
+use crate::trail::Peer;
+use crate::view::{self, clean};
 
-/// A terminal that offers nothing this long after its login, or after its last request, is told why
-/// and closed: its client would idle for ever.
+/// A terminal that offers nothing this long after its login or its last request, or since its last
+/// service was taken out of the policy, is told why and closed: its client would idle for ever.
 const NOTHING_OFFERED: Duration = Duration::from_secs(2);
 
 /// What a terminal's connection keeps between its requests.
@@ -29,8 +28,6 @@ pub struct TerminalPeer {
     /// Why it may offer nothing at all now (suspended, no window); or why its last request was
     /// refused. Shown when it leaves with nothing.
     refusal: Arc<Mutex<Option<String>>>,
-    /// Each request starts the patience anew.
-    asked: Arc<Notify>,
     /// It is known, but may not attach now.
     barred: bool,
 }
@@ -44,25 +41,22 @@ impl TerminalPeer {
     /// attach now.
     pub fn arrived(gate: &Arc<Gate>, link: Arc<TerminalLink>, barred: Option<String>) -> Self {
         let is_barred = barred.is_some();
-        let peer = Self {
-            link,
-            refusal: Arc::new(Mutex::new(barred)),
-            asked: Arc::default(),
-            barred: is_barred,
-        };
+        let peer = Self { link, refusal: Arc::new(Mutex::new(barred)), barred: is_barred };
         let (gate, link) = (Arc::clone(gate), Arc::clone(&peer.link));
-        let (refusal, asked) = (Arc::clone(&peer.refusal), Arc::clone(&peer.asked));
+        let refusal = Arc::clone(&peer.refusal);
         gate.clone().tasks.spawn("terminal without a service", async move {
-            offers_something(&gate, &link, &refusal, &asked).await;
+            offers_something(&gate, &link, &refusal).await;
         });
         peer
     }
 
     /// The connection has ended, and with it the sessions that it carried.
     pub fn left(&self, gate: &Arc<Gate>) {
+        self.link.leave();
         gate.registry.remove(&self.link, clock::now().wall);
         if !self.barred {
             gate.trail.detached(&self.link);
+            gate.trail.repeats(Peer::Terminal(&self.link), true);
         }
         for session in gate.sessions.all() {
             if session.terminal.id == self.link.id {
@@ -77,40 +71,54 @@ impl TerminalPeer {
         let bind = Bind { address: request.host.clone(), port: request.port };
         match self.grant(gate, &bind) {
             Ok(port) => request.grant(port),
-            Err(sentence) => {
-                tracing::info!(terminal = %self.link.terminal.name, reason = %sentence, "forward refused");
+            Err((code, sentence)) => {
+                request.refuse();
+                let what = clean(&format!("-R {}:{}", bind.address, bind.port));
+                self.refused(gate, &what, code, &sentence);
                 if !self.barred {
                     *lock(&self.refusal) = Some(sentence);
                 }
-                request.refuse();
             }
         }
-        self.asked.notify_one();
+        self.link.stirred.notify_one();
     }
 
-    /// The port to reply with, or the sentence.
-    fn grant(&self, gate: &Arc<Gate>, bind: &Bind) -> Result<u32, String> {
+    /// Writes down that it was refused something; too often is the end of its connection.
+    pub fn refused(&self, gate: &Gate, what: &str, code: &'static str, sentence: &str) {
+        // What is barred was written down at the door.
+        if self.barred {
+            return;
+        }
+        gate.trail.refused(Peer::Terminal(&self.link), what, code, sentence);
+        if self.link.denies.too_many() {
+            self.link.end(sentence);
+        }
+    }
+
+    /// The port to reply with, or the code and the sentence.
+    fn grant(&self, gate: &Arc<Gate>, bind: &Bind) -> Result<u32, (&'static str, String)> {
         let link = &self.link;
         let name = &link.terminal.name;
         if self.barred {
-            return Err(lock(&self.refusal).clone().unwrap_or_default());
+            return Err(("Barred", lock(&self.refusal).clone().unwrap_or_default()));
         }
         if gate.is_draining() {
-            return Err(sentences::draining());
+            return Err(("Draining", sentences::draining()));
         }
         let policy = gate.policy();
         let terminal = policy
             .snapshot
             .terminal(name)
             .filter(|terminal| terminal.public_keys.contains(&link.key))
-            .ok_or_else(|| sentences::terminal_withdrawn(name))?;
+            .ok_or_else(|| ("TerminalWithdrawn", sentences::terminal_withdrawn(name)))?;
         if terminal.suspended {
-            return Err(sentences::terminal_suspended(name));
+            return Err(("TerminalSuspended", sentences::terminal_suspended(name)));
         }
         let taken: Vec<_> = link.forwards().into_iter().map(|forward| forward.service).collect();
         let domain = &policy.snapshot.mesh().domain;
         let Named { service, port } =
-            name_service(terminal, domain, bind, |service| taken.contains(&service.name))?;
+            name_service(terminal, domain, bind, |service| taken.contains(&service.name))
+                .map_err(|sentence| ("NotDeclared", sentence))?;
         let forward = Forward {
             service: service.name.clone(),
             service_port: service.port,
@@ -119,8 +127,8 @@ impl TerminalPeer {
         };
         match gate.registry.offer(link, forward, clock::now()) {
             Offered::Taken => {}
-            Offered::TakenOver(old) => taken_over(gate, old),
-            Offered::Contended => return Err(sentences::contended(name)),
+            Offered::TakenOver { from, first } => taken_over(gate, from, first),
+            Offered::Contended => return Err(("Contended", sentences::contended(name))),
         }
         tracing::info!(terminal = %name, service = %service.name, from = %link.from, "terminal offers a service");
         Ok(port)
@@ -142,17 +150,13 @@ impl TerminalPeer {
     }
 }
 
-/// Closes a connection that holds no forward, 2 s after its login or its last request.
-async fn offers_something(
-    gate: &Gate,
-    link: &TerminalLink,
-    refusal: &Mutex<Option<String>>,
-    asked: &Notify,
-) {
+/// Closes a connection that holds no forward, 2 s after its login, its last request or the loss of
+/// its last forward.
+async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Option<String>>) {
     loop {
         tokio::select! {
             () = link.connection.closed() => return,
-            () = asked.notified() => continue,
+            () = link.stirred.notified() => continue,
             () = tokio::time::sleep(NOTHING_OFFERED) => {}
         }
         if link.forwards().is_empty() {
@@ -165,21 +169,22 @@ async fn offers_something(
             link.end(&sentence);
             return;
         }
-        // It offers something; only a later request or a takeover changes that.
+        // It offers something. What changes that stirs it, but for a takeover, which closes it.
         tokio::select! {
             () = link.connection.closed() => return,
-            () = asked.notified() => {}
+            () = link.stirred.notified() => {}
         }
     }
 }
 
 /// Closes the older connection if the newer one left it nothing, once it has shown whether it was
-/// still alive: only a live one counts as a fight.
-fn taken_over(gate: &Arc<Gate>, old: Arc<TerminalLink>) {
+/// still alive: only a live one counts as a fight, and once for each newer connection.
+fn taken_over(gate: &Arc<Gate>, old: Arc<TerminalLink>, first: bool) {
     let gate = Arc::clone(gate);
     gate.clone().tasks.spawn("takeover", async move {
         let name = &old.terminal.name;
-        if old.connection.alive(PROBE).await && gate.registry.taken_over_alive(name, clock::now()) {
+        let alive = old.connection.alive(PROBE).await;
+        if alive && first && gate.registry.taken_over_alive(name, clock::now()) {
             tracing::warn!(terminal = %name, "two live connections fight for a terminal's name");
         }
         if old.forwards().is_empty() {
