@@ -74,7 +74,7 @@ pub fn answer(args: &WhoCanReachArgs, now: Now) -> Answer {
     let stdout = match args.output {
         Output::Json => json(&Shown::of(&name, &reach)),
         Output::Table => {
-            let mut text = people(&snapshot, &name, &reach, from, to);
+            let mut text = people(&snapshot, &name, &reach, (from, to), now.wall);
             // What gives nobody anything without an agent would be missed in silence.
             let all = who_can_reach(&snapshot, &name, true, from, to).unwrap_or_default();
             let counted = windows(&reach);
@@ -149,11 +149,11 @@ fn people(
     snapshot: &Snapshot,
     terminal: &Label,
     reach: &Reach,
-    from: Timestamp,
-    to: Timestamp,
+    (from, to): (Timestamp, Timestamp),
+    now: Timestamp,
 ) -> String {
     let human = |window: &ObjectKey, at: Timestamp| match snapshot.window(window) {
-        Some(window) => window.schedule.human(at),
+        Some(window) => window.schedule.human_from(at, now),
         None => at.to_string(),
     };
     let when = if from == to { format!("at {from}") } else { format!("between {from} and {to}") };
