@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::clients::{Staff, Terminals};
+use crate::clients::{Forward, Program, Staff, Terminals};
 use crate::keys::Key;
 use crate::manifest::{DOMAIN, LoginUser, Manifest, Mesh, Relay, SupportWindow, Terminal};
 use crate::process::{Finished, Proc, mark};
@@ -362,6 +362,14 @@ impl Gate {
         let line = text.lines().find(|line| !line.starts_with('#')).expect("a line in known_hosts");
         let from = line.find("ssh-ed25519").expect("an ed25519 key");
         line[from..].split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Runs `with` while a terminal that no [`Gate::put_terminal`] wrote is attached with one `-R`.
+    pub fn start_client(&self, terminal: &str, port: u16, to: u16, with: impl FnOnce(&Self)) {
+        let client = self.clients_of(terminal).start(Program::OpenSsh, &[Forward::port(port, to)]);
+        self.await_log(&["terminal offers a service", terminal], SOON);
+        with(self);
+        drop(client);
     }
 
     fn write_client_files(&self) {

@@ -391,9 +391,39 @@ fn invariant_2_cut_a_client_with_a_full_window() {
 }
 
 #[test]
-fn invariant_2_cut_a_client_in_the_middle_of_a_rekey() {
-    // It rekeys after every 64 KiB, so that it is almost always in one when the line goes dark.
+fn invariant_2_cut_a_client_whose_line_went_dark_while_it_rekeyed_all_the_time() {
     cut_while(|_, tap| tap.black_hole(), &["-o", "RekeyLimit=64K"]);
+}
+
+#[test]
+fn invariant_2_cut_in_the_middle_of_a_rekey() {
+    let kiosk = Kiosk::open(&[alice_everywhere("berlin")]);
+    let before = held(&kiosk.gate);
+    let tap = Tap::start(kiosk.gate.addr());
+    let alice = kiosk.gate.staff("alice").via(tap.port());
+    let options = ["-o", "RekeyLimit=256K", "-W", "kiosk-17:514"];
+    let mut client = Proc::start("ssh -W", &mut alice.relay(&options));
+    client.write(b"x").expect("an open channel");
+    eventually("the session is open", SOON, || kiosk.sink.bytes() == 1);
+    // The client begins a key exchange after so many bytes, the relay answers, and the client never
+    // sees the answer: both are in the middle of it.
+    tap.hold_down();
+    let _feeder = Feeder::start(client.take_stdin());
+    let mut last = (kiosk.sink.bytes(), Instant::now());
+    eventually("the stream stands still", SOON, || {
+        if kiosk.sink.bytes() != last.0 {
+            last = (kiosk.sink.bytes(), Instant::now());
+        }
+        last.0 > 1 && last.1.elapsed() > Duration::from_millis(700)
+    });
+    assert!(last.0 < 1 << 20, "{} bytes passed: it was the window that was full", last.0);
+    let cut = Instant::now();
+    kiosk.gate.put(&alice_everywhere("berlin").suspended());
+    nothing_left(&kiosk.gate, &before, cut);
+    eventually("the service's connection ends", SOON, || kiosk.sink.all_ended());
+    assert_eq!(kiosk.sink.bytes(), last.0);
+    // The feeder's pipe ends with the client.
+    drop(client);
 }
 
 #[test]

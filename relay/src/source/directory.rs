@@ -289,7 +289,10 @@ impl Source {
                 } else {
                     self.publish(false);
                 }
-                self.save();
+                // A second look may revoke: it does not wait for a disk.
+                if !look.again {
+                    self.save();
+                }
                 look.again
             }
             Err(error) => {
