@@ -26,6 +26,7 @@ pub use memory::{Memory, Remembered};
 use references::Placed;
 use stage::{Item, Stage};
 use version::Compiled;
+pub(crate) use version::wrong_besides;
 
 /// What a complete look at a directory found.
 #[derive(Clone, Copy, Debug)]
