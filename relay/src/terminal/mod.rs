@@ -135,14 +135,18 @@ impl TerminalPeer {
     }
 
     /// A terminal's client that was started without -N asks for a session: it learns what it is here,
-    /// and the channel stays open, since the client ends with it.
+    /// or that it may not attach now, and the channel stays open, since the client ends with it.
     pub fn session(&self, gate: &Arc<Gate>, request: SessionRequest) {
         let domain = gate.policy().snapshot.mesh().domain.to_string();
         let link = Arc::clone(&self.link);
+        let barred = self.barred.then(|| lock(&self.refusal).clone().unwrap_or_default());
         gate.tasks.spawn("terminal's console", async move {
             let (pty, mut channel) = (request.pty, request.channel);
             let offered: Vec<_> = link.forwards().into_iter().map(|f| f.service).collect();
-            let text = view::attached_as(&link.terminal.name, &offered, &domain, pty);
+            let text = match barred {
+                None => view::attached_as(&link.terminal.name, &offered, &domain, pty),
+                Some(sentence) => view::refused(&sentence, pty).stderr,
+            };
             if channel.stdout(text.as_bytes()).await.is_ok() {
                 channel.closed().wait().await;
             }

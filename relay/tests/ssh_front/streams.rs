@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use tidegate_relay::accept::Caps;
-use tidegate_relay::ssh::SessionKind;
+use tidegate_relay::ssh::{Reason, SessionKind};
 
 use crate::client::{ALL, Kind, Running, bytes, echo_service};
 use crate::gate::{Gate, SENTENCE, SERVICE, Seen};
@@ -176,10 +176,14 @@ fn what_a_relay_never_does_is_refused_and_told() {
     let port = free_port();
     let local = format!("127.0.0.1:{port}:/nowhere");
     let staff = Running::start(gate.ssh(&["-N", "-L", &local], &[]));
-    gate.authenticated();
-    let _socket = dial(port);
+    let connection = gate.authenticated();
+    let mut socket = dial(port);
     assert_eq!(gate.wait(refused), "a connection to a Unix socket");
-    let said = staff.stop().stderr;
+    // The client says why, and then closes what it had accepted. A signal at that very moment it
+    // would sleep over.
+    let _ = socket.read(&mut [0]);
+    connection.disconnect(Reason::ByApplication, "that is all");
+    let said = staff.end().stderr;
     assert!(said.contains("a relay has no Unix sockets to connect to"), "{said}");
     assert_eq!(gate.supervisor.panics(), 0);
 }
@@ -193,10 +197,13 @@ fn free_port() -> u16 {
 /// Connects to a client, which listens some time after it has logged in.
 fn dial(port: u16) -> TcpStream {
     loop {
-        if let Ok(socket) = TcpStream::connect(("127.0.0.1", port)) {
+        // While nobody listens, a socket may be given this very port and so meet itself.
+        if let Ok(socket) = TcpStream::connect(("127.0.0.1", port))
+            && socket.local_addr().ok() != socket.peer_addr().ok()
+        {
             return socket;
         }
-        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
 
