@@ -7,6 +7,7 @@
 pub mod clients;
 pub mod clock;
 pub mod crowd;
+pub mod disk;
 pub mod gate;
 pub mod http;
 pub mod keys;
@@ -21,6 +22,7 @@ pub mod tap;
 pub mod wait;
 
 pub use clients::{Forward, Staff, Terminals};
+pub use disk::SmallDisk;
 pub use gate::{Gate, Setup};
 pub use kiosk::Kiosk;
 pub use manifest::{LoginUser, Mesh, Relay, Schedule, SupportWindow, Terminal};

@@ -1,13 +1,12 @@
 //! Invariant 7: the trail comes first, it is whole, and whoever touches it is found out.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use serde_json::Value;
 use tidegate_tests::gate::Build;
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::process::Finished;
-use tidegate_tests::{Gate, Kiosk, Proc, SOON, eventually, in_ci};
+use tidegate_tests::{Gate, Kiosk, Proc, SOON, SmallDisk, eventually};
 
 fn echoes(gate: &Gate) -> bool {
     refusal(gate).is_none()
@@ -189,32 +188,6 @@ fn invariant_7_a_kill_between_the_record_and_the_first_byte_leaves_the_line() {
     verify(&kiosk.gate).ok();
 }
 
-/// A small file system under the state directory, taken away when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &std::path::Path) -> Option<Self> {
-        std::fs::create_dir_all(at).expect("a directory");
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tidegate-test"]).arg(at);
-        let done = Proc::run("mount", &mut command, SOON);
-        if done.code != Some(0) {
-            assert!(!in_ci(), "a small disk cannot be mounted: {}", done.stderr);
-            eprintln!("LEFT OUT: a small disk cannot be mounted: {}", done.stderr);
-            return None;
-        }
-        Some(Self(at.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let mut command = Command::new("umount");
-        command.arg("-l").arg(&self.0);
-        let _ = command.status();
-    }
-}
-
 #[test]
 fn invariant_7_a_full_disk_refuses_new_sessions_and_keeps_running_ones() {
     let mut disk = None;
@@ -222,18 +195,12 @@ fn invariant_7_a_full_disk_refuses_new_sessions_and_keeps_running_ones() {
         disk = SmallDisk::mount(&setup.dir().join("state"));
         setup.window(alice_everywhere("berlin"))
     });
-    if disk.is_none() {
-        return;
-    }
+    let Some(disk) = &disk else { return };
     let gate = &kiosk.gate;
     let mut running = gate.staff("alice").w("kiosk-17", 443);
     running.write(b"one").expect("an open channel");
     running.await_stdout("one", SOON);
-    let ballast = gate.state.join("ballast");
-    let mut command = Command::new("dd");
-    command.args(["if=/dev/zero", "bs=512"]).arg(format!("of={}", ballast.display()));
-    let filled = Proc::run("dd", &mut command, SOON);
-    assert_ne!(filled.code, Some(0), "the disk is not full");
+    let ballast = disk.fill();
     // What is in the log's last page still has room.
     let mut told = String::new();
     eventually("new sessions are refused", SOON, || match refusal(gate) {
