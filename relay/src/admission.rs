@@ -23,6 +23,9 @@ use crate::ssh::{Channel, OpenRequest, RefuseCode};
 use crate::staff::StaffLink;
 use crate::warden;
 
+/// The code where the login user went before her channel was opened.
+const STAFF_LEFT: &str = "StaffLeft";
+
 /// Why a channel is not opened.
 #[derive(Debug)]
 pub struct Refused {
@@ -120,7 +123,7 @@ async fn locate(
 ) -> Result<(Arc<TerminalLink>, Channel), Refused> {
     let name = &allow.terminal.meta.key.name;
     let failed = |code, sentence| Refused::new(RefuseCode::ConnectFailed, code, sentence);
-    let left = || failed("StaffLeft", sentences::staff_left());
+    let left = || failed(STAFF_LEFT, sentences::staff_left());
     let (link, forward) = match gate.registry.locate(name, &allow.service.name) {
         Located::Here(link, forward) => (link, forward),
         Located::NotOffered => {
@@ -239,10 +242,12 @@ async fn record(gate: &Arc<Gate>, session: &Arc<Session>) -> Result<(), Refused>
 }
 
 fn still_live(session: &Session) -> Result<(), Refused> {
-    match session.end() {
-        None => Ok(()),
-        Some(end) => Err(Refused::new(RefuseCode::Prohibited, end.by.as_str(), end.reason)),
-    }
+    let Some(end) = session.end() else { return Ok(()) };
+    let code = match end.by {
+        EndedBy::Staff => STAFF_LEFT,
+        by => by.as_str(),
+    };
+    Err(Refused::new(RefuseCode::Prohibited, code, end.reason))
 }
 
 /// A further channel of a live session: authorised by what `authorise` has just said, counted, and
