@@ -49,7 +49,11 @@ pub fn end(
 pub fn deadline(gate: &Arc<Gate>, session: &Arc<Session>, now: Now, checked: Boot) {
     let deadline = session.deadline();
     let overrun = deadline.overrun(now).min(now.boot.since(checked));
-    let reason = sentences::deadline(&session.admission, deadline.wall());
+    let policy = gate.policy();
+    let own = &session.admission.window;
+    let declared = policy.snapshot.window(&own.meta.key);
+    let declared = declared.filter(|window| window.meta.uid == own.meta.uid).unwrap_or(own);
+    let reason = sentences::deadline(&session.admission, declared, deadline.wall());
     end(gate, session, EndedBy::Deadline, &reason, overrun);
 }
 

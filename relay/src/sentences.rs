@@ -5,9 +5,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tidegate_policy::decide::Admission;
-use tidegate_policy::model::{Label, Login, ObjectKey, Service, Terminal};
+use tidegate_policy::model::{Label, Login, ObjectKey, Service, Terminal, Window};
 use tidegate_policy::snapshot::Snapshot;
 
 use crate::claim::{self, Holder};
@@ -105,25 +105,29 @@ pub fn too_many_refusals(count: u32) -> String {
 }
 
 /// Why a session ended at its deadline: the window closed, the login user's time was over, or the
-/// session reached its longest duration.
-pub fn deadline(admission: &Admission, deadline: Timestamp) -> String {
+/// session reached its longest duration. `declared` is its window as it is now, which may have been
+/// made shorter since the admission.
+pub fn deadline(admission: &Admission, declared: &Window, deadline: Timestamp) -> String {
     let window = &admission.window;
     let key = &window.meta.key;
-    if deadline >= admission.occurrence.closes {
+    let before = deadline.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(deadline);
+    let closed = declared.schedule.open_at(before).is_some_and(|open| open.closes == deadline);
+    if closed || deadline >= admission.occurrence.closes {
         return clean(&format!(
             "support window {key} closed at {}",
             window.schedule.human(deadline)
         ));
     }
     // The deadline counts from the decision, which came a moment before the session was made.
-    if let Some(longest) = window.limits.max_session_duration
-        && let Ok(begun) = deadline.checked_sub(longest)
-        && admission.opened_at.duration_since(begun).unsigned_abs() <= DECIDED_BEFORE
-    {
-        let longest = duration(longest.unsigned_abs());
-        return clean(&format!(
-            "the session reached {longest}, the longest that support window {key} allows"
-        ));
+    for longest in [window, declared].iter().filter_map(|one| one.limits.max_session_duration) {
+        if let Ok(begun) = deadline.checked_sub(longest)
+            && admission.opened_at.duration_since(begun).unsigned_abs() <= DECIDED_BEFORE
+        {
+            let longest = duration(longest.unsigned_abs());
+            return clean(&format!(
+                "the session reached {longest}, the longest that support window {key} allows"
+            ));
+        }
     }
     let login = &admission.staff.login;
     clean(&format!(
@@ -357,9 +361,9 @@ mod tests {
             ("draining", draining()),
             ("too_many_sessions", too_many_sessions(&alice, 8)),
             ("too_many_refusals", too_many_refusals(20)),
-            ("deadline, closes", deadline(&closes, closes.deadline)),
-            ("deadline, longest session", deadline(&longest, longest.deadline)),
-            ("deadline, validUntil", deadline(&expires, expires.deadline)),
+            ("deadline, closes", deadline(&closes, &closes.window, closes.deadline)),
+            ("deadline, longest session", deadline(&longest, &longest.window, longest.deadline)),
+            ("deadline, validUntil", deadline(&expires, &expires.window, expires.deadline)),
             ("idle", idle(&window, Duration::from_mins(10))),
             ("revoked", revoked("support window acme/berlin-maint is suspended")),
             ("cut", cut()),
