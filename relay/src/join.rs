@@ -111,7 +111,12 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Gated<'_, W> {
         Pin::new(&mut self.to).poll_flush(cx)
     }
 
+    /// A stream that stops with its terminal's connection has no end to pass on: an EOF makes the
+    /// client of `ssh -J` leave before it is told why the session ends.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.session.terminal.is_gone() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.to).poll_shutdown(cx)
     }
 }
