@@ -184,7 +184,8 @@ impl Trail {
         let now = clock::now();
         self.metrics.denied(code);
         if let Peer::Staff(staff) = peer {
-            let (terminal, service) = target.rsplit_once(':').unwrap_or((target, ""));
+            // What concerns no terminal (X11, `-R`) is told with each.
+            let (terminal, service) = target.rsplit_once(':').unwrap_or(("", target));
             let entry = Entry::refused(now.wall, terminal, service, code, sentence);
             self.history.note(&staff.who.login, entry);
         }
