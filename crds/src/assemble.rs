@@ -26,11 +26,12 @@ pub use memory::{Memory, Remembered};
 use references::Placed;
 use stage::{Item, Stage};
 use version::Compiled;
+pub(crate) use version::wrong_besides;
 
 /// What a complete look at a directory found.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    pub documents: &'a [Document],
+    pub documents: &'a [&'a Document],
     /// Objects that could be named but are not valid: their previous version stays in force.
     pub refused: &'a [(ObjectRef, Position)],
     /// Files that are empty or cannot be read: what is remembered of them stays.

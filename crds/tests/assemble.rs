@@ -58,11 +58,9 @@ fn files(files: &[(&str, Vec<Value>)]) -> Files {
 
 impl World {
     fn look(&mut self, files: &Files) -> Assembled {
-        let inputs = Inputs {
-            documents: &files.documents,
-            refused: &files.refused,
-            kept_files: &files.kept,
-        };
+        let documents: Vec<_> = files.documents.iter().collect();
+        let inputs =
+            Inputs { documents: &documents, refused: &files.refused, kept_files: &files.kept };
         self.clock += 60;
         let now = Timestamp::from_second(1_800_000_000 + self.clock).unwrap();
         let mut new_uid = || {

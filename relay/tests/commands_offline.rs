@@ -214,6 +214,18 @@ fn who_can_reach_a_terminal_at_a_time_and_in_an_interval() {
     let answer = ask(&[&["kiosk-17"], &interval[..]].concat());
     assert!(answer.stdout.contains("support/berlin  Mon 23 Nov 09:00"), "{}", answer.stdout);
 
+    assert!(!answer.stdout.contains("--agent"), "{}", answer.stdout);
+    // The year is told where it may be missed.
+    manifests.write("windows/far.yaml", &window("far", "3").replace("2026-", "2028-"));
+    let answer = ask(&["kiosk-17"]);
+    assert!(answer.stdout.contains("Thu 23 Nov 2028 09:00 +01:00"), "{}", answer.stdout);
+
+    let consent = window("consent", "2").replace("consent: NotRequired", "consent: Required");
+    manifests.write("windows/consent.yaml", &consent);
+    let answer = ask(&[&["kiosk-17"], &interval[..]].concat());
+    assert!(answer.stdout.contains("without --agent"), "{}", answer.stdout);
+    assert!(answer.stdout.ends_with("give: support/consent\n"), "{}", answer.stdout);
+
     let answer = ask(&["kiosk-18"]);
     assert_eq!(answer.code, 1);
     assert!(answer.stderr.contains("no terminal kiosk-18"), "{}", answer.stderr);

@@ -266,6 +266,22 @@ async fn a_restart_without_the_directory_goes_on_from_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_comes_back_after_a_restart_is_seen_at_once() {
+    let bench = Bench::new();
+    let started = bench.start().await;
+    bench.stop(started).await;
+    let away = bench.state.path().join("away");
+    fs::rename(bench.manifests.path(), &away).unwrap();
+    let Started { mut feed, .. } = bench.start().await;
+    assert!(current(&feed).unreadable.is_some());
+    // Long before the look of each minute.
+    fs::rename(&away, bench.manifests.path()).unwrap();
+    until(&mut feed, "its return", |p| p.unreadable.is_none()).await;
+    bench.manifests.remove("windows/berlin.yaml");
+    until(&mut feed, "a deletion", |p| case(p, "berlin").is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_to_start_from_is_told_in_one_sentence() {
     let bench = Bench::new();
     bench.manifests.write("relay2.yaml", &relay("us"));

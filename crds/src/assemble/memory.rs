@@ -1,18 +1,20 @@
 //! What is remembered of a directory, across restarts: what an API server would know of each object.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::manifest::{ObjectRef, Position};
 
 /// All objects that were accepted once and are still there.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Stored", into = "Stored")]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "Stored<Remembered>")]
 pub struct Memory {
-    pub(super) objects: BTreeMap<ObjectRef, Remembered>,
+    /// Shared with the memories before, where nothing changed: most of it, at each edit.
+    pub(super) objects: BTreeMap<ObjectRef, Arc<Remembered>>,
 }
 
 /// One object.
@@ -37,29 +39,34 @@ pub struct Remembered {
 impl Memory {
     /// What is remembered of one object.
     pub fn get(&self, object: &ObjectRef) -> Option<&Remembered> {
+        self.shared(object).map(|remembered| &**remembered)
+    }
+
+    pub(super) fn shared(&self, object: &ObjectRef) -> Option<&Arc<Remembered>> {
         self.objects.get(object)
     }
 
     /// All objects, by kind, namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = &Remembered> {
-        self.objects.values()
+        self.objects.values().map(|remembered| &**remembered)
     }
 }
 
 /// The form on disk: JSON has no maps with such keys.
 #[derive(Serialize, Deserialize)]
-struct Stored {
-    objects: Vec<Remembered>,
+struct Stored<T> {
+    objects: Vec<T>,
 }
 
-impl From<Stored> for Memory {
-    fn from(stored: Stored) -> Self {
-        Self { objects: stored.objects.into_iter().map(|o| (o.object.clone(), o)).collect() }
+impl From<Stored<Remembered>> for Memory {
+    fn from(stored: Stored<Remembered>) -> Self {
+        let named = |o: Remembered| (o.object.clone(), Arc::new(o));
+        Self { objects: stored.objects.into_iter().map(named).collect() }
     }
 }
 
-impl From<Memory> for Stored {
-    fn from(memory: Memory) -> Self {
-        Self { objects: memory.objects.into_values().collect() }
+impl Serialize for Memory {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Stored { objects: self.iter().collect() }.serialize(serializer)
     }
 }

@@ -1,6 +1,7 @@
 //! Takes objects from what was found to what is in force, and remembers the outcome.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -25,7 +26,7 @@ pub(super) enum Source<'a> {
 /// An object on its way: the version in force, and a new one if there is one.
 pub(super) struct Item<'a> {
     pub object: ObjectRef,
-    pub remembered: Option<&'a Remembered>,
+    pub remembered: Option<&'a Arc<Remembered>>,
     /// Its valid document, if it has one in this look.
     pub document: Option<&'a Document>,
     pub kept: bool,
@@ -57,6 +58,7 @@ impl<'a> Stage<'a> {
     pub fn sources(&mut self, inputs: &Inputs<'a>) -> BTreeMap<&'a ObjectRef, Source<'a>> {
         let mut found: BTreeMap<&ObjectRef, (Vec<&Position>, Vec<&Document>)> = BTreeMap::new();
         for document in inputs.documents {
+            let document: &'a Document = document;
             let (positions, documents) = found.entry(&document.reference).or_default();
             positions.push(&document.position);
             documents.push(document);
@@ -142,7 +144,8 @@ impl<'a> Stage<'a> {
         namespaces
     }
 
-    fn remember(&mut self, remembered: Remembered) {
+    fn remember(&mut self, remembered: impl Into<Arc<Remembered>>) {
+        let remembered = remembered.into();
         self.next.objects.insert(remembered.object.clone(), remembered);
     }
 
@@ -153,7 +156,7 @@ impl<'a> Stage<'a> {
         source: Source<'a>,
         home: Option<&Label>,
     ) -> Item<'a> {
-        let remembered = self.memory.get(object);
+        let remembered = self.memory.shared(object);
         let mut item = Item {
             object: object.clone(),
             remembered,
@@ -166,7 +169,7 @@ impl<'a> Stage<'a> {
         if let Source::Document(document) = source {
             if remembered.is_some_and(|o| o.value == document.value) {
                 item.document = Some(document);
-            } else if self.permits(object, remembered, document) {
+            } else if self.permits(object, remembered.map(|o| &**o), document) {
                 item.generation = remembered.map_or(1, |o| {
                     o.generation + i64::from(o.value.get("spec") != document.value.get("spec"))
                 });
@@ -248,7 +251,7 @@ impl<'a> Stage<'a> {
         }
         // An object that was never accepted is new when it is.
         let Some(remembered) = item.remembered else { return };
-        let mut remembered = Remembered { in_force: false, ..remembered.clone() };
+        let mut remembered = Remembered { in_force: false, ..Remembered::clone(remembered) };
         if let Some(document) = item.document {
             remembered.value = document.value.clone();
             remembered.position = document.position.clone();
@@ -312,27 +315,36 @@ impl<'a> Stage<'a> {
         let compiled = if accepted { item.new } else { item.old };
         // A document that is not in force is neither remembered nor pointed at.
         let document = item.document.filter(|_| accepted || !fresh);
-        let mut remembered = match (item.remembered, document) {
-            (Some(remembered), _) => remembered.clone(),
-            (None, Some(document)) if accepted => Remembered {
+        let in_force = compiled.is_some();
+        let remembered = match (item.remembered, document) {
+            // Of a document that is not fresh only the place can be another.
+            (Some(remembered), document)
+                if !accepted
+                    && remembered.in_force == in_force
+                    && document.is_none_or(|d| d.position == remembered.position) =>
+            {
+                Arc::clone(remembered)
+            }
+            (Some(remembered), document) => Arc::new(Remembered {
+                object: item.object.clone(),
+                uid: remembered.uid.clone(),
+                generation: if accepted { item.generation } else { remembered.generation },
+                created: remembered.created,
+                in_force,
+                position: document.map_or(&remembered.position, |d| &d.position).clone(),
+                value: document.map_or(&remembered.value, |d| &d.value).clone(),
+            }),
+            (None, Some(document)) if accepted => Arc::new(Remembered {
                 object: item.object.clone(),
                 uid: (self.new_uid)(),
-                generation: 1,
+                generation: item.generation,
                 created: self.stamp,
-                in_force: true,
+                in_force,
                 position: document.position.clone(),
                 value: document.value.clone(),
-            },
+            }),
             (None, _) => return None,
         };
-        if let Some(document) = document {
-            remembered.position = document.position.clone();
-            remembered.value = document.value.clone();
-        }
-        if accepted {
-            remembered.generation = item.generation;
-        }
-        remembered.in_force = compiled.is_some();
         let uid = remembered.uid.clone();
         self.remember(remembered);
         let mut compiled = compiled?;

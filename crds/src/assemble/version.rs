@@ -132,6 +132,20 @@ pub(super) fn finding(
     }
 }
 
+/// What `compile` says of a document that was refused before it got there, so that whoever mends it
+/// hears of everything at once.
+pub(crate) fn wrong_besides(document: &Document) -> Vec<Finding> {
+    let identity = Identity { uid: "".into(), generation: 0, created: jiff::Timestamp::UNIX_EPOCH };
+    let Document { reference, value, .. } = document;
+    match Compiled::new(reference, value, &identity, None) {
+        Ok(_) => Vec::new(),
+        Err(refusals) => refusals
+            .iter()
+            .map(|refusal| refused(reference, Some(document), value, refusal))
+            .collect(),
+    }
+}
+
 /// A refusal of `compile` as a finding in the server's form.
 pub(super) fn refused(
     reference: &ObjectRef,

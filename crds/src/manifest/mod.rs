@@ -28,6 +28,7 @@ use serde_json::Value;
 
 pub use finding::{Finding, Kind, MESSAGE_BYTES, ObjectRef, Position, Positions, Rule, Severity};
 
+use crate::assemble::wrong_besides;
 use crate::{GROUP, LoginUser, Mesh, Relay, SupportWindow, Terminal, VERSION};
 use structure::{Fault, Path};
 use tree::{At, Content, Node};
@@ -475,6 +476,17 @@ impl Reader {
             if !findings.contains(&finding) {
                 findings.push(finding);
             }
+        }
+        if let Some(reference) = object
+            && kind != Kind::Namespace
+            && let Ok(decoded) = Object::decode(kind, &value)
+        {
+            let position = self.position(node.at);
+            let document = Document { object: decoded, reference, position, fields, value };
+            let said = |finding: &Finding| findings.iter().any(|said| said.field == finding.field);
+            let besides = wrong_besides(&document);
+            let besides: Vec<_> = besides.into_iter().filter(|finding| !said(finding)).collect();
+            findings.extend(besides);
         }
         // By place; the note about what was not checked comes last.
         findings.sort_by(|a, b| (a.severity, &a.position).cmp(&(b.severity, &b.position)));

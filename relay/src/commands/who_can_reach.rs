@@ -1,5 +1,7 @@
 //! `who-can-reach TERMINAL`: who may reach a terminal, when, and by which window.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -71,9 +73,30 @@ pub fn answer(args: &WhoCanReachArgs, now: Now) -> Answer {
     };
     let stdout = match args.output {
         Output::Json => json(&Shown::of(&name, &reach)),
-        Output::Table => people(&snapshot, &name, &reach, from, to),
+        Output::Table => {
+            let mut text = people(&snapshot, &name, &reach, (from, to), now.wall);
+            // What gives nobody anything without an agent would be missed in silence.
+            let all = who_can_reach(&snapshot, &name, true, from, to).unwrap_or_default();
+            let counted = windows(&reach);
+            let others = windows(&all).into_iter().filter(|window| !counted.contains(window));
+            let others: Vec<_> = others.map(ToString::to_string).collect();
+            if !others.is_empty() {
+                let _ = writeln!(
+                    text,
+                    "\nnot counted without --agent, since they want what only an agent can give: {}",
+                    others.join(", ")
+                );
+            }
+            text
+        }
     };
     Answer { stderr: warning(&args.manifests, &loaded), ..Answer::good(stdout) }
+}
+
+/// The windows that give somebody something.
+fn windows(reach: &Reach) -> BTreeSet<&ObjectKey> {
+    let now = reach.access.iter().map(|access| &access.window);
+    now.chain(reach.next.iter().map(|next| &next.window)).collect()
 }
 
 #[derive(Serialize)]
@@ -126,11 +149,11 @@ fn people(
     snapshot: &Snapshot,
     terminal: &Label,
     reach: &Reach,
-    from: Timestamp,
-    to: Timestamp,
+    (from, to): (Timestamp, Timestamp),
+    now: Timestamp,
 ) -> String {
     let human = |window: &ObjectKey, at: Timestamp| match snapshot.window(window) {
-        Some(window) => window.schedule.human(at),
+        Some(window) => window.schedule.human_from(at, now),
         None => at.to_string(),
     };
     let when = if from == to { format!("at {from}") } else { format!("between {from} and {to}") };

@@ -114,7 +114,7 @@ pub async fn start(
 /// Looks when it is time to, until nobody holds the feed any more.
 async fn follow(mut source: Source, mut events: mpsc::Receiver<()>, reload: Arc<Notify>) {
     let mut pace = Pace::new(clock::now());
-    pace.watched = source.watch.works();
+    pace.watched = source.hears();
     pace.admits_up_to(source.policy.most());
     let published = source.publisher.clone();
     loop {
@@ -142,7 +142,7 @@ async fn follow(mut source: Source, mut events: mpsc::Receiver<()>, reload: Arc<
             Err(_) => return,
         };
         pace.looked(now, again);
-        pace.watched = source.watch.works();
+        pace.watched = source.hears();
         pace.admits_up_to(source.policy.most());
     }
 }
@@ -255,6 +255,12 @@ impl Source {
             source.save();
         }
         Ok((source, receiver))
+    }
+
+    /// Whether changes are announced. What cannot be looked at is not watched: it, or what holds it,
+    /// may come back without a word.
+    fn hears(&self) -> bool {
+        self.watch.works() && self.policy.unreadable.is_none()
     }
 
     /// Looks once at `now`; whether a second look is needed soon.

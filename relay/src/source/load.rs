@@ -105,8 +105,9 @@ impl Look {
             self.unreadable.iter().map(|name| shown(directory, name).into()).collect()
         };
         let kept_files = former.map(kept).unwrap_or_default();
+        let documents: Vec<_> = self.documents.iter().collect();
         let inputs =
-            Inputs { documents: &self.documents, refused: &self.refused, kept_files: &kept_files };
+            Inputs { documents: &documents, refused: &self.refused, kept_files: &kept_files };
         let mut serial = memory.iter().count();
         let mut new_uid = || {
             serial += 1;

@@ -115,8 +115,8 @@ pub enum LookError {
 
 /// What is in force, for `assemble`.
 #[derive(Debug, Default)]
-pub struct InForce {
-    pub documents: Vec<Document>,
+pub struct InForce<'a> {
+    pub documents: Vec<&'a Document>,
     /// Objects whose previous version stays.
     pub refused: Vec<(ObjectRef, Position)>,
     /// Files whose objects stay.
@@ -325,10 +325,10 @@ impl Files {
     }
 
     /// What is in force at present.
-    pub fn in_force(&self) -> InForce {
+    pub fn in_force(&self) -> InForce<'_> {
         let mut inputs = InForce::default();
         for (_, read) in self.contents() {
-            inputs.documents.extend(read.documents.iter().cloned());
+            inputs.documents.extend(&read.documents);
             inputs.refused.extend(read.refused.iter().cloned());
         }
         for (object, file) in &self.in_force {
