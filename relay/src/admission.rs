@@ -58,8 +58,8 @@ pub async fn open(gate: &Arc<Gate>, staff: &Arc<StaffLink>, request: OpenRequest
             gate.metrics.open(Opened::Refused);
             gate.trail.deny(staff, &wanted, &refused).await;
             request.refuse(refused.why, &refused.sentence);
-            if staff.denies.too_many() {
-                staff.end(&sentences::too_many_refusals(DENIES));
+            if staff.peer.denies.too_many() {
+                staff.peer.end(&sentences::too_many_refusals(DENIES));
             }
         }
     }
@@ -135,11 +135,11 @@ async fn locate(
     };
     let dialled = tokio::select! {
         biased;
-        () = staff.closed() => return Err(left()),
+        () = staff.peer.closed() => return Err(left()),
         dialled = link.dial(&forward) => dialled,
     };
     match dialled {
-        Ok(_) if staff.is_gone() => Err(left()),
+        Ok(_) if staff.peer.is_gone() => Err(left()),
         Ok(channel) => Ok((link, channel)),
         Err(DialError::Refused) => {
             Err(failed("ServiceRefused", sentences::service_refused(name, &allow.service)))
@@ -269,7 +269,7 @@ async fn further(
         let sentence = sentences::revoked(&sentences::window_admits_no_longer(&window.key));
         return Err(Refused::new(RefuseCode::Prohibited, "Revoked", sentence));
     }
-    if link.id != session.terminal.id {
+    if link.peer.id != session.terminal.peer.id {
         // A newer connection of the terminal has taken over; the session ends with the old one.
         let sentence = sentences::taken_over(&link.terminal.name);
         return Err(Refused::new(RefuseCode::ConnectFailed, "TakenOver", sentence));

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tidegate_policy::decide::{Deny, Reason, Staff, admit_staff, may_attach};
 use tidegate_policy::model::{KeyBlob, Login};
 
@@ -15,6 +16,7 @@ use crate::end;
 use crate::gate::Gate;
 use crate::locate::TerminalLink;
 use crate::metrics::{Closed, Proof, Role as RoleLabel};
+use crate::peer::Peer;
 use crate::sentences;
 use crate::ssh::{
     Authenticated, CancelRequest, Connection, Doorkeeper, Ended, Event, Events, ForwardRequest,
@@ -22,7 +24,7 @@ use crate::ssh::{
 };
 use crate::staff::StaffLink;
 use crate::terminal::TerminalPeer;
-use crate::trail::Peer;
+use crate::trail::Who;
 use crate::view::{self, Output};
 
 /// How long a login user who may not enter is told so before the connection is closed.
@@ -137,6 +139,10 @@ fn how_closed(connection: &Connection) -> Closed {
 }
 
 impl Arrival {
+    fn peer(&self, client: String, now: Timestamp) -> Peer {
+        Peer::new(self.connection.clone(), self.listener_port, client, now)
+    }
+
     /// The role of a proved key, under the policy of now.
     fn recognise(&self, who: Authenticated) -> Option<Role> {
         let Authenticated { user, key, client } = who;
@@ -160,14 +166,8 @@ impl Arrival {
         } else {
             None
         };
-        let link = TerminalLink::new(
-            terminal.meta.key.clone(),
-            key,
-            self.connection.clone(),
-            self.listener_port,
-            client,
-            now,
-        );
+        let peer = self.peer(client, now);
+        let link = TerminalLink::new(terminal.meta.key.clone(), key, peer);
         let refused = barred.as_ref().map(|(code, sentence)| (*code, sentence.as_str()));
         self.gate.trail.attached(&link, refused);
         let result = if barred.is_some() { Proof::Barred } else { Proof::Allowed };
@@ -185,7 +185,7 @@ impl Arrival {
             let reason = Reason::WrongLogin { typed: user.to_owned(), owner: login };
             Some(Deny { reason, next_opening: None })
         };
-        let link = StaffLink::new(who, self.connection.clone(), self.listener_port, client, now);
+        let link = StaffLink::new(who, self.peer(client, now));
         let Some(deny) = refused else {
             self.gate.trail.login(&link, None);
             self.gate.staff.insert(Arc::clone(&link));
@@ -196,8 +196,8 @@ impl Arrival {
         let goodbye = sentence.clone();
         self.gate.tasks.spawn("barred login user", async move {
             tokio::select! {
-                () = link.closed() => {}
-                () = tokio::time::sleep(BARRED) => link.end(&goodbye),
+                () = link.peer.closed() => {}
+                () = tokio::time::sleep(BARRED) => link.peer.end(&goodbye),
             }
         });
         Role::Barred(sentence)
@@ -281,9 +281,9 @@ fn never(gate: &Arc<Gate>, role: &Role, what: &'static str) {
 
 /// Writes down what SSH answers with a plain failure, so that `why` can tell.
 fn refuse(gate: &Gate, link: &StaffLink, what: &str, code: &'static str, sentence: &str) {
-    gate.trail.refused(Peer::Staff(link), what, code, sentence);
-    if link.denies.too_many() {
-        link.end(&sentences::too_many_refusals(DENIES));
+    gate.trail.refused(Who::Staff(link), what, code, sentence);
+    if link.peer.denies.too_many() {
+        link.peer.end(&sentences::too_many_refusals(DENIES));
     }
 }
 
@@ -292,7 +292,7 @@ fn leave(gate: &Arc<Gate>, role: &Role) {
         Role::Staff(link) => {
             gate.staff.remove(link);
             end::staff_left(gate, link.leave());
-            gate.trail.repeats(Peer::Staff(link), true);
+            gate.trail.repeats(Who::Staff(link), true);
         }
         Role::Terminal(peer) => peer.left(gate),
         Role::Barred(_) => {}

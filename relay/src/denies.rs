@@ -55,10 +55,16 @@ impl Denies {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a refusal.
-    pub fn note(&self, target: &str, code: &'static str, sentence: &str, now: Now) -> Noted {
+    /// Counts a refusal towards [`DENIES`]. One that is nobody's fault, such as a terminal that is not
+    /// connected, is noted only: who waits for it must not lose other sessions.
+    pub fn count(&self) {
         let mut denies = self.lock();
         denies.total = denies.total.saturating_add(1);
+    }
+
+    /// Notes a refusal.
+    pub fn note(&self, target: &str, code: &'static str, sentence: &str, now: Now) -> Noted {
+        let mut denies = self.lock();
         let key = (target.to_owned(), code);
         // One that was counted is counted on until its line has been written.
         if let Some(seen) = denies.seen.get_mut(&key)
@@ -127,6 +133,7 @@ mod tests {
         let denies = Denies::default();
         for number in 0..DENIES {
             assert!(!denies.too_many());
+            denies.count();
             denies.note(&format!("{number}"), "NotOpen", "closed", at(0));
         }
         assert!(denies.too_many());

@@ -27,7 +27,7 @@ pub fn end(
     // A connection that carries other sessions stays; one that is gone needs no word. While a session
     // is being admitted its channel is still to be answered, and the refusal gives the reason.
     if session.staff.forget_ended() && session.is_settled() && by != EndedBy::Staff {
-        session.staff.end(reason);
+        session.staff.peer.end(reason);
     }
     session.part();
     let (gate, session) = (Arc::clone(gate), Arc::clone(session));

@@ -24,6 +24,7 @@ pub mod locate;
 pub mod logging;
 pub mod metrics;
 mod object;
+pub mod peer;
 pub mod present;
 pub mod record;
 pub mod sentences;

@@ -12,8 +12,8 @@ use tidegate_policy::model::{KeyBlob, Label, ObjectKey};
 use tokio::sync::Notify;
 
 use crate::clock::{Boot, Now};
-use crate::denies::Denies;
-use crate::ssh::{Channel, Connection, OpenError, Reason};
+use crate::peer::Peer;
+use crate::ssh::{Channel, OpenError};
 
 /// How long a terminal may take to open the channel for a session.
 pub const DIAL: Duration = Duration::from_secs(10);
@@ -43,17 +43,9 @@ pub struct Forward {
 /// One connection of one terminal.
 #[derive(Debug)]
 pub struct TerminalLink {
-    pub id: u64,
     pub terminal: ObjectKey,
     pub key: KeyBlob,
-    pub from: SocketAddr,
-    /// The port of ours that it came in by.
-    pub listener_port: u16,
-    /// Its client's version line, cleaned.
-    pub client: String,
-    pub since: Timestamp,
-    pub connection: Connection,
-    pub denies: Denies,
+    pub peer: Peer,
     forwards: Mutex<Vec<Forward>>,
     /// Told with each of its requests, and when it offers less without a newer connection's doing:
     /// it may be left with nothing.
@@ -69,25 +61,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl TerminalLink {
-    pub fn new(
-        terminal: ObjectKey,
-        key: KeyBlob,
-        connection: Connection,
-        listener_port: u16,
-        client: String,
-        since: Timestamp,
-    ) -> Arc<Self> {
-        let (id, from) = (connection.id(), connection.peer());
+    pub fn new(terminal: ObjectKey, key: KeyBlob, peer: Peer) -> Arc<Self> {
         Arc::new(Self {
-            id,
             terminal,
             key,
-            from,
-            listener_port,
-            client,
-            since,
-            connection,
-            denies: Denies::default(),
+            peer,
             forwards: Mutex::default(),
             stirred: Notify::new(),
             took_over: AtomicBool::new(false),
@@ -115,19 +93,9 @@ impl TerminalLink {
         dropped
     }
 
-    /// Says why and closes the connection, within 200 ms whatever has become of it.
-    pub fn end(&self, reason: &str) {
-        self.connection.disconnect(Reason::ByApplication, reason);
-    }
-
-    /// Closes the socket without a word.
-    pub fn kill(&self) {
-        self.connection.kill();
-    }
-
     /// Whether the connection is over or about to be.
     pub fn is_gone(&self) -> bool {
-        self.left.load(Ordering::Acquire) || self.connection.is_ending()
+        self.left.load(Ordering::Acquire) || self.peer.is_gone()
     }
 
     /// The connection has ended. To be called before its sessions are looked for: whoever enters a
@@ -138,7 +106,7 @@ impl TerminalLink {
 
     /// Opens the terminal's channel for `forward`; waits for the terminal at most [`DIAL`].
     pub async fn dial(&self, forward: &Forward) -> Result<Channel, DialError> {
-        let open = self.connection.open_forwarded(&forward.host, forward.port, ORIGINATOR);
+        let open = self.peer.connection.open_forwarded(&forward.host, forward.port, ORIGINATOR);
         match tokio::time::timeout(DIAL, open).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(OpenError::Refused(_))) => Err(DialError::Refused),
@@ -214,7 +182,7 @@ impl Registry {
         let holder = entry
             .links
             .iter()
-            .find(|held| held.id != link.id && held.offers(&forward.service).is_some())
+            .find(|held| held.peer.id != link.peer.id && held.offers(&forward.service).is_some())
             .cloned();
         let begun = link.took_over.load(Ordering::Relaxed);
         let contended = entry.contended_until.is_some_and(|until| now.boot < until);
@@ -229,7 +197,7 @@ impl Registry {
             forwards.retain(|held| held.service != forward.service);
             forwards.push(forward);
         }
-        if entry.links.iter().all(|held| held.id != link.id) {
+        if entry.links.iter().all(|held| held.peer.id != link.peer.id) {
             entry.links.push(Arc::clone(link));
         }
         match holder {
@@ -282,9 +250,9 @@ impl Registry {
         let mut entries = lock(&self.entries);
         if let Some(entry) = entries.get_mut(&link.terminal.name) {
             let before = entry.links.len();
-            entry.links.retain(|held| held.id != link.id);
+            entry.links.retain(|held| held.peer.id != link.peer.id);
             if entry.links.len() < before {
-                entry.last_seen = Some(LastSeen { at: now, from: link.from });
+                entry.last_seen = Some(LastSeen { at: now, from: link.peer.from });
             }
         }
     }
@@ -328,7 +296,7 @@ impl Registry {
     pub fn remember(&self, now: Timestamp) -> Vec<(Label, LastSeen)> {
         let entries = lock(&self.entries);
         let seen = |entry: &Entry| match entry.links.last() {
-            Some(link) => Some(LastSeen { at: now, from: link.from }),
+            Some(link) => Some(LastSeen { at: now, from: link.peer.from }),
             None => entry.last_seen,
         };
         entries.iter().filter_map(|(name, entry)| Some((name.clone(), seen(entry)?))).collect()

@@ -30,7 +30,8 @@ impl Gate {
     /// Answers a login user's session channel with the view.
     pub async fn show(&self, staff: &StaffLink, request: SessionRequest, port: u16) {
         let history = self.trail.history.of(&staff.who.login).await;
-        let output = {
+        // A large policy takes its time: the runtime's other tasks must not wait for it.
+        let output = tokio::task::block_in_place(|| {
             let now = clock::now();
             let policy = self.policy();
             let sessions = self.session_views();
@@ -58,7 +59,7 @@ impl Gate {
                 },
                 &asked,
             )
-        };
+        });
         reply(request.channel, output).await;
     }
 
@@ -93,10 +94,10 @@ impl Gate {
             links.iter().flat_map(|link| link.forwards()).map(|f| f.service).collect();
         services.sort();
         Presence::Connected {
-            since: newest.since,
-            from: newest.from,
+            since: newest.peer.since,
+            from: newest.peer.from,
             services,
-            client: newest.client.clone(),
+            client: newest.peer.client.clone(),
             contended: self.registry.is_contended(terminal, clock::now()),
         }
     }

@@ -31,7 +31,7 @@ use crate::source::{self, Feed};
 use crate::ssh::{BeforeWrite, HostKey, Server, Settings as SshSettings};
 use crate::state::StateDir;
 use crate::supervisor::Supervisor;
-use crate::trail::{Peer, Trail};
+use crate::trail::{Trail, Who};
 use crate::warden;
 
 /// The relay's host key in the state directory, made at the first start.
@@ -307,10 +307,10 @@ async fn keep_house(gate: Arc<Gate>, state: StateDir) {
         gate.trail.history.retain(snapshot.users().map(|user| user.login.clone()).collect());
         gate.claims.retain(&|window| snapshot.window(window).is_some(), now).await;
         for staff in gate.staff.all() {
-            gate.trail.repeats(Peer::Staff(&staff), false);
+            gate.trail.repeats(Who::Staff(&staff), false);
         }
         for terminal in gate.registry.all() {
-            gate.trail.repeats(Peer::Terminal(&terminal), false);
+            gate.trail.repeats(Who::Terminal(&terminal), false);
         }
         gate.trail.unauthenticated(gate.take_unproven());
         let (state, seen) = (state.clone(), gate.registry.remember(now));
@@ -346,10 +346,10 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     let links = gate.registry.all();
     lastseen::save(state, gate.registry.remember(clock::now().wall));
     for link in gate.staff.all() {
-        link.end(&sentences::drained());
+        link.peer.end(&sentences::drained());
     }
     for link in links {
-        link.end(&sentences::drained());
+        link.peer.end(&sentences::drained());
     }
     let none = async {
         // One that was being admitted comes into the table only now.

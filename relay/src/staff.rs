@@ -1,16 +1,13 @@
 //! The connections of login users, and what hangs on each of them.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
 use tidegate_policy::decide::Staff;
 use tidegate_policy::model::Label;
 
-use crate::denies::Denies;
+use crate::peer::Peer;
 use crate::session::Session;
-use crate::ssh::{Connection, Reason};
 
 /// A service of a terminal.
 pub type Target = (Label, Label);
@@ -18,19 +15,11 @@ pub type Target = (Label, Label);
 /// One connection of one login user.
 #[derive(Debug)]
 pub struct StaffLink {
-    pub id: u64,
     pub who: Staff,
-    pub from: SocketAddr,
-    /// The port of ours that she came in by.
-    pub listener_port: u16,
-    /// Her client's version line, cleaned.
-    pub client: String,
-    pub since: Timestamp,
-    connection: Connection,
+    pub peer: Peer,
     sessions: Mutex<Carried>,
     /// Held while a session on a target is being made, so that parallel opens make one.
     making: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<()>>>>,
-    pub denies: Denies,
 }
 
 /// The sessions of one connection.
@@ -46,46 +35,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl StaffLink {
-    pub fn new(
-        who: Staff,
-        connection: Connection,
-        listener_port: u16,
-        client: String,
-        since: Timestamp,
-    ) -> Arc<Self> {
-        let (id, from) = (connection.id(), connection.peer());
-        Arc::new(Self {
-            id,
-            who,
-            from,
-            listener_port,
-            client,
-            since,
-            connection,
-            sessions: Mutex::default(),
-            making: Mutex::default(),
-            denies: Denies::default(),
-        })
-    }
-
-    /// Says why and closes the connection, within 200 ms whatever has become of it.
-    pub fn end(&self, reason: &str) {
-        self.connection.disconnect(Reason::ByApplication, reason);
-    }
-
-    /// Closes the socket without a word.
-    pub fn kill(&self) {
-        self.connection.kill();
-    }
-
-    /// Resolves when the connection is over.
-    pub async fn closed(&self) {
-        self.connection.closed().await;
-    }
-
-    /// Whether the connection is over or about to be.
-    pub fn is_gone(&self) -> bool {
-        self.connection.is_ending()
+    pub fn new(who: Staff, peer: Peer) -> Arc<Self> {
+        Arc::new(Self { who, peer, sessions: Mutex::default(), making: Mutex::default() })
     }
 
     /// The live session on a target, which a further channel joins.
@@ -132,11 +83,11 @@ pub struct StaffLinks {
 
 impl StaffLinks {
     pub fn insert(&self, link: Arc<StaffLink>) {
-        lock(&self.links).insert(link.id, link);
+        lock(&self.links).insert(link.peer.id, link);
     }
 
     pub fn remove(&self, link: &StaffLink) {
-        lock(&self.links).remove(&link.id);
+        lock(&self.links).remove(&link.peer.id);
     }
 
     pub fn all(&self) -> Vec<Arc<StaffLink>> {

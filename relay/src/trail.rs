@@ -16,9 +16,11 @@ use crate::failpoint::{Point, reach};
 use crate::history::{Entry, Histories};
 use crate::locate::TerminalLink;
 use crate::metrics::{Direction, Metrics};
+use crate::peer::Peer;
 use crate::record::{Begun, Ended, EndedBy, Records};
 use crate::sentences;
 use crate::session::Session;
+use crate::ssh::RefuseCode;
 use crate::staff::StaffLink;
 use crate::supervisor::Supervisor;
 use crate::view::clean;
@@ -28,16 +30,16 @@ const TRANSPORT: &str = "SSH";
 
 /// An authenticated peer that is refused something.
 #[derive(Clone, Copy, Debug)]
-pub enum Peer<'a> {
+pub enum Who<'a> {
     Staff(&'a StaffLink),
     Terminal(&'a TerminalLink),
 }
 
-impl<'a> Peer<'a> {
+impl<'a> Who<'a> {
     fn denies(self) -> &'a Denies {
         match self {
-            Self::Staff(link) => &link.denies,
-            Self::Terminal(link) => &link.denies,
+            Self::Staff(link) => &link.peer.denies,
+            Self::Terminal(link) => &link.peer.denies,
         }
     }
 }
@@ -159,7 +161,10 @@ impl Trail {
     pub async fn deny(&self, staff: &StaffLink, wanted: &Wanted, refused: &Refused) {
         let host: String = wanted.host.chars().take(80).collect();
         let target = clean(&format!("{host}:{}", wanted.port));
-        let peer = Peer::Staff(staff);
+        let peer = Who::Staff(staff);
+        if refused.why == RefuseCode::Prohibited {
+            peer.denies().count();
+        }
         if let Some(event) = self.denied(peer, &target, refused.code, &refused.sentence)
             && let Err(error) = self.audit.record(event).await
         {
@@ -168,7 +173,8 @@ impl Trail {
     }
 
     /// Something that is no channel to a terminal is refused (X11, an agent, `-R`).
-    pub fn refused(self: &Arc<Self>, peer: Peer<'_>, what: &str, code: &'static str, why: &str) {
+    pub fn refused(self: &Arc<Self>, peer: Who<'_>, what: &str, code: &'static str, why: &str) {
+        peer.denies().count();
         if let Some(event) = self.denied(peer, what, code, why) {
             self.note(event);
         }
@@ -176,16 +182,15 @@ impl Trail {
 
     fn denied(
         &self,
-        peer: Peer<'_>,
+        peer: Who<'_>,
         target: &str,
         code: &'static str,
         sentence: &str,
     ) -> Option<Event> {
         let now = clock::now();
         self.metrics.denied(code);
-        if let Peer::Staff(staff) = peer {
-            // What concerns no terminal (X11, `-R`) is told with each.
-            let (terminal, service) = target.rsplit_once(':').unwrap_or(("", target));
+        if let Who::Staff(staff) = peer {
+            let (terminal, service) = parts(target);
             let entry = Entry::refused(now.wall, terminal, service, code, sentence);
             self.history.note(&staff.who.login, entry);
         }
@@ -193,23 +198,27 @@ impl Trail {
             return None;
         }
         match peer {
-            Peer::Staff(StaffLink { who, from, .. }) => {
-                tracing::info!(user = %who.login, %from, target, code, reason = sentence, "refused");
+            Who::Staff(StaffLink { who, peer, .. }) => {
+                tracing::info!(user = %who.login, from = %peer.from, target, code, reason = sentence, "refused");
             }
-            Peer::Terminal(TerminalLink { terminal, from, .. }) => {
-                tracing::info!(terminal = %terminal.name, %from, target, code, reason = sentence, "refused");
+            Who::Terminal(TerminalLink { terminal, peer, .. }) => {
+                tracing::info!(terminal = %terminal.name, from = %peer.from, target, code, reason = sentence, "refused");
             }
         }
         Some(self.deny_event(peer, target, code, sentence))
     }
 
-    fn deny_event(&self, peer: Peer<'_>, target: &str, code: &str, sentence: &str) -> Event {
+    fn deny_event(&self, peer: Who<'_>, target: &str, code: &str, sentence: &str) -> Event {
         let event = match peer {
-            Peer::Staff(link) => Event {
-                terminal: Some(target.to_owned()),
-                ..self.staff_event(What::Deny, link, clock::now().wall)
-            },
-            Peer::Terminal(link) => {
+            Who::Staff(link) => {
+                let (terminal, service) = parts(target);
+                Event {
+                    terminal: Some(terminal.to_owned()).filter(|terminal| !terminal.is_empty()),
+                    service: Some(service.to_owned()),
+                    ..self.staff_event(What::Deny, link, clock::now().wall)
+                }
+            }
+            Who::Terminal(link) => {
                 Event { service: Some(target.to_owned()), ..self.terminal_event(What::Deny, link) }
             }
         };
@@ -221,7 +230,7 @@ impl Trail {
     }
 
     /// Writes down refusals that were only counted: all of a connection's that ended.
-    pub fn repeats(self: &Arc<Self>, peer: Peer<'_>, ended: bool) {
+    pub fn repeats(self: &Arc<Self>, peer: Who<'_>, ended: bool) {
         for repeats in peer.denies().due(clock::now(), ended) {
             let event = self.deny_event(peer, &repeats.target, repeats.code, &repeats.sentence);
             self.note(Event { count: Some(u64::from(repeats.count)), ..event });
@@ -326,12 +335,7 @@ impl Trail {
         Event {
             user: Some(staff.who.login.to_string()),
             key_fingerprint: Some(staff.who.key.fingerprint()),
-            source_address: Some(staff.from.to_string()),
-            transport: Some(TRANSPORT.to_owned()),
-            listener_port: Some(staff.listener_port),
-            client: Some(staff.client.clone()),
-            relay_pod: Some(self.relay_pod.clone()),
-            ..Event::new(what, time)
+            ..self.peer_event(what, &staff.peer, time)
         }
     }
 
@@ -339,12 +343,18 @@ impl Trail {
         Event {
             terminal: Some(link.terminal.name.to_string()),
             terminal_key_fingerprint: Some(link.key.fingerprint()),
-            source_address: Some(link.from.to_string()),
+            ..self.peer_event(what, &link.peer, clock::now().wall)
+        }
+    }
+
+    fn peer_event(&self, what: What, peer: &Peer, time: Timestamp) -> Event {
+        Event {
+            source_address: Some(peer.from.to_string()),
             transport: Some(TRANSPORT.to_owned()),
-            listener_port: Some(link.listener_port),
-            client: Some(link.client.clone()),
+            listener_port: Some(peer.listener_port),
+            client: Some(peer.client.clone()),
             relay_pod: Some(self.relay_pod.clone()),
-            ..Event::new(what, clock::now().wall)
+            ..Event::new(what, time)
         }
     }
 
@@ -386,6 +396,11 @@ impl Trail {
             tracing::error!(%error, session = %begun.id, "the end of a session is not in the audit log");
         }
     }
+}
+
+/// What was asked for: terminal and port as typed, or no terminal and what else it was.
+fn parts(target: &str) -> (&str, &str) {
+    target.rsplit_once(':').unwrap_or(("", target))
 }
 
 /// What an Allow line says of its session; `None` where it is not ours.

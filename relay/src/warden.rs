@@ -86,8 +86,8 @@ pub fn before_write(gate: &Arc<Gate>) {
     for session in gate.sessions.all() {
         if session.is_live() && session.deadline().reached(now) {
             end::deadline(gate, &session, now, checked);
-            session.staff.kill();
-            session.terminal.kill();
+            session.staff.peer.kill();
+            session.terminal.peer.kill();
         }
     }
 }
@@ -131,11 +131,11 @@ fn review_links(gate: &Arc<Gate>, now: Now) {
     let snapshot = &policy.snapshot;
     for link in gate.staff.all() {
         if let Err(deny) = admit_staff(snapshot, &link.who, now.wall) {
-            link.end(&sentences::revoked(&deny.to_string()));
+            link.peer.end(&sentences::revoked(&deny.to_string()));
         }
     }
     let live: Vec<_> = gate.sessions.all().into_iter().filter(|s| s.is_live()).collect();
-    let busy: HashSet<u64> = live.iter().map(|session| session.terminal.id).collect();
+    let busy: HashSet<u64> = live.iter().map(|session| session.terminal.peer.id).collect();
     for link in gate.registry.all() {
         let name = &link.terminal.name;
         let terminal = snapshot.terminal(name).filter(|terminal| {
@@ -146,21 +146,21 @@ fn review_links(gate: &Arc<Gate>, now: Now) {
         let Some(terminal) = terminal else {
             let reason = sentences::terminal_withdrawn(name);
             // A key that was taken away is no matter of the session's own decision.
-            for session in live.iter().filter(|session| session.terminal.id == link.id) {
+            for session in live.iter().filter(|session| session.terminal.peer.id == link.peer.id) {
                 let why = sentences::revoked(&reason);
                 end::end(gate, session, EndedBy::Revoked, &why, Duration::ZERO);
             }
-            link.end(&reason);
+            link.peer.end(&reason);
             continue;
         };
         gate.registry.keep_only(&link, |forward| {
             let service = terminal.service(forward.service.as_str());
             service.is_some_and(|service| service.port == forward.service_port)
         });
-        if busy.contains(&link.id) || may_attach(snapshot, terminal, now.wall) {
+        if busy.contains(&link.peer.id) || may_attach(snapshot, terminal, now.wall) {
             continue;
         }
         let reason = sentences::not_attached_now(snapshot, terminal, now.wall);
-        link.end(&reason);
+        link.peer.end(&reason);
     }
 }

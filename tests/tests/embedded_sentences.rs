@@ -48,7 +48,8 @@ fn of_channel(stderr: &str) -> String {
 fn of_disconnect(stderr: &str) -> String {
     let begin = "Received disconnect from ";
     let line = stderr.lines().find(|line| line.starts_with(begin)).unwrap_or_default();
-    let sentence = line.splitn(2, ':').nth(1).and_then(|rest| rest.split_once(": "));
+    // The code stands between the port and the sentence.
+    let sentence = line.split_once(':').and_then(|(_, rest)| rest.split_once(": "));
     sentence.map(|(_, sentence)| sentence.trim().to_owned()).unwrap_or_default()
 }
 
@@ -65,7 +66,7 @@ fn steady(sentence: &str) -> String {
     }
     for at in 0..words.len() {
         if words.get(at + 1).is_some_and(|next| next == "ago") {
-            words[at] = "SOME TIME".to_owned();
+            "SOME TIME".clone_into(&mut words[at]);
         }
         let digits = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
         if let Some((host, _)) = words[at].rsplit_once(':').filter(|(_, port)| digits(port)) {

@@ -17,8 +17,6 @@ pub enum What {
     Stop,
     /// It admits nobody any more and waits for sessions to end.
     Drain,
-    /// Other policy is in force.
-    Policy,
     /// A session was admitted.
     Allow,
     /// A further channel of a live session was admitted.

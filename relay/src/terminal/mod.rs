@@ -15,7 +15,7 @@ use crate::locate::{Forward, Offered, PROBE, TerminalLink};
 use crate::sentences;
 use crate::session::EndedBy;
 use crate::ssh::{ForwardRequest, SessionRequest};
-use crate::trail::Peer;
+use crate::trail::Who;
 use crate::view::{self, clean};
 
 /// A terminal that offers nothing this long after its login or its last request, or since its last
@@ -56,10 +56,10 @@ impl TerminalPeer {
         gate.registry.remove(&self.link, clock::now().wall);
         if !self.barred {
             gate.trail.detached(&self.link);
-            gate.trail.repeats(Peer::Terminal(&self.link), true);
+            gate.trail.repeats(Who::Terminal(&self.link), true);
         }
         for session in gate.sessions.all() {
-            if session.terminal.id == self.link.id {
+            if session.terminal.peer.id == self.link.peer.id {
                 let reason = sentences::terminal_left(&self.link.terminal.name);
                 end::end(gate, &session, EndedBy::Terminal, &reason, Duration::ZERO);
             }
@@ -89,9 +89,9 @@ impl TerminalPeer {
         if self.barred {
             return;
         }
-        gate.trail.refused(Peer::Terminal(&self.link), what, code, sentence);
-        if self.link.denies.too_many() {
-            self.link.end(sentence);
+        gate.trail.refused(Who::Terminal(&self.link), what, code, sentence);
+        if self.link.peer.denies.too_many() {
+            self.link.peer.end(sentence);
         }
     }
 
@@ -130,7 +130,7 @@ impl TerminalPeer {
             Offered::TakenOver { from, first } => taken_over(gate, from, first),
             Offered::Contended => return Err(("Contended", sentences::contended(name))),
         }
-        tracing::info!(terminal = %name, service = %service.name, from = %link.from, "terminal offers a service");
+        tracing::info!(terminal = %name, service = %service.name, from = %link.peer.from, "terminal offers a service");
         Ok(port)
     }
 
@@ -159,7 +159,7 @@ impl TerminalPeer {
 async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Option<String>>) {
     loop {
         tokio::select! {
-            () = link.connection.closed() => return,
+            () = link.peer.connection.closed() => return,
             () = link.stirred.notified() => continue,
             () = tokio::time::sleep(NOTHING_OFFERED) => {}
         }
@@ -170,12 +170,12 @@ async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Opti
                 None => sentences::terminal_withdrawn(name),
             };
             tracing::info!(terminal = %name, reason = %sentence, "terminal refused");
-            link.end(&sentence);
+            link.peer.end(&sentence);
             return;
         }
         // It offers something. What changes that stirs it, but for a takeover, which closes it.
         tokio::select! {
-            () = link.connection.closed() => return,
+            () = link.peer.connection.closed() => return,
             () = link.stirred.notified() => {}
         }
     }
@@ -187,12 +187,12 @@ fn taken_over(gate: &Arc<Gate>, old: Arc<TerminalLink>, first: bool) {
     let gate = Arc::clone(gate);
     gate.clone().tasks.spawn("takeover", async move {
         let name = &old.terminal.name;
-        let alive = old.connection.alive(PROBE).await;
+        let alive = old.peer.connection.alive(PROBE).await;
         if alive && first && gate.registry.taken_over_alive(name, clock::now()) {
             tracing::warn!(terminal = %name, "two live connections fight for a terminal's name");
         }
         if old.forwards().is_empty() {
-            old.end(&sentences::taken_over(name));
+            old.peer.end(&sentences::taken_over(name));
         }
     });
 }

@@ -1,0 +1,63 @@
+//! The far end of an authenticated connection, of either role.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+
+use crate::denies::Denies;
+use crate::ssh::{Connection, Reason};
+
+/// Where a login user or a terminal came from, and how the connection is ended.
+#[derive(Debug)]
+pub struct Peer {
+    /// Unique in this process.
+    pub id: u64,
+    pub from: SocketAddr,
+    /// The port of ours that it came in by.
+    pub listener_port: u16,
+    /// Its client's version line, cleaned.
+    pub client: String,
+    pub since: Timestamp,
+    /// What it was refused.
+    pub denies: Denies,
+    pub connection: Connection,
+}
+
+impl Peer {
+    pub fn new(
+        connection: Connection,
+        listener_port: u16,
+        client: String,
+        since: Timestamp,
+    ) -> Self {
+        Self {
+            id: connection.id(),
+            from: connection.peer(),
+            listener_port,
+            client,
+            since,
+            denies: Denies::default(),
+            connection,
+        }
+    }
+
+    /// Says why and closes the connection, within 200 ms whatever has become of it.
+    pub fn end(&self, reason: &str) {
+        self.connection.disconnect(Reason::ByApplication, reason);
+    }
+
+    /// Closes the socket without a word.
+    pub fn kill(&self) {
+        self.connection.kill();
+    }
+
+    /// Resolves when the connection is over.
+    pub async fn closed(&self) {
+        self.connection.closed().await;
+    }
+
+    /// Whether the connection is over or about to be.
+    pub fn is_gone(&self) -> bool {
+        self.connection.is_ending()
+    }
+}
