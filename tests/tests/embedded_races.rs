@@ -136,8 +136,8 @@ fn invariant_1_staff_who_leave_during_the_dial_leave_nothing() {
         gate.await_audit("the refusal of who has left", SOON, |line| line["event"] == "Deny");
     assert_eq!(left["reason"]["code"], "StaffLeft", "{left}");
     assert_eq!(left["user"], "alice", "{left}");
-    let target = format!("kiosk-17.{DOMAIN}:443");
-    assert_eq!(left["terminal"], target.as_str(), "{left}");
+    assert_eq!(left["terminal"], format!("kiosk-17.{DOMAIN}").as_str(), "{left}");
+    assert_eq!(left["service"], "443", "{left}");
     assert_eq!(live(gate), Some(0.0));
     dialled.terminal(Signal::CONT);
     dialled.assert_nothing_left();
