@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tidegate_policy::decide::{Admission, Allow, Candidate};
 
+use crate::audit::AuditError;
 use crate::authorise::{Wanted, authorise};
 use crate::claim::{Claim, Claimed, Claims as _};
 use crate::clock;
@@ -235,7 +236,10 @@ async fn record(gate: &Arc<Gate>, session: &Arc<Session>) -> Result<(), Refused>
     if let Err(error) = gate.trail.admitted(session).await {
         tracing::error!(%error, "a session was refused for want of its record");
         let sentence = sentences::audit_unavailable();
+        // Not settled yet: the channel is refused, and the connection stays.
         end::end(gate, session, EndedBy::Fault, &sentence, Duration::ZERO);
+        // A line that is late may come yet, and then its end has to follow.
+        session.settle(error == AuditError::Late);
         return Err(Refused::new(RefuseCode::Shortage, "AuditUnavailable", sentence));
     }
     still_live(session)

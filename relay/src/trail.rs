@@ -55,14 +55,10 @@ pub struct Trail {
 }
 
 impl Trail {
-    /// A session is admitted; durable when this returns.
+    /// A session is admitted; durable when this returns. After an error it is the caller's to settle.
     pub async fn admitted(&self, session: &Session) -> Result<(), AuditError> {
         reach(Point::RecordBegun);
-        if let Err(error) = self.audit.record(self.allow(What::Allow, session)).await {
-            // A line that is late may come yet, and then its end has to follow.
-            session.settle(error == AuditError::Late);
-            return Err(error);
-        }
+        self.audit.record(self.allow(What::Allow, session)).await?;
         let admission = &session.admission;
         self.records.begin(Begun {
             id: session.id,
