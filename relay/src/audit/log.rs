@@ -6,6 +6,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::event::{Event, Reason, What};
@@ -15,6 +17,10 @@ use super::line::{BROKEN_CHAIN, Header, Tip};
 use super::verify::Walk;
 use crate::failpoint::{self, Point, reach};
 use crate::state::{self, sha256_hex};
+
+/// Room that the trail has of its own beyond its last line, for admissions under way: a claim that
+/// is never given back comes before its line.
+const RESERVE: u64 = 16 << 10;
 
 /// How a line that admits is told from others, for the crash tests.
 const ALLOW: &[u8] = br#""event":"Allow""#;
@@ -29,6 +35,8 @@ pub struct Log {
     length: u64,
     /// Whether the file may have bytes beyond `length`.
     ragged: bool,
+    /// Up to where the current file has its room; `u64::MAX` where that cannot be had.
+    reserved: u64,
     /// `seq` of the current file's first line.
     first: u64,
     tip: Tip,
@@ -60,6 +68,7 @@ impl Log {
             file: None,
             length: found.length,
             ragged: found.torn.is_some(),
+            reserved: 0,
             first: found.first,
             tip: found.tip,
             head: Head::new(audit),
@@ -130,6 +139,22 @@ impl Log {
         Ok(Appended { first, text })
     }
 
+    /// Sees to the room beyond the last line; an error where the disk has none left, though lines may
+    /// still fit into what there is.
+    pub fn reserve(&mut self) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        if self.length.saturating_add(RESERVE) <= self.reserved {
+            return Ok(());
+        }
+        match fallocate(file, FallocateFlags::KEEP_SIZE, self.length, 2 * RESERVE) {
+            Ok(()) => self.reserved = self.length.saturating_add(2 * RESERVE),
+            Err(Errno::NOSPC | Errno::DQUOT) => return Err(io::ErrorKind::StorageFull.into()),
+            // Not every file system can; the next write tells of any other trouble.
+            Err(_) => self.reserved = u64::MAX,
+        }
+        Ok(())
+    }
+
     /// The bytes go where the last durable line ends, over whatever a failed try or a crash left
     /// there: at no instant is such a rest gone before the line that tells of it stands in its place.
     fn write(&mut self, text: &[u8]) -> io::Result<()> {
@@ -138,6 +163,7 @@ impl Log {
         let end = self.length + text.len() as u64;
         if self.ragged && file.metadata()?.len() > end {
             file.set_len(end)?;
+            self.reserved = 0;
         }
         if failpoint::ENABLED && text.windows(ALLOW.len()).any(|part| part == ALLOW) {
             reach(Point::RecordWritten);
@@ -156,6 +182,7 @@ impl Log {
     /// Takes a failed batch away again. Where that fails too, the next write does it.
     fn undo(&mut self) {
         self.ragged = true;
+        self.reserved = 0;
         // After a failed sync the kernel may call lost pages clean: a new descriptor and a new write
         // of the same bytes are needed, never a second sync.
         self.file = None;
@@ -228,6 +255,7 @@ impl Log {
         }
         self.file = None;
         self.length = 0;
+        self.reserved = 0;
         self.ragged = false;
         self.first = self.tip.seq + 1;
         state::sync_dir(&self.audit)

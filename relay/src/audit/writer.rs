@@ -134,7 +134,8 @@ impl Writer {
     }
 
     fn write(&mut self, batch: Vec<Record>) {
-        let recovered = self.recovered();
+        // An outage is not over while the next lines would have no room.
+        let recovered = self.log.reserve().is_ok().then(|| self.recovered()).flatten();
         let mut events: Vec<&Event> = recovered.iter().collect();
         events.extend(batch.iter().map(|record| &record.event));
         let extra = u64::from(recovered.is_some());
@@ -142,11 +143,15 @@ impl Writer {
         self.shared.stuck.store(false, Ordering::Relaxed);
         match appended {
             Ok(appended) => {
-                if self.in_trouble() {
+                if recovered.is_some() {
                     tracing::info!(refused = self.refused, "the audit log can be written again");
+                    self.refused = 0;
                 }
-                self.shared.set(None);
-                self.refused = 0;
+                match self.log.reserve() {
+                    Ok(()) if recovered.is_some() || !self.in_trouble() => self.shared.set(None),
+                    Ok(()) => {}
+                    Err(error) => self.trouble(&error),
+                }
                 for (seq, record) in (appended.first + extra..).zip(batch) {
                     self.shared.last_seq.store(seq, Ordering::Relaxed);
                     // A caller that gave up has its line all the same.
@@ -157,17 +162,21 @@ impl Writer {
                 }
             }
             Err(error) => {
-                if !self.in_trouble() {
-                    tracing::error!(%error, "the audit log cannot be written");
-                }
+                self.trouble(&error);
                 let error = error.to_string();
-                self.shared.set(Some(error.clone()));
                 self.refused += batch.len() as u64;
                 for record in batch {
                     let _ = record.reply.send(Err(AuditError::NotWritten(error.clone())));
                 }
             }
         }
+    }
+
+    fn trouble(&self, error: &io::Error) {
+        if !self.in_trouble() {
+            tracing::error!(%error, "the audit log cannot be written");
+        }
+        self.shared.set(Some(error.to_string()));
     }
 
     /// The line that tells of an outage that is over if it can be written.
