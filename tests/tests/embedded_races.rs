@@ -433,6 +433,45 @@ fn invariant_6_a_full_disk_uses_no_one_time_window_up() {
     verify(gate);
 }
 
+#[test]
+fn invariant_6_a_disk_with_room_for_the_claim_alone_uses_no_window_up() {
+    const PAGE: u64 = 4096;
+    // Where in its last page the trail ends, so that the line of the attempt's login still fits and
+    // the one of its admission does not.
+    for ends in [2900..3300, 3300..3600] {
+        let once = SupportWindow { one_time: true, ..alice_everywhere("once").user("bob") };
+        let mut disk = None;
+        let kiosk = Kiosk::with(|setup| {
+            disk = SmallDisk::mount(&setup.dir().join("state"));
+            setup.window(once)
+        });
+        let Some(disk) = &disk else { return };
+        let gate = &kiosk.gate;
+        eventually("the trail ends where it should", SOON, || {
+            let trail = std::fs::metadata(gate.state.join("audit/audit.jsonl"));
+            let there = ends.contains(&(trail.expect("the trail").len() % PAGE));
+            if !there {
+                gate.staff("alice").view(&["whoami"]).ok();
+            }
+            there
+        });
+        let ballast = disk.fill();
+        let file = std::fs::File::options().write(true).open(&ballast).expect("the ballast");
+        let length = file.metadata().expect("the ballast").len();
+        file.set_len((length - 1) / PAGE * PAGE).expect("one page of room");
+        drop(file);
+        let (first, said) = gets_through(gate, "alice");
+        std::fs::remove_file(&ballast).expect("the ballast");
+        eventually("the relay is ready", SOON, || {
+            gate.readiness().is_some_and(|(status, _)| status == 200)
+        });
+        let (second, told) = gets_through(gate, "bob");
+        assert!(first != second, "alice: {first} {said}\nbob: {second} {told}");
+        assert_eq!(lines(gate, "Allow").len(), 1);
+        verify(gate);
+    }
+}
+
 /// The deadline that the relay has for its only session.
 fn deadline(gate: &Gate) -> Option<jiff::Timestamp> {
     let sessions = gate.sessions();
