@@ -18,6 +18,7 @@ use tidegate_crds::manifest::{Finding, Rule, Severity};
 use tidegate_policy::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc, watch as feed};
 
+use super::keeper::Keeper;
 use super::look::{Files, LookError, MAX_FINDINGS};
 use super::pace::{Pace, SECOND_LOOK};
 use super::remember::{self, Instant, RememberError, Remembered};
@@ -42,6 +43,8 @@ pub enum SourceError {
     Remembered(#[from] RememberError),
     #[error("the path {path} cannot be made absolute: {error}")]
     Path { path: PathBuf, error: std::io::Error },
+    #[error("the thread that keeps the policy cannot be started: {0}")]
+    Keeper(std::io::Error),
     #[error(
         "the manifests in {path} hold no Mesh that can be used, and a relay needs one; \
          `tidegate-relay check {path}` lists what is wrong"
@@ -152,7 +155,6 @@ struct Source {
     /// As it was given, for people.
     path: PathBuf,
     root: PathBuf,
-    state: StateDir,
     relay_name: Option<String>,
     watch: Watch,
     files: Files,
@@ -162,7 +164,8 @@ struct Source {
     /// What was last said about the findings, to say each once.
     told: BTreeSet<String>,
     boot_id: Option<String>,
-    /// What was published since is not written down yet.
+    keeper: Keeper,
+    /// What was published since was not given to the keeper yet.
     unsaved: bool,
     seen_saved: Option<Now>,
 }
@@ -235,10 +238,10 @@ impl Source {
             kept: Arc::new(files.kept()),
         };
         let (publisher, receiver) = feed::channel(Arc::new(policy.clone()));
+        let keeper = Keeper::start(state).map_err(SourceError::Keeper)?;
         let mut source = Self {
             path,
             root,
-            state,
             relay_name,
             watch,
             files,
@@ -247,6 +250,7 @@ impl Source {
             publisher,
             told: BTreeSet::new(),
             boot_id,
+            keeper,
             unsaved: true,
             seen_saved: None,
         };
@@ -289,10 +293,7 @@ impl Source {
                 } else {
                     self.publish(false);
                 }
-                // A second look may revoke: it does not wait for a disk.
-                if !look.again {
-                    self.save();
-                }
+                self.save();
                 look.again
             }
             Err(error) => {
@@ -339,15 +340,20 @@ impl Source {
         });
     }
 
-    /// Writes down what is not yet. That a policy was seen is written only after that policy.
+    /// Has what is not yet written down be written, without waiting for it.
     fn save(&mut self) {
+        if self.keeper.failed() {
+            self.unsaved = true;
+        }
         let boot_id = self.boot_id.as_deref();
         let due = self.seen_saved.is_none_or(|saved| {
             self.policy.as_of.boot.since(saved.boot) >= SEEN_EVERY
                 || self.policy.as_of.wall < saved.wall
         });
-        let mut saved = Ok(());
-        if self.unsaved {
+        if !self.unsaved && !due {
+            return;
+        }
+        let policy = if self.unsaved {
             let in_force = self.files.in_force_files();
             let unreadable = self.files.unreadable();
             let remembered = Remembered {
@@ -358,16 +364,22 @@ impl Source {
                     .map(|(file, since)| (file, Instant::of(since, boot_id)))
                     .collect(),
             };
-            saved = remember::save_policy(&self.state, &remembered);
+            let bytes = remember::policy_bytes(&remembered);
             self.memory = remembered.memory;
-        }
-        if saved.is_ok() && (self.unsaved || due) {
-            self.unsaved = false;
-            saved = remember::save_seen(&self.state, &Instant::of(self.policy.as_of, boot_id));
-            self.seen_saved = saved.is_ok().then_some(self.policy.as_of);
-        }
-        if let Err(error) = saved {
-            tracing::error!(%error, "the policy in force cannot be kept for a restart");
+            bytes.map(Some)
+        } else {
+            Ok(None)
+        };
+        let seen = remember::seen_bytes(&Instant::of(self.policy.as_of, boot_id));
+        match policy.and_then(|policy| seen.map(|seen| (policy, seen))) {
+            Ok((policy, seen)) => {
+                self.keeper.keep(policy, seen);
+                self.unsaved = false;
+                self.seen_saved = Some(self.policy.as_of);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the policy in force cannot be kept for a restart");
+            }
         }
     }
 

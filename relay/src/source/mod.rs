@@ -6,6 +6,7 @@
 //! by whichever of the two clocks says more, and survives a restart.
 
 pub mod directory;
+mod keeper;
 pub mod load;
 mod look;
 mod pace;

@@ -89,18 +89,18 @@ fn parse<T: for<'a> Deserialize<'a>>(
     })
 }
 
-pub fn save_policy(state: &StateDir, remembered: &Remembered) -> Result<(), RememberError> {
-    save(state, POLICY, remembered)
+pub fn policy_bytes(remembered: &Remembered) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(remembered)
 }
 
-pub fn save_seen(state: &StateDir, seen: &Instant) -> Result<(), RememberError> {
-    save(state, SEEN, seen)
+pub fn seen_bytes(seen: &Instant) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(seen)
 }
 
-fn save(state: &StateDir, name: &str, value: &impl Serialize) -> Result<(), RememberError> {
-    let bytes = serde_json::to_vec(value).map_err(|error| RememberError::Damaged {
-        path: state.root().join(name).display().to_string(),
-        error,
-    })?;
-    Ok(state.write_atomic(name, &bytes, 0o600)?)
+pub fn write_policy(state: &StateDir, bytes: &[u8]) -> Result<(), StateError> {
+    state.write_atomic(POLICY, bytes, 0o600)
+}
+
+pub fn write_seen(state: &StateDir, bytes: &[u8]) -> Result<(), StateError> {
+    state.write_atomic(SEEN, bytes, 0o600)
 }
