@@ -26,6 +26,7 @@ pub mod metrics;
 mod object;
 pub mod peer;
 pub mod present;
+pub mod published;
 pub mod record;
 pub mod sentences;
 pub mod serve;

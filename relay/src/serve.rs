@@ -24,6 +24,7 @@ use crate::history::Histories;
 use crate::lastseen;
 use crate::logging::{self, LogFormat};
 use crate::metrics::Metrics;
+use crate::published::Published;
 use crate::record::{EndedBy, Records};
 use crate::sentences;
 use crate::source::directory::Reload;
@@ -36,10 +37,6 @@ use crate::warden;
 
 /// The relay's host key in the state directory, made at the first start.
 const HOST_KEY: &str = "ssh_host_ed25519_key";
-/// The relay's own line for known_hosts, for staff's clients.
-const KNOWN_HOSTS: &str = "known_hosts";
-/// The addresses that are listened on, one a line, as bound.
-const LISTENERS: &str = "listeners";
 /// How often what is kept on disk is brought up to date.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// How long the ends of sessions may take to be written down at the very end.
@@ -113,6 +110,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let relay = Arc::clone(&source::current(&feed).relay);
     let name = relay.name.to_string();
 
+    let declared = args.listen.is_empty().then(|| relay.listeners.clone());
     let addresses = addresses(args, &relay);
     let listeners = accept::bind(&addresses)?;
     let bound: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
@@ -154,7 +152,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     });
     gate.registry.restore(lastseen::load(&state));
     begin(&gate, &bound, left_open).await?;
-    publish(&state, &gate, &host_key, &bound)?;
+    let domain = gate.policy().snapshot.mesh().domain.to_string();
+    let published = Published::new(&state, &host_key, &bound, &domain)?;
 
     let guard = Arc::downgrade(&gate);
     let mut settings = SshSettings::new(host_key);
@@ -165,7 +164,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     }));
     let server = Arc::new(Server::new(settings, tasks.clone()));
     tasks.critical("warden", warden::watch(Arc::clone(&gate)));
-    tasks.critical("settings", follow(Arc::clone(&gate), feed));
+    tasks.critical("settings", follow(Arc::clone(&gate), feed, published, declared));
     tasks.critical("housekeeping", keep_house(Arc::clone(&gate), state.clone()));
     let control = Control::bind(state.root())?;
     tasks.critical("control socket", control.serve(Arc::clone(&gate)));
@@ -222,34 +221,6 @@ async fn begin(gate: &Gate, bound: &[SocketAddr], left_open: Vec<Event>) -> anyh
     Ok(())
 }
 
-/// Writes what other programs read: the relay's known_hosts line and the bound addresses.
-fn publish(
-    state: &StateDir,
-    gate: &Gate,
-    host_key: &HostKey,
-    bound: &[SocketAddr],
-) -> anyhow::Result<()> {
-    let domain = gate.policy().snapshot.mesh().domain.to_string();
-    let mut names: Vec<String> = Vec::new();
-    for address in bound {
-        let port = address.port();
-        let name = |host: &str| match port {
-            22 => host.to_owned(),
-            port => format!("[{host}]:{port}"),
-        };
-        for name in [name(&format!("relay.{domain}")), name(&domain)] {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-    }
-    let line = format!("{} {}\n", names.join(","), host_key.public_line());
-    state.write_atomic(KNOWN_HOSTS, line.as_bytes(), 0o644)?;
-    let lines: Vec<String> = bound.iter().map(ToString::to_string).collect();
-    state.write_atomic(LISTENERS, (lines.join("\n") + "\n").as_bytes(), 0o644)?;
-    Ok(())
-}
-
 /// Accepts on one listener until the gate drains.
 fn listen(gate: &Arc<Gate>, server: &Arc<Server>, listener: Listener) {
     let (serving, server) = (Arc::clone(gate), Arc::clone(server));
@@ -275,11 +246,32 @@ fn listen(gate: &Arc<Gate>, server: &Arc<Server>, listener: Listener) {
     });
 }
 
-/// Takes over what a changed Relay resource asks of a running process.
-async fn follow(gate: Arc<Gate>, mut feed: Feed) {
+/// Takes over what changed Mesh and Relay resources ask of a running process. `listeners` are those
+/// that it was started with; `None` where the command line replaced them.
+async fn follow(
+    gate: Arc<Gate>,
+    mut feed: Feed,
+    mut published: Published,
+    listeners: Option<Vec<u16>>,
+) {
+    let mut told = listeners.clone();
     loop {
-        gate.apply(&source::current(&feed).relay);
+        let policy = source::current(&feed);
+        gate.apply(&policy.relay);
         gate.metrics.snapshot_applied();
+        let domain = &policy.snapshot.mesh().domain;
+        let written = tokio::task::block_in_place(|| published.follow(domain));
+        if let Err(error) = written {
+            tracing::error!(%error, "the relay's known_hosts line still names the former domain");
+        }
+        if told.as_ref().is_some_and(|told| *told != policy.relay.listeners) {
+            told = Some(policy.relay.listeners.clone());
+            tracing::warn!(
+                asked = ?policy.relay.listeners,
+                ?listeners,
+                "the Relay's listeners have changed; restart the relay to listen on them"
+            );
+        }
         if feed.changed().await.is_err() {
             return;
         }
