@@ -88,8 +88,11 @@ impl Dialled {
         let mut kiosk = Kiosk::detached(|setup| setup.window(window));
         let tap = Tap::start(kiosk.gate.addr());
         let clients = kiosk.gate.clients_of("kiosk-17").via(tap.port());
-        kiosk.client = Some(clients.start(Program::OpenSsh, &kiosk.forwards()));
-        kiosk.gate.await_offer("kiosk-17", "feed");
+        let mut command = clients.command_with(Program::OpenSsh, &["-N", "-v"], &kiosk.forwards());
+        let client = Proc::start("ssh -v -R", &mut command);
+        // The relay has nothing more to say to it until it is dialled.
+        client.await_stderr("remote forward success for: listen 20020", SOON);
+        kiosk.client = Some(client);
         Self { tap, kiosk }
     }
 

@@ -148,7 +148,7 @@ impl Log {
         }
         match fallocate(file, FallocateFlags::KEEP_SIZE, self.length, 2 * RESERVE) {
             Ok(()) => self.reserved = self.length.saturating_add(2 * RESERVE),
-            Err(Errno::NOSPC | Errno::DQUOT) => return Err(io::ErrorKind::StorageFull.into()),
+            Err(error @ (Errno::NOSPC | Errno::DQUOT)) => return Err(error.into()),
             // Not every file system can; the next write tells of any other trouble.
             Err(_) => self.reserved = u64::MAX,
         }

@@ -8,6 +8,8 @@
 //!   start, and a Repair line says how many bytes went and their hash.
 //! - A failed write or sync fails its records and is taken off the file again; a Recovered line says
 //!   how many were refused, once lines can be written again.
+//! - The file has room beyond its last line, so that a disk that fills up is noticed while the lines
+//!   of admissions under way still fit.
 //! - A chain that does not hold at the start stays as it is, in a closed file; a new file begins with
 //!   a Repair line that names the break, and [`verify`] goes on naming it.
 
