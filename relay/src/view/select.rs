@@ -147,8 +147,7 @@ pub(super) fn terminal<'a>(
 
 /// A terminal of hers, to show in a command.
 pub(super) fn example(input: &Input<'_>) -> Option<Label> {
-    let windows = input.snapshot.windows_of_user(user(input)?);
-    let mut terminals = windows.into_iter().take(LISTED).filter_map(|window| {
+    let mut terminals = ranked(input).0.into_iter().filter_map(|(window, _)| {
         let terminals = input.snapshot.terminals_of_window(window);
         terminals.first().map(|terminal| terminal.meta.key.name.clone())
     });
