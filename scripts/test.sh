@@ -9,9 +9,9 @@ target=$(mkdir -p "$target" && cd "$target" && pwd)
 
 # Both debug builds leave the same name behind: the one with fail points is put aside.
 cargo build --locked --workspace --bin tidegate-relay --features tidegate-relay/failpoints
-cp "$target/debug/tidegate-relay" "$target/debug/tidegate-relay-failpoints"
+cp --remove-destination "$target/debug/tidegate-relay" "$target/debug/tidegate-relay-failpoints"
 cargo build --locked --workspace --bin tidegate-relay
-cp "$target/debug/tidegate-relay" "$target/debug/tidegate-relay-tested"
+cp --remove-destination "$target/debug/tidegate-relay" "$target/debug/tidegate-relay-tested"
 # The clock tests step the time of what is released; it is linked dynamically for them.
 cargo build --locked --release --package tidegate-relay --bin tidegate-relay
 

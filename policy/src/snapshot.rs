@@ -121,11 +121,6 @@ impl Snapshot {
         &self.mesh
     }
 
-    /// Replaces the Mesh's settings; logins keep their form, since the namespace may not change.
-    pub fn set_mesh(&mut self, mesh: Mesh) {
-        self.mesh = Arc::new(mesh);
-    }
-
     pub fn put_user(&mut self, user: LoginUser) {
         self.change_user(&user.meta.key.clone(), Some(user));
     }
