@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use sha2::{Digest, Sha256};
 
+use crate::procfs;
+use crate::wait::{SOON, eventually};
+
 /// Output beyond this many bytes is counted and hashed but not kept.
 const KEPT: usize = 4 << 20;
 
@@ -286,6 +289,15 @@ impl Proc {
         if seen.exit.is_none() {
             let _ = rustix::process::kill_process(self.pid, signal);
         }
+    }
+
+    /// Stops the process, and returns when none of its threads runs any more: until one of them takes
+    /// the signal, the others go on.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        eventually("the process stands still", SOON, || {
+            procfs::is_stopped(self.pid.as_raw_nonzero().get())
+        });
     }
 
     /// Sends a signal to the process and all of its group.

@@ -207,7 +207,7 @@ fn invariant_2_nothing_passes_after_a_relay_that_slept_over_closes_wakes_up() {
     let mut feed = gate.staff("alice").w("kiosk-17", 443);
     feed.write(b"ping").expect("an open channel");
     feed.await_stdout("ping", SOON);
-    gate.relay().signal(Signal::STOP);
+    gate.relay().stop();
     // Waits in the kernel's buffers for a relay that wakes up too late.
     session.write(b"after").expect("a write into the pipe");
     feed.write(b"pong").expect("a write into the pipe");

@@ -382,7 +382,7 @@ fn cut_while(hold: impl FnOnce(&Proc, &Tap), options: &[&str]) {
 
 #[test]
 fn invariant_2_cut_a_client_that_is_stopped() {
-    cut_while(|client, _| client.signal(Signal::STOP), &[]);
+    cut_while(|client, _| client.stop(), &[]);
 }
 
 #[test]

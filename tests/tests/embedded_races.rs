@@ -102,7 +102,7 @@ impl Dialled {
 
     /// A channel of alice's that the terminal, which is stopped, has been asked to open.
     fn begin(&self) -> Proc {
-        self.terminal(Signal::STOP);
+        self.kiosk.client.as_ref().expect("the terminal's client").stop();
         let asked = self.tap.last().down;
         let staff = self.kiosk.gate.staff("alice").w("kiosk-17", 443);
         eventually("the terminal is dialled", SOON, || self.tap.last().down > asked);

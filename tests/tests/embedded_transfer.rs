@@ -260,7 +260,7 @@ fn a_session_that_is_not_read_stalls_no_other() {
     let kiosk = Kiosk::open(&[alice_everywhere("berlin").user("bob")]);
     let stopped = kiosk.gate.staff("alice").w("kiosk-17", 873);
     stopped.await_bytes(1 << 20, SOON);
-    stopped.signal(rustix::process::Signal::STOP);
+    stopped.stop();
     let mut last = (kiosk.source.bytes(), std::time::Instant::now());
     eventually("the stopped session's windows are full", SOON, || {
         if kiosk.source.bytes() != last.0 {
