@@ -125,25 +125,13 @@ impl Trail {
                 session.id,
             ),
         );
-        let event = Event {
-            time: end.at,
-            decision: None,
-            opens_at: None,
-            deadline: None,
-            ended_by: Some(end.by),
-            overrun_ms: Some(overrun_ms),
-            bytes_in: Some(bytes_in),
-            bytes_out: Some(bytes_out),
-            reason: Some(Reason { code: end.by.as_str().to_owned(), sentence: end.reason.clone() }),
-            ..self.allow(What::End, session)
-        };
+        let ended =
+            Ended { at: end.at, by: end.by, reason: end.reason, overrun_ms, bytes_in, bytes_out };
+        let event = end_event(self.allow(What::End, session), &ended);
         if let Err(error) = self.audit.insist(event).await {
             tracing::error!(%error, session = %session.id, "the end of a session is not in the audit log");
         }
-        self.records.end(
-            session.id,
-            Ended { at: end.at, by: end.by, reason: end.reason, overrun_ms, bytes_in, bytes_out },
-        );
+        self.records.end(session.id, ended);
     }
 
     /// Adds what a session has carried since the last call to the metrics.
@@ -236,24 +224,20 @@ impl Trail {
     /// A login user proved a key: let in, or kept at the door with `refused`.
     pub fn login(self: &Arc<Self>, staff: &StaffLink, refused: Option<(&'static str, &str)>) {
         let event = self.staff_event(What::Login, staff, clock::now().wall);
-        self.note(match refused {
-            None => Event { decision: Some(Verdict::Allow), ..event },
-            Some((code, sentence)) => {
-                self.metrics.denied(code);
-                let entry = Entry::refused(event.time, "", "", code, sentence);
-                self.history.note(&staff.who.login, entry);
-                Event {
-                    decision: Some(Verdict::Deny),
-                    reason: Some(Reason { code: code.to_owned(), sentence: sentence.to_owned() }),
-                    ..event
-                }
-            }
-        });
+        if let Some((code, sentence)) = refused {
+            let entry = Entry::refused(event.time, "", "", code, sentence);
+            self.history.note(&staff.who.login, entry);
+        }
+        self.arrived(event, refused);
     }
 
     /// A terminal proved its key: attached, or refused.
     pub fn attached(self: &Arc<Self>, link: &TerminalLink, refused: Option<(&'static str, &str)>) {
-        let event = self.terminal_event(What::Attach, link);
+        self.arrived(self.terminal_event(What::Attach, link), refused);
+    }
+
+    /// Writes down that a peer proved its key, and whether it may enter.
+    fn arrived(self: &Arc<Self>, event: Event, refused: Option<(&'static str, &str)>) {
         self.note(match refused {
             None => Event { decision: Some(Verdict::Allow), ..event },
             Some((code, sentence)) => {
@@ -375,22 +359,26 @@ impl Trail {
         let (terminal, service) = (begun.terminal.as_str(), begun.service.as_str());
         let entry = Entry::ended(ended.at, terminal, service, ended.by, &ended.reason, begun.id);
         self.history.note(&begun.user, entry);
-        let event = Event {
-            time: ended.at,
-            event: What::End,
-            decision: None,
-            deadline: None,
-            opens_at: None,
-            ended_by: Some(ended.by),
-            overrun_ms: Some(ended.overrun_ms),
-            bytes_in: Some(ended.bytes_in),
-            bytes_out: Some(ended.bytes_out),
-            reason: Some(Reason { code: ended.by.as_str().to_owned(), sentence: ended.reason }),
-            ..allow
-        };
-        if let Err(error) = self.audit.record(event).await {
+        if let Err(error) = self.audit.record(end_event(allow, &ended)).await {
             tracing::error!(%error, session = %begun.id, "the end of a session is not in the audit log");
         }
+    }
+}
+
+/// The line of a session's end, by the line that admitted it.
+fn end_event(allow: Event, ended: &Ended) -> Event {
+    Event {
+        time: ended.at,
+        event: What::End,
+        decision: None,
+        opens_at: None,
+        deadline: None,
+        ended_by: Some(ended.by),
+        overrun_ms: Some(ended.overrun_ms),
+        bytes_in: Some(ended.bytes_in),
+        bytes_out: Some(ended.bytes_out),
+        reason: Some(Reason { code: ended.by.as_str().to_owned(), sentence: ended.reason.clone() }),
+        ..allow
     }
 }
 
