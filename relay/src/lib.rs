@@ -21,6 +21,7 @@ pub mod history;
 pub mod join;
 pub mod lastseen;
 pub mod locate;
+mod lock;
 pub mod logging;
 pub mod metrics;
 mod object;

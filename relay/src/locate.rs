@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use tidegate_policy::model::{KeyBlob, Label, ObjectKey};
 use tokio::sync::Notify;
 
 use crate::clock::{Boot, Now};
+use crate::lock::lock;
 use crate::peer::Peer;
 use crate::ssh::{Channel, OpenError};
 
@@ -54,10 +55,6 @@ pub struct TerminalLink {
     took_over: AtomicBool,
     /// Its sessions are being ended, since the connection has.
     left: AtomicBool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl TerminalLink {

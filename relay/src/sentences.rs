@@ -2,15 +2,16 @@
 //! sentence of at most 300 bytes that names what is wrong and what to do; the golden file
 //! `relay/tests/golden/sentences.txt` holds them all.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tidegate_policy::decide::Admission;
 use tidegate_policy::model::{Label, Login, ObjectKey, Service, Terminal, Window};
 use tidegate_policy::snapshot::Snapshot;
+use tidegate_policy::text::show_duration;
 
 use crate::claim::{self, Holder};
+use crate::clock;
 use crate::locate::LastSeen;
 use crate::view::{clean, utc};
 
@@ -19,14 +20,7 @@ const DECIDED_BEFORE: Duration = Duration::from_secs(10);
 
 /// `2h30m`, `45m`, `90s`: whole units, the largest first.
 pub fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let parts = [(h, 'h'), (m, 'm'), (s, 's')];
-    let mut shown = String::new();
-    for (count, unit) in parts.into_iter().filter(|(count, _)| *count > 0) {
-        let _ = write!(shown, "{count}{unit}");
-    }
-    if shown.is_empty() { "0s".to_owned() } else { shown }
+    show_duration(clock::signed(duration))
 }
 
 pub fn not_connected(terminal: &Label, last_seen: Option<LastSeen>) -> String {

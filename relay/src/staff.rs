@@ -1,11 +1,12 @@
 //! The connections of login users, and what hangs on each of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tidegate_policy::decide::Staff;
 use tidegate_policy::model::Label;
 
+use crate::lock::lock;
 use crate::peer::Peer;
 use crate::session::Session;
 
@@ -28,10 +29,6 @@ struct Carried {
     by_target: HashMap<Target, Arc<Session>>,
     /// The connection has ended: none may begin any more.
     left: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl StaffLink {

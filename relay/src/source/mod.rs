@@ -22,9 +22,9 @@ use tidegate_crds::compile::RelaySettings;
 use tidegate_crds::manifest::{Finding, Kind, ObjectRef};
 use tidegate_policy::model::{LoginUser, ObjectKey, Terminal, Window};
 use tidegate_policy::snapshot::Snapshot;
-use tidegate_policy::text::show_duration;
 
-use crate::clock::{Now, signed};
+use crate::clock::Now;
+use crate::sentences::duration;
 
 /// The latest policy. `changed()` wakes when snapshot, relay or findings changed; that a look found
 /// everything as before moves `as_of` without waking anybody.
@@ -94,8 +94,8 @@ impl Policy {
             Some(age) if age > most => Err(Stale(format!(
                 "the relay last saw its policy {} ago and the mesh allows {}, so nobody new is let in; \
                  ask the relay's operator",
-                shown(age),
-                shown(most)
+                duration(age),
+                duration(most)
             ))),
             Some(_) => Ok(()),
         }
@@ -139,11 +139,11 @@ impl Policy {
         match age(kept.since, now) {
             Some(age) if age <= most => Ok(()),
             age => {
-                let long = age.map_or_else(|| "some time".into(), shown);
+                let long = age.map_or_else(|| "some time".into(), duration);
                 Err(Stale(format!(
                     "the manifest of {object} has been unreadable for {long} and the mesh allows {}; \
                      ask the relay's operator",
-                    shown(most)
+                    duration(most)
                 )))
             }
         }
@@ -162,10 +162,6 @@ fn namespace(name: &str) -> ObjectRef {
 fn age(since: Now, now: Now) -> Option<Duration> {
     let wall = Duration::try_from(now.wall.duration_since(since.wall)).ok()?;
     Some(wall.max(now.boot.since(since.boot)))
-}
-
-fn shown(duration: Duration) -> String {
-    show_duration(signed(duration))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 mod naming;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use naming::{Bind, Named, name_service};
@@ -12,6 +12,7 @@ use crate::clock;
 use crate::end;
 use crate::gate::Gate;
 use crate::locate::{Forward, Offered, PROBE, TerminalLink};
+use crate::lock::lock;
 use crate::sentences;
 use crate::session::EndedBy;
 use crate::ssh::{ForwardRequest, SessionRequest};
@@ -30,10 +31,6 @@ pub struct TerminalPeer {
     refusal: Arc<Mutex<Option<String>>>,
     /// It is known, but may not attach now.
     barred: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl TerminalPeer {
