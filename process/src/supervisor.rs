@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 
 /// Why the process cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the relay stops, since its task '{task}' {}", if *.panicked { "panicked" } else { "ended" })]
+#[error("the program stops, since its task '{task}' {}", if *.panicked { "panicked" } else { "ended" })]
 pub struct Failure {
     pub task: &'static str,
     pub panicked: bool,
@@ -95,7 +95,7 @@ impl Supervisor {
                 }
             };
             if critical {
-                tracing::error!(task = name, panicked, "a task that the relay needs has ended");
+                tracing::error!(task = name, panicked, "a task that the program needs has ended");
                 supervisor.0.failure.send_if_modified(|failure| {
                     let first = failure.is_none();
                     failure.get_or_insert(Failure { task: name, panicked });
@@ -212,7 +212,9 @@ mod tests {
             supervisor.critical("sweeper", async move { assert!(!panics, "on purpose") });
             let failure = supervisor.failed().await;
             assert_eq!(failure, Failure { task: "sweeper", panicked: panics });
-            assert!(failure.to_string().starts_with("the relay stops, since its task 'sweeper' "));
+            assert!(
+                failure.to_string().starts_with("the program stops, since its task 'sweeper' ")
+            );
         }
     }
 }

@@ -29,7 +29,7 @@ pub enum LoggingError {
 }
 
 /// Without a directive of its own: our own events from `info`, the libraries' from `warn`.
-const DEFAULT_FILTER: &str = "warn,tidegate_relay=info,tidegate_policy=info,tidegate_crds=info";
+const DEFAULT_FILTER: &str = "warn,tidegate_relay=info,tidegate_operator=info,tidegate_process=info,tidegate_policy=info,tidegate_crds=info";
 
 /// Sets the process's logger. `level` is a level or an env filter; `None`: `RUST_LOG`, else `info`.
 pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), LoggingError> {

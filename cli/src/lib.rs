@@ -1,0 +1,1 @@
+//! `kubectl-tidegate`: what support desks and platform teams ask of a mesh.

