@@ -7,20 +7,11 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt as _;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use tidegate_crds::{Mesh, Relay};
 
 use super::build::RELAY_LABEL;
-
-/// What the watches hold.
-pub struct Stores {
-    pub meshes: Store<Mesh>,
-    pub deployments: Store<Deployment>,
-    pub services: Store<Service>,
-    pub pods: Store<Pod>,
-    pub nodes: Store<Node>,
-    pub endpoint_slices: Store<EndpointSlice>,
-}
+use super::watch::Stores;
 
 /// A Relay and what it depends on, as last seen.
 #[derive(Clone, Debug)]
@@ -46,7 +37,8 @@ pub fn dereference(relay: Arc<Relay>, stores: &Stores, image: &str, own: &str) -
         other == Some(&namespace) && label == Some(&name)
     };
     Dereferenced {
-        mesh: stores.meshes.get(&mesh),
+        // One that cannot be read is none: its own watch says so.
+        mesh: stores.meshes.get(&mesh).and_then(|mesh| mesh.0.as_ref().ok().cloned().map(Arc::new)),
         api_server: stores.endpoint_slices.state().iter().map(|slice| (**slice).clone()).collect(),
         deployment: stores.deployments.get(&ObjectRef::new(&name).within(&namespace)),
         service: stores.services.get(&ObjectRef::new(&name).within(&namespace)),

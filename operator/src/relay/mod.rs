@@ -88,10 +88,14 @@ pub async fn run(ctx: Arc<Context>) {
                     queue.put_off(clock::boot().plus(GATHERED));
                     continue;
                 }
-                if queue.take_access() && let Err(error) = access::reconcile(&ctx, &stores).await {
-                    tracing::warn!(%error, "the fleets' rights are not bound as they should be");
-                    let wait = queue.access_failed();
-                    tracing::debug!(seconds = wait.as_secs(), "tries again");
+                if queue.take_access() {
+                    match access::reconcile(&ctx, &stores).await {
+                        Ok(()) => queue.access_done(),
+                        Err(error) => {
+                            let seconds = queue.access_failed().as_secs();
+                            tracing::warn!(%error, seconds, "the fleets' rights are not bound as they should be; tries again");
+                        }
+                    }
                 }
                 let Some((key, depth)) = queue.take(clock::boot()) else { continue };
                 let counts = counted.borrow().clone();
