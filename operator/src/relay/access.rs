@@ -50,8 +50,11 @@ pub fn desired(
     relays: &[&Relay],
     namespaces: &BTreeMap<String, BTreeMap<String, String>>,
 ) -> Access {
-    let meshes: Vec<Served<'_>> =
-        meshes.iter().filter_map(|mesh| served(mesh, relays)).filter(|m| !m.relays.is_empty()).collect();
+    let meshes: Vec<Served<'_>> = meshes
+        .iter()
+        .filter_map(|mesh| served(mesh, relays))
+        .filter(|m| !m.relays.is_empty())
+        .collect();
     let homes: BTreeSet<&str> = meshes.iter().map(|mesh| mesh.namespace.as_str()).collect();
     let mut access = Access { reader: reader(&meshes), ..Access::default() };
     for (namespace, labels) in namespaces {
@@ -161,7 +164,8 @@ pub async fn reconcile(ctx: &Context, stores: &Stores) -> Result<(), Error> {
     let failed = |what: String| move |source| Error::Apply { what, source };
 
     for binding in &wanted.role_bindings {
-        let same_place = |other: &&std::sync::Arc<RoleBinding>| other.namespace() == binding.namespace();
+        let same_place =
+            |other: &&std::sync::Arc<RoleBinding>| other.namespace() == binding.namespace();
         let found = there.iter().find(same_place);
         if found.is_some_and(|found| same(found, binding)) {
             continue;
@@ -178,12 +182,15 @@ pub async fn reconcile(ctx: &Context, stores: &Stores) -> Result<(), Error> {
     };
     for binding in there.iter().filter(managed) {
         if !wanted.role_bindings.iter().any(|wanted| wanted.namespace() == binding.namespace()) {
-            let what = format!("RoleBinding {BINDING} in {}", binding.namespace().unwrap_or_default());
+            let what =
+                format!("RoleBinding {BINDING} in {}", binding.namespace().unwrap_or_default());
             ctx.writer.delete(&**binding).await.map_err(failed(what))?;
         }
     }
     let reader = stores.cluster_role_bindings.state().into_iter().next();
-    if reader.is_none_or(|reader| !same_subjects(reader.subjects.as_ref(), wanted.reader.subjects.as_ref())) {
+    if reader.is_none_or(|reader| {
+        !same_subjects(reader.subjects.as_ref(), wanted.reader.subjects.as_ref())
+    }) {
         let what = format!("ClusterRoleBinding {BINDING}");
         ctx.writer.apply(MANAGER, &wanted.reader).await.map_err(failed(what))?;
     }
@@ -236,8 +243,9 @@ mod tests {
     fn bound(access: &Access) -> Vec<String> {
         let say = |namespace: &str, role: &RoleRef, subjects: Option<&Vec<Subject>>| {
             let who = subjects.into_iter().flatten();
-            let who: Vec<_> =
-                who.map(|s| format!("{}/{}", s.namespace.as_deref().unwrap_or(""), s.name)).collect();
+            let who: Vec<_> = who
+                .map(|s| format!("{}/{}", s.namespace.as_deref().unwrap_or(""), s.name))
+                .collect();
             format!("{namespace}: {} to {}", role.name, who.join(" "))
         };
         let roles = access.role_bindings.iter().map(|binding| {

@@ -114,7 +114,15 @@ mod tests {
         assert_eq!(own_address(&pod("Running", &["10.1.2.3"])), "10.1.2.3".parse().ok());
         assert_eq!(own_address(&pod("Running", &["fd00::7"])), "fd00::7".parse().ok());
         assert_eq!(own_address(&pod("Pending", &["10.1.2.3"])), None);
-        for never in ["127.0.0.1", "169.254.169.254", "::1", "fe80::1", "0.0.0.0", "::ffff:127.0.0.1", "224.0.0.1"] {
+        for never in [
+            "127.0.0.1",
+            "169.254.169.254",
+            "::1",
+            "fe80::1",
+            "0.0.0.0",
+            "::ffff:127.0.0.1",
+            "224.0.0.1",
+        ] {
             assert_eq!(own_address(&pod("Running", &[never])), None, "{never}");
         }
         let mut other = pod("Running", &["10.1.2.3"]);

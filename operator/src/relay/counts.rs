@@ -30,7 +30,8 @@ pub async fn run(pods: Store<Pod>, tell: watch::Sender<Counts>) {
     loop {
         tokio::time::sleep(PERIOD).await;
         let pods = pods.state();
-        let answers: Vec<(String, Count)> = stream::iter(pods.iter().map(|pod| ask(Arc::clone(pod))))
+        let answers: Vec<(String, Count)> = stream::iter(pods.clone())
+            .map(ask)
             .buffer_unordered(AT_ONCE)
             .filter_map(std::future::ready)
             .collect()

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use tidegate_crds::Relay;
 use tidegate_process::clock;
@@ -99,7 +98,7 @@ pub async fn run(ctx: Arc<Context>) {
                 }
                 let Some((key, depth)) = queue.take(clock::boot()) else { continue };
                 let counts = counted.borrow().clone();
-                one(&ctx, &stores, &mut queue, key, depth, &counts).await;
+                Box::pin(one(&ctx, &stores, &mut queue, key, depth, &counts)).await;
             }
         }
     }
@@ -126,7 +125,7 @@ async fn one(
         return;
     };
     let begun = clock::boot();
-    let result = reconcile(ctx, stores, Arc::new(relay.clone()), depth, counts).await;
+    let result = Box::pin(reconcile(ctx, stores, Arc::new(relay.clone()), depth, counts)).await;
     ctx.metrics.reconciled("relay", Outcome::of(&result), clock::boot().since(begun));
     match result {
         Ok(()) => queue.done(&key, relay.metadata.generation),
@@ -164,7 +163,12 @@ async fn reconcile(
         // Found when the objects were last applied; only that finds out more.
         validated = validated.and(Err(taken));
     }
-    let view = status::View { found: &found, outcome: validated.as_ref(), counts, failed: failed.as_ref() };
+    let view = status::View {
+        found: &found,
+        outcome: validated.as_ref(),
+        counts,
+        failed: failed.as_ref(),
+    };
     let wanted = status::desired(&view, clock::now().wall);
     update_status::update(ctx, &found.relay, wanted).await?;
     failed.map_or(Ok(()), Err)

@@ -43,9 +43,10 @@ pub fn desired(view: &View<'_>, now: Timestamp) -> RelayStatus {
     conditions.extend(stalled(view));
     for condition in &mut conditions {
         condition.observed_generation = relay.metadata.generation;
-        let same = before.conditions.iter().find(|old| {
-            old.type_ == condition.type_ && old.status == condition.status
-        });
+        let same = before
+            .conditions
+            .iter()
+            .find(|old| old.type_ == condition.type_ && old.status == condition.status);
         condition.last_transition_time =
             same.map_or(Time(now), |old| old.last_transition_time.clone());
     }
@@ -148,21 +149,28 @@ fn ready(view: &View<'_>) -> Condition {
         return condition("Ready", "True", "Serving", sentence);
     }
     let waits = view.found.pods.iter().find_map(|pod| waits(pod));
-    no("ReplicasNotReady", match waits {
-        Some(reason) => format!("{sentence}; the others wait: {reason}"),
-        None => sentence,
-    })
+    no(
+        "ReplicasNotReady",
+        match waits {
+            Some(reason) => format!("{sentence}; the others wait: {reason}"),
+            None => sentence,
+        },
+    )
 }
 
 /// Why a pod's container is not running, in the kubelet's or the scheduler's word.
 fn waits(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
-    let container = status.container_statuses.iter().flatten().find_map(|container| {
-        container.state.as_ref()?.waiting.as_ref()?.reason.clone()
-    });
-    let scheduler = status.conditions.iter().flatten().find(|condition| {
-        condition.type_ == "PodScheduled" && condition.status == "False"
-    });
+    let container = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .find_map(|container| container.state.as_ref()?.waiting.as_ref()?.reason.clone());
+    let scheduler = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
     container.or_else(|| scheduler?.reason.clone())
 }
 
@@ -172,7 +180,12 @@ fn progressing(view: &View<'_>) -> Condition {
         Ok(relay) => relay,
         Err(why) => {
             let reason = if why.refused { "Refused" } else { "Waiting" };
-            return condition("Progressing", if why.refused { "False" } else { "True" }, reason, why.sentence.clone());
+            return condition(
+                "Progressing",
+                if why.refused { "False" } else { "True" },
+                reason,
+                why.sentence.clone(),
+            );
         }
     };
     if let Some(error) = view.failed {
@@ -210,9 +223,10 @@ fn source_address(view: &View<'_>) -> Option<Condition> {
             "with externalTrafficPolicy Cluster peers appear under nodes' addresses, so that sourceRanges and limits.perSource judge these; set Local",
         );
     }
-    let ingress = view.found.service.iter().filter_map(|service| {
-        service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()
-    });
+    let ingress =
+        view.found.service.iter().filter_map(|service| {
+            service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()
+        });
     if ingress.flatten().any(|ingress| ingress.ip_mode.as_deref() == Some("Proxy")) {
         return say(
             "False",
@@ -238,7 +252,8 @@ fn counts(view: &View<'_>, before: &RelayStatus) -> (Option<i32>, Option<i32>) {
         let none = view.found.pods.is_empty();
         return if none { (Some(0), Some(0)) } else { (before.terminals, before.sessions) };
     };
-    let settle = |written: Option<i32>, now: u32| match written.and_then(|w| u32::try_from(w).ok()) {
+    let settle = |written: Option<i32>, now: u32| match written.and_then(|w| u32::try_from(w).ok())
+    {
         Some(written_count) if !moved(written_count, now) => written,
         _ => Some(i32::try_from(now).unwrap_or(i32::MAX)),
     };
@@ -261,7 +276,8 @@ fn addresses(view: &View<'_>) -> Vec<String> {
     let mut found = BTreeSet::new();
     match relay.exposure.r#type {
         ExposureType::LoadBalancer => {
-            let ingress = service.status.iter().filter_map(|s| s.load_balancer.as_ref()?.ingress.as_ref());
+            let ingress =
+                service.status.iter().filter_map(|s| s.load_balancer.as_ref()?.ingress.as_ref());
             for place in ingress.flatten().filter_map(|i| i.ip.as_ref().or(i.hostname.as_ref())) {
                 found.extend(relay.settings.listeners.iter().map(|port| joined(place, *port)));
             }

@@ -289,7 +289,7 @@ pub fn api_servers(slices: &[EndpointSlice]) -> Vec<ApiServer> {
             .filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP")
             .filter_map(|port| u16::try_from(port.port?).ok())
             .collect();
-        let addresses = slice.endpoints.iter().flatten().flat_map(|endpoint| &endpoint.addresses);
+        let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
         for address in addresses.filter_map(|text| text.parse::<IpAddr>().ok()) {
             found.extend(ports.iter().map(|port| ApiServer { address, port: *port }));
         }

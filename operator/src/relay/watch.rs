@@ -11,9 +11,9 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, metadata_watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tidegate_crds::{Mesh, Relay};
@@ -123,8 +123,12 @@ pub fn start(client: &Client, metrics: &Arc<Metrics>) -> (Stores, Events) {
             let edited = observed != deployment.metadata.generation;
             Touched::one(owner(deployment), if edited { Depth::Objects } else { Depth::Status })
         });
-    let services =
-        follow.full(Api::all(client.clone()), fleet(), Touched::all(Depth::Objects), owned::<Service>);
+    let services = follow.full(
+        Api::all(client.clone()),
+        fleet(),
+        Touched::all(Depth::Objects),
+        owned::<Service>,
+    );
     follow.names::<ServiceAccount>(fleet());
     follow.names::<NetworkPolicy>(fleet());
     follow.names::<PodDisruptionBudget>(fleet());
@@ -134,9 +138,10 @@ pub fn start(client: &Client, metrics: &Arc<Metrics>) -> (Stores, Events) {
         let key = name.map(|name| Key { namespace: pod.namespace().unwrap_or_default(), name });
         Touched::one(key, Depth::Status)
     });
-    let nodes = follow.full(Api::all(client.clone()), all(), Touched::all(Depth::Status), |_: &Node| {
-        Touched::all(Depth::Status)
-    });
+    let nodes =
+        follow.full(Api::all(client.clone()), all(), Touched::all(Depth::Status), |_: &Node| {
+            Touched::all(Depth::Status)
+        });
     let endpoint_slices = follow.full(
         Api::namespaced(client.clone(), "default"),
         all().labels("kubernetes.io/service-name=kubernetes"),
@@ -148,10 +153,12 @@ pub fn start(client: &Client, metrics: &Arc<Metrics>) -> (Stores, Events) {
         follow.full(Api::all(client.clone()), named(), Touched::access(), |_: &RoleBinding| {
             Touched::access()
         });
-    let cluster_role_bindings =
-        follow.full(Api::all(client.clone()), named(), Touched::access(), |_: &ClusterRoleBinding| {
-            Touched::access()
-        });
+    let cluster_role_bindings = follow.full(
+        Api::all(client.clone()),
+        named(),
+        Touched::access(),
+        |_: &ClusterRoleBinding| Touched::access(),
+    );
     let stores = Stores {
         relays,
         meshes,
@@ -198,12 +205,16 @@ impl Follow<'_> {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let stream = metadata_watcher(Api::<K>::all(self.client.clone()), config);
+        let stream =
+            kube::runtime::watcher(Api::<PartialObjectMeta<K>>::all(self.client.clone()), config);
         self.add(stream, Touched::all(Depth::Objects), owned::<PartialObjectMeta<K>>);
     }
 
     fn metadata(&mut self, config: watcher::Config) -> Store<PartialObjectMeta<Namespace>> {
-        let stream = metadata_watcher(Api::<Namespace>::all(self.client.clone()), config);
+        let stream = kube::runtime::watcher(
+            Api::<PartialObjectMeta<Namespace>>::all(self.client.clone()),
+            config,
+        );
         self.add(stream, Touched::access(), |_| Touched::access())
     }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::relay::dereference::Dereferenced;
 use crate::relay::validate::{NotServed, validate};
 
-fn relay(spec: Value) -> Relay {
+fn relay(spec: &Value) -> Relay {
     let mut object = json!({
         "apiVersion": "tidegate.dev/v1alpha1",
         "kind": "Relay",
@@ -25,9 +25,10 @@ fn relay(spec: Value) -> Relay {
     serde_json::from_value(object).unwrap()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "written as literals")]
 fn found(spec: Value) -> Dereferenced {
     Dereferenced {
-        relay: Arc::new(relay(spec)),
+        relay: Arc::new(relay(&spec)),
         mesh: Some(Arc::new(
             serde_json::from_value(json!({
                 "apiVersion": "tidegate.dev/v1alpha1",
