@@ -19,6 +19,7 @@ pub mod failpoint;
 pub mod gate;
 pub mod history;
 pub mod join;
+pub mod kube;
 pub mod lastseen;
 pub mod locate;
 use tidegate_process::lock;
