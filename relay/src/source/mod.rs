@@ -8,11 +8,9 @@
 pub mod directory;
 mod keeper;
 pub mod kube;
-pub mod load;
 mod look;
 mod pace;
 mod remember;
-pub mod scan;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
