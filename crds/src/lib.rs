@@ -11,6 +11,7 @@
 pub mod assemble;
 pub mod common;
 pub mod compile;
+pub mod index;
 pub mod login_user;
 pub mod manifest;
 pub mod mesh;
