@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tidegate_commands::{check, known_hosts, ssh_config, who_can_reach};
 
-use crate::commands::{audit, check, known_hosts, ssh_config, who_can_reach};
+use crate::commands::audit;
 use crate::control::{self, CutArgs, SessionsArgs, StatusArgs};
 use crate::serve::{self, ServeArgs};
 

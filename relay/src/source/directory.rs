@@ -12,6 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tidegate_commands::Place;
+use tidegate_commands::known::{self, CHECK};
+use tidegate_commands::manifests::load;
 use tidegate_crds::assemble::{Inputs, Memory, assemble};
 use tidegate_crds::compile::RelaySettings;
 use tidegate_crds::manifest::{Finding, Rule, Severity};
@@ -430,7 +433,7 @@ impl Built {
     fn findings(&mut self, files: &Files, unreadable: Option<&Unreadable>) -> Vec<Finding> {
         let mut findings = files.findings();
         findings.append(&mut self.findings);
-        super::load::sort(&mut findings);
+        load::sort(&mut findings);
         if findings.len() > MAX_FINDINGS {
             let more = findings.len() - MAX_FINDINGS;
             findings.truncate(MAX_FINDINGS);
@@ -456,42 +459,10 @@ fn about(message: String) -> Finding {
 }
 
 /// The Relay that this process is.
-pub fn pick<'a>(
+fn pick<'a>(
     relays: &'a [RelaySettings],
     wanted: Option<&str>,
     path: &Path,
 ) -> Result<&'a RelaySettings, String> {
-    let path = path.display();
-    let names = || {
-        let names: Vec<String> = relays.iter().take(10).map(full_name).collect();
-        names.join(", ")
-    };
-    let found: Vec<&RelaySettings> = relays
-        .iter()
-        .filter(|relay| {
-            wanted.is_none_or(|wanted| wanted == relay.name.as_str() || wanted == full_name(relay))
-        })
-        .collect();
-    match (found.as_slice(), wanted) {
-        ([one], _) => Ok(one),
-        (_, _) if relays.is_empty() => Err(format!(
-            "the manifests in {path} hold no Relay that can be used, and a relay needs one; \
-             `tidegate-relay check {path}` lists what is wrong"
-        )),
-        ([], Some(wanted)) => {
-            Err(format!("the manifests in {path} hold no Relay {wanted:?}; there are {}", names()))
-        }
-        (_, Some(wanted)) => Err(format!(
-            "several Relays in {path} are named {wanted:?}; give --relay NAMESPACE/NAME, one of {}",
-            names()
-        )),
-        (_, None) => Err(format!(
-            "the manifests in {path} hold several Relays; give --relay NAME, one of {}",
-            names()
-        )),
-    }
-}
-
-fn full_name(relay: &RelaySettings) -> String {
-    format!("{}/{}", relay.namespace, relay.name)
+    known::pick(relays, wanted, &Place::Manifests { directory: path.into(), check: CHECK })
 }

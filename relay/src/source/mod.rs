@@ -7,11 +7,9 @@
 
 pub mod directory;
 mod keeper;
-pub mod load;
 mod look;
 mod pace;
 mod remember;
-pub mod scan;
 mod watch;
 
 use std::collections::BTreeMap;

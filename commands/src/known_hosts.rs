@@ -13,10 +13,10 @@ use std::process::ExitCode;
 use clap::Args;
 use tidegate_policy::model::{Label, Terminal};
 use tidegate_policy::snapshot::Snapshot;
+use tidegate_process::clock::{self, Now};
 
-use super::{Answer, usable, warning};
-use crate::clock::{self, Now};
-use crate::source::load::load_without_windows;
+use super::known::CHECK;
+use super::{Answer, Known};
 
 /// The largest file of the relay's own lines that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -65,21 +65,24 @@ pub fn run(args: &KnownHostsArgs) -> ExitCode {
 /// What `run` prints.
 pub fn answer(args: &KnownHostsArgs, now: Now) -> Answer {
     // ssh runs this several times for one connection.
-    let loaded = load_without_windows(&args.manifests, now);
-    let (snapshot, loaded) = match usable(&args.manifests, loaded) {
-        Ok(found) => found,
+    let known = match Known::read_without_windows(&args.manifests, CHECK, now) {
+        Ok(known) => known,
         Err(answer) => return answer,
     };
-    let relay = match RelayLines::read(&args.relay) {
-        Ok(relay) => relay,
-        Err(sentence) => return Answer::usage(sentence),
-    };
-    match &args.host {
+    match RelayLines::read(&args.relay) {
+        Ok(relay) => tell(&known, &relay, args.host.as_deref()),
+        Err(sentence) => Answer::usage(sentence),
+    }
+}
+
+/// The lines for one host, under the name as given, or all of them.
+pub fn tell(known: &Known, relay: &RelayLines, host: Option<&str>) -> Answer {
+    match host {
         // ssh takes any word on stderr for the user, and any code but 0 for the end.
-        Some(host) => Answer::good(lines_for(&snapshot, &relay, host)),
+        Some(host) => Answer::good(lines_for(&known.snapshot, relay, host)),
         None => Answer {
-            stderr: warning(&args.manifests, &loaded),
-            ..Answer::good(all_lines(&snapshot, &relay))
+            stderr: known.warning.clone(),
+            ..Answer::good(all_lines(&known.snapshot, relay))
         },
     }
 }

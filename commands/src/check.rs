@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tidegate_crds::manifest::{Finding, Rule, Severity};
 use tidegate_policy::reach::{Change, difference};
+use tidegate_process::clock::{self, Now};
 
-use super::{Answer, Output, count, row, table, time, whole_second};
-use crate::clock::{self, Now};
-use crate::source::load::{Loaded, load, load_edit};
+use super::{Answer, Output, count, json, row, table, time, whole_second};
+use crate::manifests::load::{Loaded, load, load_edit};
 
 /// How far `--diff` looks ahead without `--to`.
 const AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -203,9 +203,4 @@ fn listed(findings: &[Finding]) -> String {
         let _ = writeln!(text, "{finding}");
     }
     text
-}
-
-pub(super) fn json(value: &impl Serialize) -> String {
-    // Plain structs of texts and numbers: nothing in them can fail to serialise.
-    serde_json::to_string_pretty(value).map_or_else(|_| "{}\n".into(), |text| text + "\n")
 }

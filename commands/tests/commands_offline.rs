@@ -7,7 +7,7 @@
     reason = "helpers of tests"
 )]
 
-mod source_fixture;
+mod manifests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::Args;
+use manifests::{HOST_KEY, Manifests, RELAY_KEY, user, window};
 use serde_json::{Value, json};
-use source_fixture::{HOST_KEY, Manifests, RELAY_KEY, user, window};
-use tidegate_relay::clock::{Boot, Now};
-use tidegate_relay::commands::{Answer, audit, check, known_hosts, ssh_config, who_can_reach};
+use tidegate_commands::{Answer, check, known_hosts, ssh_config, who_can_reach};
+use tidegate_process::clock::{Boot, Now};
 
 /// Takes arguments as the command line does.
 fn parsed<T: Args>(arguments: &[&str]) -> T {
@@ -94,19 +94,6 @@ fn a_directory_that_no_relay_can_serve_is_not_clean() {
     let answer = checked(&[text(manifests.path())]);
     assert_eq!(answer.code, 1);
     assert!(answer.stdout.contains("no Mesh is in force"), "{}", answer.stdout);
-}
-
-#[test]
-fn an_audit_log_is_verified_where_there_is_one() {
-    let state = tempfile::tempdir().unwrap();
-    let verified = || audit::answer(&parsed(&[text(state.path())]));
-    let answer = verified();
-    assert_eq!(answer.code, 2);
-    assert!(answer.stderr.contains("there is no audit log"), "{}", answer.stderr);
-    fs::create_dir(state.path().join("audit")).unwrap();
-    fs::write(state.path().join("audit/audit.jsonl"), "{}\n").unwrap();
-    let answer = verified();
-    assert_eq!(answer.code, 1, "{}{}", answer.stdout, answer.stderr);
 }
 
 #[test]
@@ -293,7 +280,7 @@ fn known_hosts_under_the_name_as_given() {
     );
     // Files of windows alone are passed over; whatever may hold another kind is read.
     let other = "kind: \"\\x54erminal\"\n# SupportWindow\n";
-    let hidden = source_fixture::terminal()
+    let hidden = manifests::terminal()
         .replace("kind: Terminal\n", other)
         .replace("kiosk-17", "kiosk-18")
         .replace("20017", "20018")

@@ -9,10 +9,10 @@ use tidegate_crds::assemble::{Inputs, Memory, assemble};
 use tidegate_crds::compile::RelaySettings;
 use tidegate_crds::manifest::{self, Document, Finding, ObjectRef, Position, Severity};
 use tidegate_policy::snapshot::Snapshot;
+use tidegate_process::clock::Now;
 
-use super::look::unreadable;
 use super::scan::{self, ListError, ReadError};
-use crate::clock::Now;
+use super::unreadable;
 
 /// What a directory says.
 #[derive(Debug)]

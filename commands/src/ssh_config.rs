@@ -10,25 +10,32 @@ use std::sync::Arc;
 use clap::Args;
 use tidegate_policy::model::{Label, Login, Terminal, Window};
 use tidegate_policy::snapshot::Snapshot;
+use tidegate_process::clock::{self, Now};
 
+use super::known::CHECK;
 use super::known_hosts::{RelayKeyArgs, RelayLines, relay_name};
-use super::{Answer, policy, warning};
-use crate::clock::{self, Now};
-use crate::source::directory::pick;
+use super::{Answer, Known};
 
 /// Print an ssh_config for a login user.
 ///
 /// Use it as `ssh -F FILE …` or by an Include line in ~/.ssh/config.
 #[derive(Clone, Debug, Args)]
 pub struct SshConfigArgs {
-    /// The login, as typed: alice, or bob.acme for a tenant's own
-    #[arg(long, value_name = "NAME")]
-    pub user: String,
+    #[command(flatten)]
+    pub question: Question,
     /// Directory of manifests
     #[arg(long, value_name = "DIR")]
     pub manifests: PathBuf,
     #[command(flatten)]
     pub relay_key: RelayKeyArgs,
+}
+
+/// Whose configuration, and by which way.
+#[derive(Clone, Debug, Args)]
+pub struct Question {
+    /// The login, as typed: alice, or bob.acme for a tenant's own
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
     /// Reach the relay here, where its name does not resolve yet
     #[arg(long, value_name = "HOST[:PORT]")]
     pub relay_address: Option<String>,
@@ -46,30 +53,36 @@ pub fn run(args: &SshConfigArgs) -> ExitCode {
 
 /// What `run` prints.
 pub fn answer(args: &SshConfigArgs, now: Now) -> Answer {
-    let (snapshot, loaded) = match policy(&args.manifests, now) {
-        Ok(found) => found,
+    let known = match Known::read(&args.manifests, CHECK, now) {
+        Ok(known) => known,
         Err(answer) => return answer,
     };
+    // Says now what ssh would only fail with later.
+    let command = || {
+        RelayLines::read(&args.relay_key)?;
+        known_hosts_command(args)
+    };
+    tell(&args.question, &known, command)
+}
+
+/// The configuration; `command` gives the words of the known-hosts command, quoted for ssh_config, or
+/// says why it would not work.
+pub fn tell(
+    args: &Question,
+    known: &Known,
+    command: impl FnOnce() -> Result<String, String>,
+) -> Answer {
+    let Known { snapshot, place, warning, .. } = known;
     let login = Login::parse(&args.user).ok();
     let Some(user) = login.as_ref().and_then(|login| snapshot.user(login)) else {
         let shown = tidegate_policy::text::shown(&args.user, 80);
-        let path = args.manifests.display();
-        return Answer::refused(format!("there is no login user {shown} in {path}"));
+        return Answer::refused(format!("there is no login user {shown} in {place}"));
     };
-    let relays = &loaded.relays;
-    let relay = match (&args.relay, relays.as_slice()) {
-        (None, [first, ..]) => Ok(first),
-        (wanted, relays) => pick(relays, wanted.as_deref(), &args.manifests),
-    };
-    let relay = match relay {
+    let relay = match known.relay(args.relay.as_deref()) {
         Ok(relay) => relay,
         Err(sentence) => return Answer::usage(sentence),
     };
-    // Says now what ssh would only fail with later.
-    if let Err(sentence) = RelayLines::read(&args.relay_key) {
-        return Answer::usage(sentence);
-    }
-    let command = match command(args) {
+    let command = match command() {
         Ok(command) => command,
         Err(sentence) => return Answer::usage(sentence),
     };
@@ -81,7 +94,7 @@ pub fn answer(args: &SshConfigArgs, now: Now) -> Answer {
             return Answer::usage("--relay-address takes HOST or HOST:PORT, as in 127.0.0.1:2222");
         }
     };
-    let name = relay_name(&snapshot);
+    let name = relay_name(snapshot);
     let port = address.as_ref().map_or(listener, |(_, port)| *port);
     let mut text =
         format!("# Tidegate: {} at {}\n\nHost {name}\n", user.login, snapshot.mesh().domain);
@@ -91,10 +104,10 @@ pub fn answer(args: &SshConfigArgs, now: Now) -> Answer {
     let _ = writeln!(text, "    Port {port}\n    User {}", user.login);
     text.push_str(&trust(&command));
     let jump = format!("{}@{name}:{port}", user.login);
-    for (terminal, windows) in terminals(&snapshot, &snapshot.windows_of_user(user)) {
-        text.push_str(&block(&snapshot, &terminal, &windows, &jump, &command));
+    for (terminal, windows) in terminals(snapshot, &snapshot.windows_of_user(user)) {
+        text.push_str(&block(snapshot, &terminal, &windows, &jump, &command));
     }
-    Answer { stderr: warning(&args.manifests, &loaded), ..Answer::good(text) }
+    Answer { stderr: warning.clone(), ..Answer::good(text) }
 }
 
 /// The terminals that windows select, each with those windows, by name.
@@ -150,18 +163,8 @@ fn trust(command: &str) -> String {
 }
 
 /// The words of the known-hosts command, with absolute paths, quoted for ssh_config.
-fn command(args: &SshConfigArgs) -> Result<String, String> {
-    let absolute = |path: &Path| {
-        std::path::absolute(path).map_err(|error| {
-            format!("the path {} cannot be made absolute: {error}", path.display())
-        })
-    };
-    let program = match &args.program {
-        Some(program) => absolute(program)?,
-        None => std::env::current_exe().map_err(|error| {
-            format!("cannot tell where this program is: {error}; give --program")
-        })?,
-    };
+fn known_hosts_command(args: &SshConfigArgs) -> Result<String, String> {
+    let program = program(args.question.program.as_deref())?;
     let (option, file) = match (&args.relay_key.state, &args.relay_key.relay_known_hosts) {
         (Some(state), _) => ("--state", state),
         (None, Some(file)) => ("--relay-known-hosts", file),
@@ -173,8 +176,23 @@ fn command(args: &SshConfigArgs) -> Result<String, String> {
     Ok(format!("{program} known-hosts --manifests {manifests} {option} {file}"))
 }
 
+/// The program that ssh is to run, by its absolute path: the one given, or this one.
+pub fn program(given: Option<&Path>) -> Result<PathBuf, String> {
+    match given {
+        Some(program) => absolute(program),
+        None => std::env::current_exe()
+            .map_err(|error| format!("cannot tell where this program is: {error}; give --program")),
+    }
+}
+
+/// A path that holds from every directory.
+pub fn absolute(path: &Path) -> Result<PathBuf, String> {
+    std::path::absolute(path)
+        .map_err(|error| format!("the path {} cannot be made absolute: {error}", path.display()))
+}
+
 /// A path as one word: ssh takes quotes away, then expands percent signs.
-fn quoted(path: &Path) -> Result<String, String> {
+pub fn quoted(path: &Path) -> Result<String, String> {
     let text = path.to_str().filter(|text| !text.contains(char::is_control)).ok_or_else(|| {
         format!("ssh_config cannot hold the path {}; use a plainer one", path.display())
     })?;

@@ -11,10 +11,10 @@ use serde::Serialize;
 use tidegate_policy::model::{Label, ObjectKey};
 use tidegate_policy::reach::{Reach, who_can_reach};
 use tidegate_policy::snapshot::Snapshot;
+use tidegate_process::clock::{self, Now};
 
-use super::check::json;
-use super::{Answer, Output, policy, row, table, time, warning, whole_second};
-use crate::clock::{self, Now};
+use super::known::CHECK;
+use super::{Answer, Known, Output, json, row, table, time, whole_second};
 
 /// Say who may reach a terminal, and when.
 ///
@@ -22,11 +22,21 @@ use crate::clock::{self, Now};
 /// question could not be asked.
 #[derive(Clone, Debug, Args)]
 pub struct WhoCanReachArgs {
-    /// The terminal's name, or its full name in the mesh's domain
-    pub terminal: String,
+    #[command(flatten)]
+    pub question: Question,
     /// Directory of manifests
     #[arg(long, value_name = "DIR")]
     pub manifests: PathBuf,
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Which terminal, and when.
+#[derive(Clone, Debug, Args)]
+pub struct Question {
+    /// The terminal's name, or its full name in the mesh's domain
+    pub terminal: String,
     /// At this instant (RFC 3339)
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["from", "to"])]
     pub at: Option<Timestamp>,
@@ -39,9 +49,6 @@ pub struct WhoCanReachArgs {
     /// The terminal runs our agent, which can ask for consent and codes, and record
     #[arg(long)]
     pub agent: bool,
-    /// The form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
 }
 
 pub fn run(args: &WhoCanReachArgs) -> ExitCode {
@@ -50,6 +57,17 @@ pub fn run(args: &WhoCanReachArgs) -> ExitCode {
 
 /// What `run` prints, at a given time.
 pub fn answer(args: &WhoCanReachArgs, now: Now) -> Answer {
+    let known = || Known::read(&args.manifests, CHECK, now);
+    tell(&args.question, args.output, known, now)
+}
+
+/// The answer, from what `known` gives; it is not asked where the question makes no sense.
+pub fn tell(
+    args: &Question,
+    output: Output,
+    known: impl FnOnce() -> Result<Known, Answer>,
+    now: Now,
+) -> Answer {
     let (from, to) = match (args.at, args.from, args.to) {
         (Some(at), _, _) => (at, at),
         (None, Some(from), Some(to)) => (from, to),
@@ -58,20 +76,19 @@ pub fn answer(args: &WhoCanReachArgs, now: Now) -> Answer {
     if to < from {
         return Answer::usage("--to must not be before --from");
     }
-    let (snapshot, loaded) = match policy(&args.manifests, now) {
-        Ok(found) => found,
+    let Known { snapshot, place, warning, .. } = match known() {
+        Ok(known) => known,
         Err(answer) => return answer,
     };
     let name = super::known_hosts::terminal_name(&snapshot, &args.terminal);
     let reach = name.as_ref().and_then(|name| who_can_reach(&snapshot, name, args.agent, from, to));
     let (Some(name), Some(reach)) = (name, reach) else {
         let shown = tidegate_policy::text::shown(&args.terminal, 80);
-        let path = args.manifests.display();
-        let mut answer = Answer::refused(format!("there is no terminal {shown} in {path}"));
-        answer.stderr.push_str(&warning(&args.manifests, &loaded));
+        let mut answer = Answer::refused(format!("there is no terminal {shown} in {place}"));
+        answer.stderr.push_str(&warning);
         return answer;
     };
-    let stdout = match args.output {
+    let stdout = match output {
         Output::Json => json(&Shown::of(&name, &reach)),
         Output::Table => {
             let mut text = people(&snapshot, &name, &reach, (from, to), now.wall);
@@ -90,7 +107,7 @@ pub fn answer(args: &WhoCanReachArgs, now: Now) -> Answer {
             text
         }
     };
-    Answer { stderr: warning(&args.manifests, &loaded), ..Answer::good(stdout) }
+    Answer { stderr: warning, ..Answer::good(stdout) }
 }
 
 /// The windows that give somebody something.
