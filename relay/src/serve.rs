@@ -164,7 +164,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let gate = Gate::new(Parts {
         name: name.clone(),
         policy: feed.clone(),
-        claims: FileClaims::open(&state, &name)?,
+        claims: FileClaims::open(&state, &name)?.into(),
         trail,
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
