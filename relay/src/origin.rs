@@ -32,17 +32,11 @@ pub struct Origin {
     pub signals: Signals,
     /// The replica's name, as sessions and claims carry it in `relayPod`.
     pub name: String,
-    pub admin: AdminPort,
+    /// Where the admin port is served already.
+    pub admin: Option<SocketAddr>,
     /// Of a cluster alone.
     pub cluster: Option<Cluster>,
     pub readiness: Option<Arc<Readiness>>,
-}
-
-/// How far the admin port is.
-pub enum AdminPort {
-    Asked(Option<SocketAddr>),
-    /// It is served already, at this address.
-    Open(SocketAddr),
 }
 
 /// From a directory: the relay makes its own host key, and its name is that of its Relay.
@@ -60,7 +54,7 @@ pub async fn manifests(args: &ServeArgs, tasks: &Supervisor) -> anyhow::Result<O
         feed: source.feed,
         signals,
         name,
-        admin: AdminPort::Asked(args.admin),
+        admin: None,
         cluster: None,
         readiness: None,
     })
@@ -92,13 +86,13 @@ pub async fn cluster(
     let mut signals = Signals::new(starting.reload.clone())?;
     let readiness = Arc::new(Readiness::new(Arc::clone(&starting.status)));
     let admin = match args.admin {
-        None => AdminPort::Asked(None),
+        None => None,
         Some(address) => {
             let admin = Admin::bind(address).await?;
             let address = admin.address();
             let health = Arc::clone(&readiness) as _;
             tasks.critical("admin port", admin.serve(Arc::clone(metrics), health));
-            AdminPort::Open(address)
+            Some(address)
         }
     };
     let (namespace, pod) = (&cluster.namespace, &cluster.pod);

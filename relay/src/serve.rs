@@ -13,7 +13,7 @@ use tidegate_crds::compile::RelaySettings;
 use crate::accept::{self, Listener};
 use crate::admin::Admin;
 use crate::audit::{self, Audit, Event, What};
-use crate::claim::{Claims as _, FileClaims};
+use crate::claim::{AnyClaims, Claims as _, FileClaims, KubeClaims};
 use crate::clock;
 use crate::connection::{self, KnownKeys};
 use crate::control::Control;
@@ -24,7 +24,7 @@ use crate::kube::KubeArgs;
 use crate::lastseen;
 use crate::logging::{self, LogFormat};
 use crate::metrics::Metrics;
-use crate::origin::{self, AdminPort, Origin};
+use crate::origin::{self, Origin};
 use crate::published::Published;
 use crate::record::{EndedBy, Records};
 use crate::sentences;
@@ -109,12 +109,6 @@ pub fn run(args: &ServeArgs) -> ExitCode {
     }
 }
 
-/// The admin port's address, and the port where it is not served yet.
-struct Shown {
-    address: Option<SocketAddr>,
-    admin: Option<Admin>,
-}
-
 async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     logging::init(args.log_format, args.log_level.as_deref())?;
     let now = clock::now();
@@ -127,20 +121,24 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     };
     // Told to end before there was any policy to serve by.
     let Some(origin) = origin else { return Ok(()) };
-    let Origin { state, host_key, feed, mut signals, name, admin, .. } = origin;
+    let Origin { state, host_key, feed, mut signals, name, .. } = origin;
     let relay = Arc::clone(&source::current(&feed).relay);
 
     let declared = args.listen.is_empty().then(|| relay.listeners.clone());
     let addresses = addresses(args, &relay);
     let listeners = accept::bind(&addresses)?;
     let bound: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-    let admin = match admin {
-        AdminPort::Open(address) => Shown { address: Some(address), admin: None },
-        AdminPort::Asked(Some(address)) => {
-            let admin = Admin::bind(address).await?;
-            Shown { address: Some(admin.address()), admin: Some(admin) }
+    let (admin_address, admin) = match (origin.admin, args.admin) {
+        (Some(served), _) => (Some(served), None),
+        (None, Some(asked)) => {
+            let admin = Admin::bind(asked).await?;
+            (Some(admin.address()), Some(admin))
         }
-        AdminPort::Asked(None) => Shown { address: None, admin: None },
+        (None, None) => (None, None),
+    };
+    let claims: AnyClaims = match &origin.cluster {
+        Some(cluster) => KubeClaims::new(cluster, &tasks).into(),
+        None => FileClaims::open(&state, &name)?.into(),
     };
 
     let audit = Audit::open(
@@ -164,13 +162,13 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let gate = Gate::new(Parts {
         name: name.clone(),
         policy: feed.clone(),
-        claims: FileClaims::open(&state, &name)?.into(),
+        claims,
         trail,
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
         since: now.wall,
         listeners: bound.clone(),
-        admin: admin.address,
+        admin: admin_address,
         host_keys: vec![host_key.fingerprint()],
     });
     gate.registry.restore(lastseen::load(&state));
@@ -191,7 +189,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     tasks.critical("housekeeping", keep_house(Arc::clone(&gate), state.clone()));
     let control = Control::bind(state.root())?;
     tasks.critical("control socket", control.serve(Arc::clone(&gate)));
-    if let Some(admin) = admin.admin {
+    if let Some(admin) = admin {
         tasks.critical("admin port", admin.serve(metrics, Arc::clone(&gate) as _));
     }
     for listener in listeners {
