@@ -11,6 +11,9 @@ mod state;
 mod topology;
 pub mod word;
 
+#[cfg(test)]
+mod tests;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
