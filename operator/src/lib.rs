@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod names;
 pub mod relay;
 pub mod run;
+pub mod status_writer;
 pub mod support_claim;
 pub mod support_session;
 pub mod support_window;
