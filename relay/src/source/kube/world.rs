@@ -187,7 +187,7 @@ impl World {
                 position: None,
                 object: Some(object.clone()),
                 message: refusal.to_string(),
-                field: Some(refusal.field).filter(|field| !field.is_empty()),
+                field: Some(refusal.field.clone()).filter(|field| !field.is_empty()),
                 rule: Rule::InvalidValue,
                 severity: Severity::Error,
             })
