@@ -22,6 +22,7 @@ pub mod support_claim;
 pub mod support_session;
 pub mod support_window;
 pub mod terminal;
+pub mod watching;
 pub mod world;
 pub mod write;
 

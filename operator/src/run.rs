@@ -125,8 +125,9 @@ async fn operate(args: &RunArgs) -> anyhow::Result<()> {
 /// Starts every controller; none of them ends while the program runs.
 fn start(context: &Arc<Context>) {
     let tasks = &context.tasks;
+    let (tenancy, _) = tokio::sync::watch::channel(mesh::Tenancy::default());
     tasks.critical("world", world::run(Arc::clone(context)));
-    tasks.critical("mesh", mesh::run(Arc::clone(context)));
+    tasks.critical("mesh", mesh::run(Arc::clone(context), tenancy));
     tasks.critical("relay", relay::run(Arc::clone(context)));
     tasks.critical("support-session", support_session::run(Arc::clone(context)));
     tasks.critical("support-claim", support_claim::run(Arc::clone(context)));
