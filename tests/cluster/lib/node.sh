@@ -209,7 +209,8 @@ held() {
 ctr_on() {
     local node=$1
     shift
-    "$here/lib/in-node" "$dir" "$node" "$node_bin/ctr" --namespace k8s.io "$@"
+    CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1 \
+        "$here/lib/in-node" "$dir" "$node" "$node_bin/ctr" --namespace k8s.io "$@"
 }
 
 # start_node N: all of it; what runs already is left alone.
