@@ -12,7 +12,6 @@ use tidegate_commands::{Answer, ssh_config};
 use tidegate_policy::model::{Login, Service, Terminal};
 use tidegate_policy::text::shown;
 
-use crate::args::Where;
 use crate::cluster::World;
 use crate::source::Source;
 use crate::terminals::find;
@@ -78,7 +77,11 @@ pub fn target(typed: &str) -> Result<Target<'_>, Answer> {
         None => (place, None),
         Some((terminal, service)) => (terminal, Some(service)),
     };
-    if terminal.is_empty() || service == Some("") { Err(bad()) } else { Ok(Target { login, terminal, service }) }
+    if terminal.is_empty() || service == Some("") {
+        Err(bad())
+    } else {
+        Ok(Target { login, terminal, service })
+    }
 }
 
 /// The ssh that is to run, and a word for the user before it.
@@ -90,13 +93,13 @@ pub struct Plan {
 }
 
 /// What is to be run, or the answer why not.
-pub fn plan(place: &Where, world: &World, source: &Source, args: &ConnectArgs) -> Result<Plan, Answer> {
+pub fn plan(world: &World, source: &Source, args: &ConnectArgs) -> Result<Plan, Answer> {
     let Target { login, terminal: typed, service } = target(&args.target)?;
     let terminal = find(&world.known, typed)?;
     let service = pick(terminal, service)?;
     let relay = world.known.relay(args.relay.as_deref()).map_err(Answer::usage)?;
     trust::relay_lines(world, source, &args.relay_key).map_err(Answer::usage)?;
-    let asks = trust::command(place, world, &args.relay_key, None).map_err(Answer::usage)?;
+    let asks = trust::command(source, world, &args.relay_key, None).map_err(Answer::usage)?;
     let listener = relay.listeners.first().copied().unwrap_or(5938);
     let address = match &args.relay_address {
         None => None,
@@ -107,7 +110,12 @@ pub fn plan(place: &Where, world: &World, source: &Source, args: &ConnectArgs) -
     let mut common = options(&asks);
     if let Some(identity) = &args.identity {
         let path = ssh_config::quoted(identity).map_err(Answer::usage)?;
-        common.extend(["-o".to_owned(), format!("IdentityFile={path}"), "-o".to_owned(), "IdentitiesOnly=yes".to_owned()]);
+        common.extend([
+            "-o".to_owned(),
+            format!("IdentityFile={path}"),
+            "-o".to_owned(),
+            "IdentitiesOnly=yes".to_owned(),
+        ]);
     }
     let relay_host = relay_name(&world.known.snapshot);
     let mut hop = common.clone();
@@ -136,7 +144,8 @@ pub fn plan(place: &Where, world: &World, source: &Source, args: &ConnectArgs) -
     words.push(format!("ProxyCommand=ssh {proxy} -W [%h]:%p -- {}", shell(&door)));
     words.extend(["-p".to_owned(), service.port.to_string()]);
     if let Some(user) = &args.user {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '\\');
+        let plain =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '\\');
         if user.is_empty() || user.starts_with('-') || !user.chars().all(plain) {
             return Err(Answer::usage(format!("{} is no name of a user", shown(user, 80))));
         }
@@ -150,7 +159,8 @@ pub fn plan(place: &Where, world: &World, source: &Source, args: &ConnectArgs) -
 /// The service that is meant: the one named, else the one for ssh.
 fn pick<'a>(terminal: &'a Terminal, service: Option<&str>) -> Result<&'a Service, Answer> {
     let name = &terminal.meta.key.name;
-    let all = || terminal.services.iter().map(|s| s.name.to_string()).collect::<Vec<_>>().join(", ");
+    let all =
+        || terminal.services.iter().map(|s| s.name.to_string()).collect::<Vec<_>>().join(", ");
     match service {
         Some(service) => terminal.service(service).ok_or_else(|| {
             let service = shown(service, 63);
@@ -187,13 +197,16 @@ fn forward(
     }
     let local = match args.local_port {
         Some(port) => port,
-        None => free_port().ok_or_else(|| Answer::usage("no local port is free; give --local-port"))?,
+        None => {
+            free_port().ok_or_else(|| Answer::usage("no local port is free; give --local-port"))?
+        }
     };
     let mut words = hop;
     words.extend(["-N", "-o", "ExitOnForwardFailure=yes", "-L"].map(String::from));
     words.push(format!("127.0.0.1:{local}:{host}:{}", service.port));
     words.extend(["--".to_owned(), door]);
-    let note = format!("{name}/{} is at 127.0.0.1:{local} until you end this with Ctrl-C", service.name);
+    let note =
+        format!("{name}/{} is at 127.0.0.1:{local} until you end this with Ctrl-C", service.name);
     Ok(Plan { words, note: Some(note) })
 }
 
@@ -228,8 +241,10 @@ fn shell(word: &str) -> String {
 /// Prints the command, or becomes ssh. Comes back only with an answer.
 pub fn run(plan: &Plan, args: &ConnectArgs) -> Answer {
     if args.print {
-        let words: Vec<String> =
-            std::iter::once("ssh").chain(plan.words.iter().map(String::as_str)).map(shell).collect();
+        let words: Vec<String> = std::iter::once("ssh")
+            .chain(plan.words.iter().map(String::as_str))
+            .map(shell)
+            .collect();
         return Answer::good(words.join(" ") + "\n");
     }
     if let Some(note) = &plan.note {

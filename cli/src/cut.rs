@@ -83,13 +83,15 @@ pub async fn run(cluster: &Cluster, args: &CutArgs) -> Answer {
             (None, Some(terminal)) => format!("on terminal {}", shown(terminal, 63)),
             (None, None) => String::new(),
         };
-        let place =
-            if cluster.all_namespaces { String::new() } else { format!(" in namespace {namespace}") };
+        let place = if cluster.all_namespaces {
+            String::new()
+        } else {
+            format!(" in namespace {namespace}")
+        };
         return Answer::good(format!("there is no live session {of}{place}\n"));
     }
     let cuts = sessions.into_iter().map(|session| cut(cluster, session, args));
-    let outcomes: Vec<Outcome> =
-        futures_util::stream::iter(cuts).buffered(AT_ONCE).collect().await;
+    let outcomes: Vec<Outcome> = futures_util::stream::iter(cuts).buffered(AT_ONCE).collect().await;
     tell(&outcomes, args.timeout)
 }
 
@@ -314,7 +316,9 @@ mod tests {
         let late = tell(&[ended(), Outcome::Late(boxed("ss-2"))], Duration::from_secs(30));
         assert_eq!(late.code, 1);
         assert!(
-            late.stderr.starts_with("ss-2: alice on kiosk-17/ssh has not ended within 30s; relay pod eu-0"),
+            late.stderr.starts_with(
+                "ss-2: alice on kiosk-17/ssh has not ended within 30s; relay pod eu-0"
+            ),
             "{}",
             late.stderr
         );

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tidegate_commands::known_hosts::terminal_name;
 use tidegate_commands::{Answer, Known};
 use tidegate_policy::decide::{Allow, Decision, Deny, Request, Staff, decide};
-use tidegate_policy::model::{KeyBlob, Login, LoginUser, ObjectKey, Terminal};
+use tidegate_policy::model::{KeyBlob, Login, LoginUser, ObjectKey, Service, Terminal};
 use tidegate_policy::text::shown;
 
 use crate::output::{Output, clean, structured};
@@ -213,25 +213,12 @@ impl Asked<'_> {
             return bare();
         }
         let name = terminal.meta.key.name.as_str();
-        let hers = |service: &&tidegate_policy::model::Service| {
+        let hers = |service: &&Service| {
             windows.iter().any(|window| window.services.contains(&service.name))
         };
         if let Some(service) = service {
             let target = format!("{name}/{}", shown(service, 63));
-            return vec![match terminal.service(service) {
-                Some(declared) => self.judge(target, name, u32::from(declared.port)),
-                None => {
-                    let all: Vec<_> =
-                        terminal.services.iter().filter(hers).map(|s| s.name.as_str()).collect();
-                    let service = shown(service, 63);
-                    let all = all.join(", ");
-                    refused(
-                        target,
-                        "UnknownService",
-                        shown(&format!("{name} has no service {service}; yours there: {all}"), 300),
-                    )
-                }
-            }];
+            return vec![self.one(target, terminal, service, &hers)];
         }
         let verdicts: Vec<_> = terminal
             .services
@@ -240,6 +227,24 @@ impl Asked<'_> {
             .map(|s| self.judge(format!("{name}/{}", s.name), name, u32::from(s.port)))
             .collect();
         if verdicts.is_empty() { bare() } else { verdicts }
+    }
+
+    /// Of the service that was named; `hers` are those that windows of hers name.
+    fn one(
+        &self,
+        target: String,
+        terminal: &Terminal,
+        service: &str,
+        hers: &impl Fn(&&Service) -> bool,
+    ) -> Verdict {
+        let name = terminal.meta.key.name.as_str();
+        if let Some(declared) = terminal.service(service) {
+            return self.judge(target, name, u32::from(declared.port));
+        }
+        let all: Vec<_> = terminal.services.iter().filter(hers).map(|s| s.name.as_str()).collect();
+        let (service, all) = (shown(service, 63), all.join(", "));
+        let message = format!("{name} has no service {service}; yours there: {all}");
+        refused(target, "UnknownService", shown(&message, 300))
     }
 
     /// What a channel to this port would be told.

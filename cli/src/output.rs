@@ -123,7 +123,10 @@ mod tests {
     #[test]
     fn nothing_that_a_terminal_acts_on_comes_through() {
         let text = "a\u{1b}[2J\u{202e}\u{9b}b";
-        assert_eq!(table(&["NAME"], &[vec![text.into()], vec![String::new()]]), "NAME\na?[2J??b\n-\n");
+        assert_eq!(
+            table(&["NAME"], &[vec![text.into()], vec![String::new()]]),
+            "NAME\na?[2J??b\n-\n"
+        );
         for output in [Output::Json, Output::Yaml] {
             let shown = structured(&serde_json::json!({ "name": text }), output);
             assert!(!shown.contains(['\u{1b}', '\u{202e}', '\u{9b}']), "{shown:?}");

@@ -6,7 +6,7 @@ use clap::CommandFactory as _;
 use tidegate_commands::{Answer, check, ssh_config, who_can_reach};
 use tidegate_process::clock::{self, Now};
 
-use crate::args::{Cli, Command, SshConfigArgs, WhoCanReachArgs, Where};
+use crate::args::{Cli, Command, SshConfigArgs, Where, WhoCanReachArgs};
 use crate::cluster::{Cluster, Wanted, World, presence};
 use crate::connect::{self, ConnectArgs};
 use crate::explain::{self, ExplainArgs, Live};
@@ -25,7 +25,8 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-async fn answer(cli: Cli, now: Now) -> Answer {
+/// What `run` prints, at a given time.
+pub async fn answer(cli: Cli, now: Now) -> Answer {
     let Cli { place, command } = cli;
     match command {
         Command::Validate(args) => check::answer(&args, now),
@@ -60,12 +61,12 @@ async fn asked(place: &Where, command: Command, now: Now) -> Result<Answer, Answ
             sessions(cluster(&source, "sessions")?, &source, &args, now).await?
         }
         Command::Cut(args) => cut::run(cluster(&source, "cut SESSION")?, &args).await,
-        Command::Connect(args) => connect(place, &source, &args, now).await?,
+        Command::Connect(args) => connect(&source, &args, now).await?,
         Command::KnownHosts(args) => {
             let world = source.world(trust::wanted(args.host.as_deref()), now).await?;
             trust::tell(&world, &source, &args)
         }
-        Command::SshConfig(args) => config(place, &source, &args, now).await?,
+        Command::SshConfig(args) => config(&source, &args, now).await?,
         Command::Validate(_) | Command::Completion { .. } | Command::Version => Answer::default(),
     })
 }
@@ -120,30 +121,19 @@ async fn sessions(
     Ok(sessions::tell(&found, &schedules, args, source.listed(), now.wall))
 }
 
-async fn connect(
-    place: &Where,
-    source: &Source,
-    args: &ConnectArgs,
-    now: Now,
-) -> Result<Answer, Answer> {
+async fn connect(source: &Source, args: &ConnectArgs, now: Now) -> Result<Answer, Answer> {
     let target = connect::target(&args.target)?;
     let world = source.world(trust::wanted(Some(target.terminal)), now).await?;
-    let plan = connect::plan(place, &world, source, args)?;
+    let plan = connect::plan(&world, source, args)?;
     Ok(connect::run(&plan, args))
 }
 
-async fn config(
-    place: &Where,
-    source: &Source,
-    args: &SshConfigArgs,
-    now: Now,
-) -> Result<Answer, Answer> {
+async fn config(source: &Source, args: &SshConfigArgs, now: Now) -> Result<Answer, Answer> {
     let world = source.world(Wanted::ALL, now).await?;
     let command = || {
         // Says now what ssh would only fail with later.
         trust::relay_lines(&world, source, &args.relay_key)?;
-        trust::command(place, &world, &args.relay_key, args.question.program.as_deref())
+        trust::command(source, &world, &args.relay_key, args.question.program.as_deref())
     };
     Ok(ssh_config::tell(&args.question, &world.known, command))
 }
-

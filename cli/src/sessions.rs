@@ -174,13 +174,12 @@ pub async fn schedules(cluster: &Cluster, sessions: &[Session]) -> Schedules {
     let read = |(namespace, name): (String, String)| async move {
         let api: Api<SupportWindow> = Api::namespaced(cluster.client.clone(), &namespace);
         let window = cluster.ask("read a support window", api.get(&name)).await.ok()?;
-        let nobody =
-            Identity { uid: "".into(), generation: 0, created: Timestamp::UNIX_EPOCH };
+        let nobody = Identity { uid: "".into(), generation: 0, created: Timestamp::UNIX_EPOCH };
         let window = compile::window(&window, &nobody).ok()?;
         Some(((namespace, name), window.schedule))
     };
     let read = futures_util::stream::iter(wanted.into_iter().map(read)).buffer_unordered(AT_ONCE);
-    read.filter_map(|found| std::future::ready(found)).collect().await
+    read.filter_map(std::future::ready).collect().await
 }
 
 /// By namespace and name of the window.

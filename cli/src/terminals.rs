@@ -1,5 +1,6 @@
 //! `terminals`: which are connected, and which a window opens now.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use clap::Args;
@@ -80,9 +81,8 @@ fn seen<'a>(
         .filter_map(|window| Some((*window, window.schedule.open_at(now)?)))
         .max_by_key(|(_, occurrence)| occurrence.closes);
     let next = || {
-        let next = |window: &&'a Arc<Window>| {
-            Some((*window, window.schedule.openings_from(now).next()?))
-        };
+        let next =
+            |window: &&'a Arc<Window>| Some((*window, window.schedule.openings_from(now).next()?));
         admitting.iter().filter_map(next).min_by_key(|(_, occurrence)| occurrence.opens)
     };
     let state = match open {
@@ -124,7 +124,7 @@ pub fn tell(
         }
         Output::Table | Output::Wide => {
             if let Some(why) = presence.why_unknown() {
-                stderr.push_str(&format!("note: which terminals are connected is not known: {why}\n"));
+                let _ = writeln!(stderr, "note: which terminals are connected is not known: {why}");
             }
             if seen.is_empty() {
                 let what = match (args.open, args.connected) {
@@ -151,12 +151,7 @@ fn word(connected: Connected<'_>) -> &'static str {
     }
 }
 
-fn people(
-    seen: &[Seen<'_>],
-    namespace: Option<&str>,
-    output: Output,
-    now: Timestamp,
-) -> String {
+fn people(seen: &[Seen<'_>], namespace: Option<&str>, output: Output, now: Timestamp) -> String {
     let wide = output == Output::Wide;
     let mut heads = vec!["NAME", "CONNECTED", "STATE", "OPENS", "CLOSES", "WINDOW", "SERVICES"];
     if namespace.is_none() {

@@ -8,7 +8,6 @@ use tidegate_commands::Answer;
 use tidegate_commands::known_hosts::{self, RelayLines, relay_name};
 use tidegate_commands::ssh_config::{absolute, program, quoted};
 
-use crate::args::Where;
 use crate::cluster::{Wanted, World};
 use crate::source::Source;
 
@@ -44,12 +43,19 @@ impl RelayKeyArgs {
 }
 
 /// The relay's own known_hosts lines: from the file that is given, else from the Mesh's status.
-pub fn relay_lines(world: &World, source: &Source, args: &RelayKeyArgs) -> Result<RelayLines, String> {
+pub fn relay_lines(
+    world: &World,
+    source: &Source,
+    args: &RelayKeyArgs,
+) -> Result<RelayLines, String> {
     if let Some(args) = args.offline() {
         return RelayLines::read(&args);
     }
     if matches!(source, Source::Manifests { .. }) {
-        return Err("manifests hold no host key of a relay; give --state DIR or --relay-known-hosts FILE".into());
+        return Err(
+            "manifests hold no host key of a relay; give --state DIR or --relay-known-hosts FILE"
+                .into(),
+        );
     }
     if world.host_keys.is_empty() {
         return Err(format!(
@@ -116,7 +122,7 @@ pub fn tell(world: &World, source: &Source, args: &KnownHostsArgs) -> Answer {
 /// The words of the known-hosts command that asks what is asked now, from any directory, quoted for
 /// ssh_config and without the host.
 pub fn command(
-    place: &Where,
+    source: &Source,
     world: &World,
     args: &RelayKeyArgs,
     given: Option<&Path>,
@@ -127,13 +133,14 @@ pub fn command(
         words.push(quoted(value)?);
         Ok(())
     };
-    match &place.manifests {
-        Some(directory) => option("--manifests", &absolute(directory)?)?,
-        None => {
-            if let Some(file) = &place.kubeconfig {
+    match source {
+        Source::Manifests { directory, .. } => option("--manifests", &absolute(directory)?)?,
+        Source::Cluster(cluster) => {
+            // Pinned, so that another current context later asks no other cluster.
+            if let Some(file) = &cluster.kubeconfig {
                 option("--kubeconfig", &absolute(file)?)?;
             }
-            if let Some(context) = &place.context {
+            if let Some(context) = &cluster.context {
                 option("--context", Path::new(context))?;
             }
             option("--mesh", Path::new(&world.mesh.to_string()))?;

@@ -118,12 +118,7 @@ fn seen<'a>(
 }
 
 /// The answer at an instant; `namespace`: the one that is listed, or all.
-pub fn tell(
-    known: &Known,
-    args: &WindowsArgs,
-    namespace: Option<&str>,
-    now: Timestamp,
-) -> Answer {
+pub fn tell(known: &Known, args: &WindowsArgs, namespace: Option<&str>, now: Timestamp) -> Answer {
     let mut seen = match seen(known, args, namespace, now) {
         Ok(seen) => seen,
         Err(answer) => return answer,
@@ -163,7 +158,9 @@ fn people(
     }
     let row = |seen: &Seen<'_>| {
         let window = seen.window;
-        let at = |at: Option<Timestamp>| at.map_or(String::new(), |at| window.schedule.human_from(at, now));
+        let at = |at: Option<Timestamp>| {
+            at.map_or(String::new(), |at| window.schedule.human_from(at, now))
+        };
         let occurrence = seen.occurrence(now);
         let terminals = terminals(snapshot, window).into_iter();
         let mut cells = vec![
@@ -310,8 +307,7 @@ impl Shown {
             Need::Required => "Required",
             Need::NotRequired => "NotRequired",
         };
-        let interval =
-            |o: &Occurrence| Interval { opens_at: o.opens, closes_at: o.closes };
+        let interval = |o: &Occurrence| Interval { opens_at: o.opens, closes_at: o.closes };
         Self {
             namespace: window.meta.key.namespace.to_string(),
             name: window.meta.key.name.to_string(),

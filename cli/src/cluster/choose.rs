@@ -81,9 +81,8 @@ mod tests {
             .map(|(namespace, name)| key(namespace, name).unwrap())
             .collect();
         // The Mesh `b/two` serves the tenant `acme`.
-        let serves = |key: &ObjectKey, namespace: &str| {
-            key.to_string() == "b/two" && namespace == "acme"
-        };
+        let serves =
+            |key: &ObjectKey, namespace: &str| key.to_string() == "b/two" && namespace == "acme";
         let found = choose(&keys, Asked { mesh, namespace }, serves);
         found.map(|key| key.to_string()).map_err(|trouble| trouble.to_string())
     }

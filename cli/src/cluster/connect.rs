@@ -1,6 +1,7 @@
 //! The way to the API server, as kubectl finds it.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
@@ -25,6 +26,9 @@ pub struct Cluster {
     pub all_namespaces: bool,
     /// `--mesh`, as written.
     pub mesh: Option<String>,
+    /// The file and the context of this connection; `None`: where kubectl looks by default, or none.
+    pub kubeconfig: Option<PathBuf>,
+    pub context: Option<String>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -36,19 +40,21 @@ impl std::fmt::Debug for Cluster {
 impl Cluster {
     /// By the kubeconfig, or by the pod's service account where there is none. Nothing is asked yet.
     pub async fn connect(place: &Where) -> Result<Self, Trouble> {
-        let mut config = config(place).await?;
+        let (mut config, current) = config(place).await?;
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(REQUEST);
         config.write_timeout = Some(REQUEST);
-        let context = config.default_namespace.clone();
+        let default = config.default_namespace.clone();
         let client = Client::try_from(config)
             .map_err(|error| Trouble::new(format_args!("cannot use the kubeconfig: {error}")))?;
         Ok(Self {
             client,
-            namespace: place.namespace.clone().unwrap_or(context),
+            namespace: place.namespace.clone().unwrap_or(default),
             named: place.namespace.is_some(),
             all_namespaces: place.all_namespaces,
             mesh: place.mesh.clone(),
+            kubeconfig: place.kubeconfig.clone().or_else(the_file),
+            context: current,
         })
     }
 
@@ -66,7 +72,15 @@ impl Cluster {
     }
 }
 
-async fn config(place: &Where) -> Result<Config, Trouble> {
+/// The one file that `KUBECONFIG` names; of several together there is no one.
+fn the_file() -> Option<PathBuf> {
+    let named = std::env::var_os("KUBECONFIG").filter(|named| !named.is_empty())?;
+    let mut files = std::env::split_paths(&named);
+    files.next().filter(|_| files.next().is_none())
+}
+
+/// The configuration, and the name of its context.
+async fn config(place: &Where) -> Result<(Config, Option<String>), Trouble> {
     let read = match &place.kubeconfig {
         Some(file) => Kubeconfig::read_from(file),
         None => Kubeconfig::read(),
@@ -76,7 +90,7 @@ async fn config(place: &Where) -> Result<Config, Trouble> {
         Err(KubeconfigError::ReadConfig(..) | KubeconfigError::FindPath)
             if place.kubeconfig.is_none() && place.context.is_none() =>
         {
-            return Config::incluster().map_err(|_| {
+            return Config::incluster().map(|config| (config, None)).map_err(|_| {
                 Trouble::new(
                     "there is no kubeconfig and this is no pod; give --kubeconfig FILE or set KUBECONFIG, \
                      or ask a directory with --manifests DIR",
@@ -86,6 +100,7 @@ async fn config(place: &Where) -> Result<Config, Trouble> {
         Err(error) => return Err(unusable(&error)),
     };
     let proxy = declares_proxy(&kubeconfig, place.context.as_deref());
+    let current = place.context.clone().or_else(|| kubeconfig.current_context.clone());
     let options = KubeConfigOptions { context: place.context.clone(), ..Default::default() };
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
@@ -94,7 +109,7 @@ async fn config(place: &Where) -> Result<Config, Trouble> {
         // Only what the kubeconfig says; proxies of the environment are for the web.
         config.proxy_url = None;
     }
-    Ok(config)
+    Ok((config, current))
 }
 
 fn declares_proxy(kubeconfig: &Kubeconfig, context: Option<&str>) -> bool {
@@ -114,10 +129,9 @@ fn unusable(error: &KubeconfigError) -> Trouble {
         KubeconfigError::LoadContext(name) => Trouble::new(format_args!(
             "the kubeconfig has no context {name:?}; `kubectl config get-contexts` lists those that it has"
         )),
-        KubeconfigError::ReadConfig(error, path) => Trouble::new(format_args!(
-            "cannot read the kubeconfig {}: {error}",
-            path.display()
-        )),
+        KubeconfigError::ReadConfig(error, path) => {
+            Trouble::new(format_args!("cannot read the kubeconfig {}: {error}", path.display()))
+        }
         other => Trouble::new(format_args!("cannot use the kubeconfig: {other}")),
     }
 }

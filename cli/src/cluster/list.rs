@@ -1,10 +1,10 @@
 //! Lists of objects, page by page.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
-use kube::api::ListParams;
-use kube::core::{ClusterResourceScope, NamespaceResourceScope};
-use kube::core::request::Request;
 use kube::Resource;
+use kube::api::ListParams;
+use kube::core::request::Request;
+use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use serde::Deserialize;
 use serde_json::Value;
 use tidegate_crds::manifest::Kind;

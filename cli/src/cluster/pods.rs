@@ -75,8 +75,7 @@ pub async fn presence(cluster: &Cluster, world: &World) -> Presence {
 
 async fn pods(cluster: &Cluster, world: &World) -> Result<Vec<Pod>, Trouble> {
     let namespace = world.mesh.namespace.as_str();
-    let labels =
-        format!("app.kubernetes.io/component=relay,tidegate.dev/mesh={}", world.mesh.name);
+    let labels = format!("app.kubernetes.io/component=relay,tidegate.dev/mesh={}", world.mesh.name);
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
     let what = format!("list the relay pods in namespace {namespace}");
     let params = ListParams::default().labels(&labels);

@@ -12,7 +12,7 @@ const SENTENCE: usize = 300;
 /// A question that could not be asked: one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    sentence: String,
+    pub(super) sentence: String,
     /// The API server knows who asks and does not permit it.
     pub forbidden: bool,
     /// There is no such object, or no such kind.

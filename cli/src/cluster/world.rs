@@ -100,10 +100,7 @@ impl Cluster {
             let why = why(&index.verdict(&reference(Kind::Mesh, &home)));
             return Err(Trouble::new(format_args!("mesh {home} is not in force: {why}")));
         };
-        let place = Place::Mesh {
-            namespace: own.to_owned(),
-            name: home.name.to_string(),
-        };
+        let place = Place::Mesh { namespace: own.to_owned(), name: home.name.to_string() };
         let warning = warning(&index, &claimants, &unread, &place);
         let relays = index.relays().map(|relay| (**relay).clone()).collect();
         Ok(World {
@@ -213,7 +210,9 @@ fn why(verdict: &Verdict) -> String {
             let with: Vec<String> = with.iter().take(3).map(ToString::to_string).collect();
             format!("{claim} is also wanted by {}", with.join(", "))
         }
-        Verdict::Unknown | Verdict::InForce | Verdict::Unresolved(_) => "it is not there".to_owned(),
+        Verdict::Unknown | Verdict::InForce | Verdict::Unresolved(_) => {
+            "it is not there".to_owned()
+        }
     }
 }
 
