@@ -1,0 +1,3 @@
+//! The source against an API server that misbehaves.
+
+mod server;
