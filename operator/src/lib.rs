@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod cli;
 pub mod context;
 pub mod events;
+pub mod fence;
 pub mod lease;
 pub mod login_user;
 pub mod mesh;

@@ -17,7 +17,7 @@ use crate::events::EventRecorder;
 use crate::lease::{Held, Keeper};
 use crate::metrics::Metrics;
 use crate::write::Writer;
-use crate::{mesh, relay, support_claim, support_session, world};
+use crate::{fence, mesh, relay, support_claim, support_session, world};
 
 /// Where the relays' image is without `--relay-image` and `RELAY_IMAGE`.
 const IMAGE: &str = concat!("ghcr.io/tidegate/tidegate-relay:", env!("CARGO_PKG_VERSION"));
@@ -95,7 +95,8 @@ async fn operate(args: &RunArgs) -> anyhow::Result<()> {
     tracing::info!("leads");
     metrics.set_leading(true);
 
-    let writer = Writer::new(client.clone(), held.clone());
+    let fenced = fence::client(&config, &held).context("cannot make an API client for writes")?;
+    let writer = Writer::new(fenced, held.clone(), Arc::clone(&metrics));
     let (events, writing) = EventRecorder::new(writer.clone(), identity, Arc::clone(&metrics));
     tasks.critical("events", writing);
     let relay_image = relay_image(args);

@@ -525,7 +525,9 @@ impl From<&Claimed> for ClaimResult {
             Claimed::Taken(_) => Self::Taken,
             Claimed::Full { .. } => Self::Full,
             Claimed::Used { .. } => Self::Used,
-            Claimed::Unavailable { .. } | Claimed::Uncertain { .. } => Self::Unavailable,
+            Claimed::Unavailable { .. } | Claimed::Away { .. } | Claimed::Uncertain { .. } => {
+                Self::Unavailable
+            }
         }
     }
 }

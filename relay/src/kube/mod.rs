@@ -4,6 +4,10 @@
 //! names and no other, so the rule of `clippy.toml` that a relay dials nobody holds for all else. No
 //! proxy is ever used, whatever the environment says. Every request has an end in time.
 
+pub(crate) mod answer;
+pub(crate) mod pause;
+pub(crate) mod watch;
+
 use std::time::Duration;
 
 use clap::Args;

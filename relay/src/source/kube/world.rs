@@ -165,11 +165,8 @@ impl World {
         self.changed.policy |= change.snapshot || matches!(kind, Kind::Mesh | Kind::Relay);
         for object in change.touched {
             let refused = !self.index.refusals(&object).is_empty();
-            let was = if refused {
-                !self.refused.insert(object)
-            } else {
-                self.refused.remove(&object)
-            };
+            let was =
+                if refused { !self.refused.insert(object) } else { self.refused.remove(&object) };
             // Refused before and after: for another reason, perhaps.
             self.changed.findings |= refused || was;
         }
@@ -190,7 +187,7 @@ impl World {
                 position: None,
                 object: Some(object.clone()),
                 message: refusal.to_string(),
-                field: Some(refusal.field).filter(|field| !field.is_empty()),
+                field: Some(refusal.field.clone()).filter(|field| !field.is_empty()),
                 rule: Rule::InvalidValue,
                 severity: Severity::Error,
             })
