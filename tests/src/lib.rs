@@ -8,6 +8,7 @@ pub mod clients;
 pub mod clock;
 pub mod crowd;
 pub mod disk;
+pub mod fleet;
 pub mod gate;
 pub mod http;
 pub mod keys;

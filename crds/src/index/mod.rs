@@ -50,9 +50,7 @@ impl Index {
         let bad = match object {
             Object::Mesh(o) => compile::mesh(o, &id).err(),
             Object::Relay(o) => compile::relay(o).err(),
-            Object::LoginUser(o) => {
-                compile::login_user(o, &id, &self.home.namespace).err()
-            }
+            Object::LoginUser(o) => compile::login_user(o, &id, &self.home.namespace).err(),
             Object::Terminal(o) => compile::terminal(o, &id).err(),
             Object::SupportWindow(o) => compile::window(o, &id).err(),
             Object::Namespace { .. } => None,
@@ -81,11 +79,9 @@ impl Index {
         for object in self.objects.values() {
             match object {
                 Object::LoginUser(o) => {
-                    if let Ok(user) = compile::login_user(
-                        o,
-                        &identity(&o.metadata),
-                        &self.home.namespace,
-                    ) {
+                    if let Ok(user) =
+                        compile::login_user(o, &identity(&o.metadata), &self.home.namespace)
+                    {
                         snapshot.put_user(user);
                     }
                 }

@@ -8,7 +8,9 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{
+    self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _,
+};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -216,7 +218,8 @@ pub struct Journal {
 impl Journal {
     /// An empty one, in the place of any other file.
     pub fn create(path: &Path, head: &Head) -> io::Result<Self> {
-        let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+        let options =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
         let mut file = BufWriter::new(options.open(path)?);
         let size = write_line(&mut file, Letter::Head, &serde_json::to_string(head)?)?;
         Ok(Self { file, size })

@@ -95,7 +95,10 @@ mod tests {
         assert_eq!(raw.value["metadata"].get("managedFields"), None);
         assert_eq!(raw.value.get("status"), None);
         for name in ["", "a b", "a\nb", "A"] {
-            assert!(Raw::new(Kind::Mesh, json!({"metadata": {"name": name}})).is_none(), "{name:?}");
+            assert!(
+                Raw::new(Kind::Mesh, json!({"metadata": {"name": name}})).is_none(),
+                "{name:?}"
+            );
         }
     }
 }

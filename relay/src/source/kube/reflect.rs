@@ -5,8 +5,8 @@
 //! that died in silence is replaced within 35 s (invariant 3). The API server proves at each watch
 //! that it reads its store: a server that has lost it goes on with its bookmarks from memory.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rand::Rng as _;
@@ -42,16 +42,25 @@ const TOO_SHORT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum Said {
     /// A list begins, asked for by this count of [`Kick::relist`]; one that was not finished is void.
-    Listing { relist: u64 },
+    Listing {
+        relist: u64,
+    },
     Page(Vec<Raw>),
     /// The list is complete. It was asked for at `at`.
-    Listed { at: Now },
+    Listed {
+        at: Now,
+    },
     Put(Box<Raw>),
     Removed(Box<Raw>),
     /// A watch's sign of life at `at`. `news`: one that the server cannot give without its store.
-    Alive { at: Now, news: bool },
+    Alive {
+        at: Now,
+        news: bool,
+    },
     /// The server has read its store for a request of `at`.
-    Proven { at: Now },
+    Proven {
+        at: Now,
+    },
     /// The server answers, and could not read its store.
     Unproven(Trouble),
     /// It goes on trying.

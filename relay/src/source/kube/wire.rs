@@ -43,9 +43,7 @@ pub enum Trouble {
 impl From<kube::Error> for Trouble {
     fn from(error: kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) => {
-                Self::of(status.code, &status.reason, &status.message)
-            }
+            kube::Error::Api(status) => Self::of(status.code, &status.reason, &status.message),
             error => Self::Unreachable(chain(&error)),
         }
     }
@@ -282,11 +280,13 @@ mod tests {
         .await;
         assert!(matches!(read.as_slice(), [Event::Put(_), Event::Bookmark(v)] if v == "9"));
         assert_eq!(trouble, None);
-        let (read, trouble) = events(b"{\"type\":\"DELETED\",\"object\":{}}\n{\"type\":\"ADD").await;
+        let (read, trouble) =
+            events(b"{\"type\":\"DELETED\",\"object\":{}}\n{\"type\":\"ADD").await;
         assert!(matches!(read.as_slice(), [Event::Removed(_)]));
         assert!(matches!(trouble, Some(Trouble::Unreachable(_))), "{trouble:?}");
         let (_, trouble) =
-            events(b"{\"type\":\"ERROR\",\"object\":{\"code\":410,\"reason\":\"Expired\"}}\n").await;
+            events(b"{\"type\":\"ERROR\",\"object\":{\"code\":410,\"reason\":\"Expired\"}}\n")
+                .await;
         assert_eq!(trouble, Some(Trouble::Gone));
     }
 

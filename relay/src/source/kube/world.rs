@@ -165,11 +165,8 @@ impl World {
         self.changed.policy |= change.snapshot || matches!(kind, Kind::Mesh | Kind::Relay);
         for object in change.touched {
             let refused = !self.index.refusals(&object).is_empty();
-            let was = if refused {
-                !self.refused.insert(object)
-            } else {
-                self.refused.remove(&object)
-            };
+            let was =
+                if refused { !self.refused.insert(object) } else { self.refused.remove(&object) };
             // Refused before and after: for another reason, perhaps.
             self.changed.findings |= refused || was;
         }
