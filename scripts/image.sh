@@ -1,26 +1,24 @@
 #!/usr/bin/env bash
 # Builds the static programs and their images, as oci-archives:
-#   scripts/image.sh [--profile dev|release] [--tag TAG] [--out DIR] [relay|operator ...]
+#   scripts/image.sh [--profile dev|release] [--tag TAG] [DIR]
 # DIR/tidegate-relay.tar and DIR/tidegate-operator.tar hold localhost/tidegate-relay:TAG and
 # localhost/tidegate-operator:TAG. Load them with `ctr -n k8s.io images import FILE`, or
 # `kind load image-archive FILE`. Needs buildah, and no engine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-profile=release tag='' out='' names=()
+profile=release tag='' out='' names=(relay operator)
 while [[ $# -gt 0 ]]; do
     case $1 in
     --profile) profile=$2 && shift 2 ;;
     --tag) tag=$2 && shift 2 ;;
-    --out) out=$2 && shift 2 ;;
-    relay | operator) names+=("$1") && shift ;;
-    *)
-        echo "usage: $0 [--profile dev|release] [--tag TAG] [--out DIR] [relay|operator ...]" >&2
+    -*)
+        echo "usage: $0 [--profile dev|release] [--tag TAG] [DIR]" >&2
         exit 2
         ;;
+    *) out=$1 && shift ;;
     esac
 done
-[[ ${#names[@]} -gt 0 ]] || names=(relay operator)
 # The version of the workspace, which the overlay kind names too.
 [[ -n $tag ]] || tag=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
 target=${CARGO_TARGET_DIR:-target}

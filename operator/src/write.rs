@@ -6,6 +6,7 @@
 //! goes on writes nothing more.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -15,10 +16,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::fence::LONGEST_WRITE;
 use crate::lease::Held;
-
-/// No write waits longer for its answer.
-const LONGEST: Duration = Duration::from_secs(10);
+use crate::metrics::{Metrics, Outcome};
 
 /// Why a write was not made, or not surely.
 #[derive(Debug, thiserror::Error)]
@@ -70,12 +70,13 @@ pub enum Creation<K> {
 pub struct Writer {
     client: Client,
     held: Held,
+    metrics: Arc<Metrics>,
 }
 
 impl Writer {
-    /// `client` is for writes alone.
-    pub fn new(client: Client, held: Held) -> Self {
-        Self { client, held }
+    /// `client` is for writes alone: see [`crate::fence::client`].
+    pub fn new(client: Client, held: Held, metrics: Arc<Metrics>) -> Self {
+        Self { client, held, metrics }
     }
 
     /// For what writes by itself, such as an events recorder: it is fenced as the writes here are.
@@ -185,11 +186,13 @@ impl Writer {
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, WriteError> {
         let pass = self.held.enter().ok_or(WriteError::NotLeading)?;
-        let limit = pass.remaining().min(LONGEST);
-        match tokio::time::timeout(limit, request).await {
+        let limit = pass.remaining().min(LONGEST_WRITE);
+        let answer = match tokio::time::timeout(limit, request).await {
             Ok(answer) => answer.map_err(WriteError::Kube),
             Err(_) => Err(WriteError::Late(limit)),
-        }
+        };
+        self.metrics.wrote(Outcome::of(&answer));
+        answer
     }
 
     async fn patch<K, P>(

@@ -18,8 +18,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::service::listener_name;
 use super::{labels, metadata, selector};
+use crate::mesh::{HOST_KEY, HOST_KEY_FILE};
 use crate::relay::validate::ValidatedRelay;
-use crate::relay::{ADMIN_PORT, HOST_KEY_FILE, HOST_KEY_SECRET, MESH_PORT};
+use crate::relay::{ADMIN_PORT, MESH_PORT};
 
 /// The user and group of the image; nobody of the node.
 const USER: i64 = 65532;
@@ -88,7 +89,7 @@ fn pod(relay: &ValidatedRelay) -> PodSpec {
             Volume {
                 name: "host-key".into(),
                 secret: Some(SecretVolumeSource {
-                    secret_name: Some(HOST_KEY_SECRET.into()),
+                    secret_name: Some(HOST_KEY.into()),
                     // The kubelet adds the group's right to read, by fsGroup, and no more.
                     default_mode: Some(0o400),
                     items: Some(vec![KeyToPath {

@@ -5,23 +5,91 @@
 //! changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
 
-use tidegate_policy::model::{KeyBlob, Label};
+use jiff::Timestamp;
+use tidegate_policy::model::{KeyBlob, Label, LoginUser, Terminal};
+
+use crate::common::Holds;
+use crate::manifest::ObjectRef;
 
 /// A value that one object of the mesh may have.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Claim {
+pub enum Claim {
     /// The one Mesh of a directory.
     Mesh,
     TerminalName(Label),
-    /// Of users and terminals alike: roles never combine.
-    Key(KeyBlob),
+    /// Of users and terminals alike: roles never combine. By fingerprint, `SHA256:` and 43 characters,
+    /// since that is what a status names a key by.
+    Key(Arc<str>),
     ListenPort(u16),
+}
+
+impl Claim {
+    pub fn key(key: &KeyBlob) -> Self {
+        Self::Key(key.fingerprint().into())
+    }
+}
+
+impl fmt::Display for Claim {
+    /// As a sentence names it: `the listen port 20017`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mesh => f.write_str("the directory's one Mesh"),
+            Self::TerminalName(name) => write!(f, "the terminal name {name}"),
+            Self::Key(fingerprint) => write!(f, "the key {fingerprint}"),
+            Self::ListenPort(port) => write!(f, "the listen port {port}"),
+        }
+    }
+}
+
+/// What a login user wants for itself, each with its field.
+pub fn of_user(user: &LoginUser) -> Vec<(Claim, String)> {
+    keys(&user.public_keys).collect()
+}
+
+/// What a terminal wants for itself, each with its field.
+pub fn of_terminal(terminal: &Terminal) -> Vec<(Claim, String)> {
+    let name = Claim::TerminalName(terminal.meta.key.name.clone());
+    let ports = terminal.services.iter().enumerate().filter_map(|(i, service)| {
+        let port = Claim::ListenPort(service.listen_port?);
+        Some((port, format!("spec.services[{i}].listenPort")))
+    });
+    let name = [(name, "metadata.name".to_owned())];
+    name.into_iter().chain(keys(&terminal.public_keys)).chain(ports).collect()
+}
+
+/// What an object holds by its status; `terminal`: its name, if it is a terminal. Ports that are none are
+/// left out.
+pub fn held(terminal: Option<&Label>, holds: &Holds) -> Vec<Claim> {
+    let name = terminal.cloned().map(Claim::TerminalName);
+    let keys = holds.keys.iter().map(|key| Claim::Key(key.as_str().into()));
+    let ports = holds.listen_ports.iter().filter_map(|port| u16::try_from(*port).ok());
+    name.into_iter().chain(keys).chain(ports.map(Claim::ListenPort)).collect()
+}
+
+/// What the status of an object says once it is accepted with what it wants.
+pub fn holds(wants: &[Claim], generation: i64) -> Holds {
+    let mut holds = Holds { generation, ..Holds::default() };
+    for claim in wants {
+        match claim {
+            Claim::Key(key) => holds.keys.push(key.to_string()),
+            Claim::ListenPort(port) => holds.listen_ports.push(i32::from(*port)),
+            Claim::Mesh | Claim::TerminalName(_) => {}
+        }
+    }
+    holds
+}
+
+fn keys(keys: &[KeyBlob]) -> impl Iterator<Item = (Claim, String)> {
+    let fields = (0..).map(|i: usize| format!("spec.publicKeys[{i}]"));
+    keys.iter().map(Claim::key).zip(fields)
 }
 
 /// One object. Its place in the list is its seniority.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Contender<'a> {
+pub struct Contender<'a> {
     /// What its version in force holds; `None`: no version is in force.
     pub old: Option<&'a [Claim]>,
     /// What a new version wants; `None`: there is none, the old one stays.
@@ -30,7 +98,7 @@ pub(super) struct Contender<'a> {
 
 /// How a contender's new version fared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// There was none.
     Unchanged,
     Accepted,
@@ -43,7 +111,7 @@ pub(super) enum Outcome {
 
 /// Settles all claims at once, so that values can be handed over, also in a circle, by one edit of
 /// several objects. A refused version takes nothing from anyone.
-pub(super) fn settle(contenders: &[Contender<'_>]) -> Vec<Outcome> {
+pub fn settle(contenders: &[Contender<'_>]) -> Vec<Outcome> {
     let mut old: Vec<_> = contenders.iter().map(|c| c.old).collect();
     let mut new: Vec<_> = contenders.iter().map(|c| c.new).collect();
     // Who was accepted now holds what it has; that may decide others, until nobody else gets in.
@@ -77,6 +145,58 @@ pub(super) fn settle(contenders: &[Contender<'_>]) -> Vec<Outcome> {
                 .unwrap_or(Outcome::Unchanged),
         })
         .collect()
+}
+
+/// A valid user or terminal of the mesh, as an API server has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    pub object: &'a ObjectRef,
+    /// When it was created: its seniority, where nobody holds what it wants.
+    pub created: Timestamp,
+    /// By its status; [`held`].
+    pub holds: &'a [Claim],
+    /// By its spec.
+    pub wants: &'a [Claim],
+}
+
+/// Whether a candidate is accepted as its spec is now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Acceptance {
+    Accepted,
+    Refused { claim: Claim, holder: ObjectRef },
+}
+
+/// Decides who of all that contend is accepted, in the order of `candidates`. Who holds a value by its
+/// status and still wants it keeps it, whatever else becomes of it; what it holds and wants no more is free
+/// at once, since its former version is in force nowhere.
+pub fn accept(candidates: &[Candidate<'_>]) -> Vec<Acceptance> {
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
+    order.sort_by_key(|i| {
+        let name = |o: &'_ ObjectRef| (o.namespace.clone(), o.name.clone(), o.kind);
+        candidates.get(*i).map(|c| (c.created, name(c.object)))
+    });
+    let sorted: Vec<&Candidate<'_>> = order.iter().filter_map(|i| candidates.get(*i)).collect();
+    let kept: Vec<Vec<Claim>> = sorted
+        .iter()
+        .map(|c| c.holds.iter().filter(|claim| c.wants.contains(claim)).cloned().collect())
+        .collect();
+    let contenders: Vec<_> = sorted
+        .iter()
+        .zip(&kept)
+        .map(|(c, kept)| Contender { old: Some(kept), new: Some(c.wants) })
+        .collect();
+    let outcomes = settle(&contenders).into_iter().zip(&sorted).map(|(outcome, candidate)| {
+        let Outcome::Refused { claim, holder } = outcome else { return Acceptance::Accepted };
+        match (candidate.wants.get(claim), sorted.get(holder)) {
+            (Some(claim), Some(holder)) => {
+                Acceptance::Refused { claim: claim.clone(), holder: holder.object.clone() }
+            }
+            _ => Acceptance::Accepted,
+        }
+    });
+    let mut placed: Vec<(usize, Acceptance)> = order.iter().copied().zip(outcomes).collect();
+    placed.sort_by_key(|(i, _)| *i);
+    placed.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
 /// Which claims are held by whom, in order of seniority.
