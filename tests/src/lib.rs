@@ -6,6 +6,7 @@
 
 pub mod clients;
 pub mod clock;
+pub mod cluster;
 pub mod crowd;
 pub mod disk;
 pub mod gate;
