@@ -199,7 +199,7 @@ fn windows(policy: &Policy) -> BTreeSet<String> {
 
 fn suspended(policy: &Policy, name: &str) -> Option<bool> {
     let mut windows = policy.snapshot.windows();
-    windows.find(|window| window.meta.key.name.as_str() == name).map(|window| window.suspend)
+    windows.find(|window| window.meta.key.name.as_str() == name).map(|window| window.suspended)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
@@ -198,11 +198,15 @@ fn broken(bytes: Vec<u8>) -> Response {
     Response::new(Body::from_stream(stream::iter(parts)))
 }
 
-async fn answer(
-    State(server): State<Server>,
-    Query(query): Query<HashMap<String, String>>,
-    uri: Uri,
-) -> Response {
+/// The parameters of a query, of which ours need `!` and `=` decoded.
+fn parameters(uri: &Uri) -> HashMap<String, String> {
+    let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let decoded = |text: &str| text.replace("%21", "!").replace("%3D", "=");
+    pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect()
+}
+
+async fn answer(State(server): State<Server>, uri: Uri) -> Response {
+    let query = parameters(&uri);
     let mut kinds = Kind::OWN.into_iter().chain([Kind::Namespace]).map(plural);
     let path: Vec<&str> = uri.path().split('/').collect();
     let Some(what) = kinds.find(|kind| path.last() == Some(kind)) else {
