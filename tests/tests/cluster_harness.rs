@@ -112,9 +112,8 @@ fn a_control_plane_serves_survives_an_outage_and_leaves_nothing() {
     control.kubectl(&["get", "namespace", "acme"]).ok();
 
     // The controller manager collects what has lost its owner.
-    wait_for("the default ServiceAccount", WHILE, || {
-        let account = control.kubectl(&["get", "serviceaccount", "default", "--namespace=acme"]);
-        (account.code == Some(0)).then_some(())
+    eventually("the default ServiceAccount", WHILE, || {
+        control.kubectl(&["get", "serviceaccount", "default", "--namespace=acme"]).code == Some(0)
     });
     control.kubectl(&["create", "deployment", "web", "--image=none:1", "--namespace=acme"]).ok();
     let sets = || control.kubectl(&["get", "replicasets", "-oname", "--namespace=acme"]).ok().stdout;

@@ -256,8 +256,9 @@ impl Drop for Cluster {
 fn show_logs(dir: &Path) {
     let mut tail = Command::new("sh");
     tail.args(["-c", "tail -n 5 components/*/log components/*/*/log"]).current_dir(dir);
-    let logs = Proc::run("tail", &mut tail, CALL);
-    eprintln!("{}", logs.stdout);
+    if let Ok(logs) = tail.output() {
+        eprintln!("{}", String::from_utf8_lossy(&logs.stdout));
+    }
 }
 
 /// Builds a part of the programs unless that was done before; false where Go is missing.
