@@ -189,6 +189,17 @@ fn fields(read: &Read) -> BTreeSet<String> {
         .collect()
 }
 
+/// Fields as both can name them. The server has no field for a rule about an object's name, and names all labels where
+/// one is bad.
+fn plain(fields: &BTreeSet<String>) -> BTreeSet<&str> {
+    let plain = fields.iter().map(|field| match field.as_str() {
+        "metadata.name" => "",
+        field if field.starts_with("metadata.labels.") => "metadata.labels",
+        field => field,
+    });
+    plain.collect()
+}
+
 /// Whether the server's fields are ours. Where we cut a field short, its beginning decides; of a key that is there
 /// twice in YAML, the server knows the last part alone.
 fn same(ours: &BTreeSet<String>, answer: &Answer) -> bool {
@@ -198,8 +209,9 @@ fn same(ours: &BTreeSet<String>, answer: &Answer) -> bool {
             answer.message.contains(&format!("key \"{last}\" already set in map"))
         });
     }
-    ours.len() == answer.fields.len()
-        && ours.iter().zip(&answer.fields).all(|(ours, theirs)| {
+    let (ours, theirs) = (plain(ours), plain(&answer.fields));
+    ours.len() == theirs.len()
+        && ours.iter().zip(&theirs).all(|(ours, theirs)| {
             ours == theirs || ours.strip_suffix("...").is_some_and(|cut| theirs.starts_with(cut))
         })
 }
@@ -212,6 +224,9 @@ fn the_server_and_the_reader_take_and_refuse_the_same() {
     for folder in ["good", "bad"] {
         for (file, text) in corpus(folder) {
             let name = file.file_name().unwrap().to_str().unwrap();
+            if BY_KUBECTL.contains(&name) {
+                continue;
+            }
             for text in documents(&text) {
                 let read = manifest::read_by_schema(name, &text);
                 if read.unreadable {
@@ -221,7 +236,8 @@ fn the_server_and_the_reader_take_and_refuse_the_same() {
                 let answer = server.try_create(&file, &text);
                 let ours = fields(&read);
                 match (answer.code, ours.is_empty()) {
-                    (201, true) => taken += 1,
+                    // Validation comes before the look whether there is one already.
+                    (201 | 409, true) => taken += 1,
                     (400 | 422, false) if same(&ours, &answer) => refused += 1,
                     _ => wrong.push(format!(
                         "{folder}/{name}: {} {}\n    the server's fields: {:?}\n    ours: {ours:?}",
@@ -242,7 +258,7 @@ fn a_refusal_says_which_field_and_why() {
     for (file, said) in [
         (
             "unknown-zone",
-            "spec.schedule.recurring.timeZone: Invalid value: \"Europe/Berln\": must be an IANA time zone",
+            "spec.schedule.recurring.timeZone: Invalid value: \"europe/berlin\": must be an IANA time zone",
         ),
         ("end-before-start", "spec.schedule.once.end: Invalid value: must be after start"),
         (
@@ -273,50 +289,58 @@ fn what_only_compile_can_see_is_taken_by_the_server() {
     let Some(server) = Server::shared() else { return };
     for (file, text) in corpus("compile") {
         let answer = server.try_create(&file, &text);
-        assert_eq!(answer.code, 201, "{}: {}", file.display(), answer.message);
         let read = manifest::read("x.yaml", &text);
-        let findings = read.documents.iter().flat_map(manifest::Document::refusals);
-        assert!(findings.count() > 0, "{}", file.display());
+        let findings: Vec<_> =
+            read.documents.iter().flat_map(manifest::Document::refusals).collect();
+        assert!(!findings.is_empty(), "{}", file.display());
+        // The server knows zones by the same rule; the library that reads rules for us does not.
+        if file.ends_with("zone-misspelt.yaml") {
+            let field = findings.iter().filter_map(|finding| finding.field.clone()).collect();
+            assert_eq!((answer.code, answer.fields), (422, field), "{}", answer.message);
+            assert!(
+                answer.message.contains("unknown time zone Europe/Berln"),
+                "{}",
+                answer.message
+            );
+            continue;
+        }
+        assert_eq!(answer.code, 201, "{}: {}", file.display(), answer.message);
     }
 }
 
-/// Files that hold no document of ours, or hold several: as kubectl sends them.
+/// Files whose documents no address fits: names that are none, versions that are not served, nothing at all.
+const BY_KUBECTL: [&str; 9] = [
+    "empty.yaml",
+    "laughs.yaml",
+    "latin1.yaml",
+    "list.yaml",
+    "names.yaml",
+    "nul.yaml",
+    "tabs.yaml",
+    "text.yaml",
+    "unknown-kind.yaml",
+];
+
+/// As kubectl sends them.
 #[test]
 fn what_kubectl_itself_reads_fares_as_with_the_reader() {
     let Some(server) = Server::shared() else { return };
-    for (folder, names) in [
-        ("good", vec!["list.yaml", "anchors.yaml", "window.json"]),
-        (
-            "bad",
-            vec![
-                "empty.yaml",
-                "laughs.yaml",
-                "list.yaml",
-                "nul.yaml",
-                "tabs.yaml",
-                "text.yaml",
-                "unknown-kind.yaml",
-            ],
-        ),
-    ] {
-        for name in names {
-            let file = root().join("crds/tests/manifests").join(folder).join(name);
-            let file = file.to_str().unwrap();
-            let call = server.plane.kubectl(&[
-                "create",
-                "--dry-run=server",
-                "--validate=strict",
-                "-f",
-                file,
-            ]);
-            assert_eq!(
-                call.code == Some(0),
-                folder == "good",
-                "{name}: {}{}",
-                call.stdout,
-                call.stderr
-            );
-        }
+    // Of the lists, the good one holds what kubectl reads back and would not write.
+    let bad = BY_KUBECTL.map(|name| ("bad", name));
+    for (folder, name) in bad.into_iter().chain([("good", "anchors.yaml"), ("good", "window.json")])
+    {
+        let file = root().join("crds/tests/manifests").join(folder).join(name);
+        let file = file.to_str().unwrap();
+        let arguments =
+            ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", file];
+        let call = server.plane.kubectl(&arguments);
+        assert_eq!(
+            call.code == Some(0),
+            folder == "good",
+            "{name}: {}{}",
+            call.stdout,
+            call.stderr
+        );
     }
 }
 
