@@ -84,6 +84,22 @@ fn good_manifests_are_read_without_a_finding() {
 }
 
 #[test]
+fn what_only_compile_can_see_is_read_and_refused() {
+    let mut wrong = Vec::new();
+    for path in corpus("compile") {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let read = read_bytes(&name, &std::fs::read(&path).unwrap());
+        assert!(read.findings.is_empty(), "{name}: {:#?}", read.findings);
+        let [document] = &read.documents[..] else { panic!("{name}: not one document") };
+        let findings = document.refusals();
+        assert!(!findings.is_empty(), "{name}: nothing is refused");
+        let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+        wrong.extend(compare(&path, &lines).err());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn bad_manifests_say_what_is_wrong_and_where() {
     each("bad", |path, read| {
         assert!(!read.findings.is_empty(), "{}: no finding", path.display());

@@ -82,6 +82,37 @@ fn every_kind_is_namespaced_has_columns_a_short_name_and_the_category() {
     assert_eq!((count, short_names.len()), (7, 7));
 }
 
+/// What people see first, and what relays filter by; others rely on both.
+#[test]
+fn columns_and_selectable_fields_are_those_that_were_promised() {
+    let columns = |kind: &str| -> Vec<String> {
+        let (_, crd) = definitions().into_iter().find(|(name, _)| name == kind).unwrap();
+        let columns = version(&crd)["additionalPrinterColumns"].as_array().unwrap().clone();
+        let shown = columns.iter().filter(|column| column["priority"].as_i64().unwrap_or(0) == 0);
+        shown.map(|column| column["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(columns("SupportWindow"), ["Opens", "Closes", "Accepted", "Suspend", "Age"]);
+    assert_eq!(columns("Mesh"), ["Domain", "Ready", "Age"]);
+    assert_eq!(columns("Relay"), ["Region", "Replicas", "Ready", "Terminals", "Sessions", "Age"]);
+    assert_eq!(columns("LoginUser"), ["Accepted", "Suspend", "Valid-Until", "Age"]);
+    assert_eq!(columns("Terminal"), ["Owner", "Enforced-By", "Accepted", "Suspend", "Age"]);
+    for (kind, crd) in definitions() {
+        let fields = version(&crd)["selectableFields"].as_array().cloned().unwrap_or_default();
+        let fields: Vec<_> = fields.iter().map(|f| f["jsonPath"].as_str().unwrap()).collect();
+        let expected: &[&str] = match kind.as_str() {
+            "SupportSession" => &[".spec.relayPod", ".spec.user", ".spec.terminal"],
+            "SupportClaim" => &[".spec.relayPod"],
+            _ => &[],
+        };
+        assert_eq!(fields, expected, "{kind}");
+    }
+    let names = |kind: &str| {
+        let (_, crd) = definitions().into_iter().find(|(name, _)| name == kind).unwrap();
+        crd["spec"]["names"]["shortNames"].clone()
+    };
+    assert_eq!((names("SupportWindow"), names("Relay")), (json!(["sw"]), json!(["rly"])));
+}
+
 #[test]
 fn every_kind_with_a_status_has_the_subresource_and_list_map_conditions() {
     for (kind, crd) in definitions() {

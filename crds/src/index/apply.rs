@@ -297,7 +297,12 @@ impl Index {
         self.replace_window(object, compiled, change);
     }
 
-    fn replace_window(&mut self, object: &ObjectRef, new: Option<Window>, change: &mut Change) {
+    pub(super) fn replace_window(
+        &mut self,
+        object: &ObjectRef,
+        new: Option<Window>,
+        change: &mut Change,
+    ) {
         // A name that is no label was never compiled.
         let Some(key) = key_of(object) else { return };
         if !self.serves(&object.namespace) {

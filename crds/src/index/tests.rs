@@ -250,6 +250,50 @@ fn changes_name_the_windows_that_refer_to_them() {
     assert_eq!(index.remove(&of(Kind::LoginUser, "fleet", "alice")).windows, windows);
 }
 
+/// The least time that a change of one window takes among `count` of them, and of one user and terminal
+/// that none of them names.
+fn cost(count: usize) -> std::time::Duration {
+    let users = json!({"names": ["alice"]});
+    let one = window("acme", "w", &users, &json!({"names": ["kiosk"]}));
+    let mut index = index(&[base(), vec![one.clone()]].concat());
+    let key = ObjectKey { namespace: label("acme"), name: label("w") };
+    let compiled = Arc::clone(index.window(&key).unwrap());
+    for n in 0..count {
+        let mut window = (*compiled).clone();
+        window.meta.key.name = label(&format!("w{n}"));
+        let object = apply::reference(Kind::SupportWindow, &window.meta.key);
+        index.replace_window(&object, Some(window), &mut Change::default());
+    }
+    let mut other = one.clone();
+    other["spec"]["users"] = json!({"names": ["bob"]});
+    let objects = [one, other].map(|window| decode(&window));
+    let people = [
+        decode(&user("fleet", "carol", &KEYS[..1])),
+        decode(&user("fleet", "carol", &KEYS[1..2])),
+        decode(&terminal("bolt", "till", &KEYS[2..], 1)),
+        decode(&terminal("bolt", "till", &KEYS[2..], 2)),
+    ];
+    let mut best = std::time::Duration::MAX;
+    for _ in 0..20 {
+        // What somebody still reads makes the next change copy what it touches.
+        let snapshot = index.snapshot();
+        let begun = std::time::Instant::now();
+        for object in objects.iter().chain(&people) {
+            let _ = index.put(object);
+        }
+        best = best.min(begun.elapsed());
+        drop(snapshot);
+    }
+    best
+}
+
+#[test]
+fn one_change_costs_the_same_among_many() {
+    let (few, many) = (cost(100), cost(20_000));
+    // A look at every window would be 200 times as much.
+    assert!(many < few * 20, "{few:?} among 100, {many:?} among 20,000");
+}
+
 /// What may happen to one object.
 #[derive(Clone, Debug)]
 enum Step {

@@ -123,6 +123,11 @@ pub struct Document {
 }
 
 impl Document {
+    /// What no schema can say of this document by itself: what `compile` refuses.
+    pub fn refusals(&self) -> Vec<Finding> {
+        wrong_besides(self)
+    }
+
     /// A finding about a field of this document, at its place. `body` is what follows the field in the sentence.
     pub fn finding(&self, field: &str, rule: Rule, body: &str) -> Finding {
         let fault = Fault::new(field, rule, body);
@@ -145,7 +150,18 @@ pub struct Read {
 /// Reads one file. `file` is the name that positions carry. Documents of other API groups are skipped.
 #[must_use]
 pub fn read(file: &str, text: &str) -> Read {
-    let mut reader = Reader { file: file.into(), read: Read::default(), documents: 0 };
+    read_with(file, text, true)
+}
+
+/// As [`read`], but without what only `compile` can see in a document that is refused anyway: with the
+/// findings that the API server has, and no others.
+#[must_use]
+pub fn read_by_schema(file: &str, text: &str) -> Read {
+    read_with(file, text, false)
+}
+
+fn read_with(file: &str, text: &str, besides: bool) -> Read {
+    let mut reader = Reader { file: file.into(), read: Read::default(), documents: 0, besides };
     if text.len() > FILE_BYTES {
         let message = format!("the file is larger than {} MiB", FILE_BYTES >> 20);
         reader.unreadable((1, 1), Rule::Unreadable, &message);
@@ -175,7 +191,8 @@ pub fn read_bytes(file: &str, bytes: &[u8]) -> Read {
         Err(error) => {
             let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
             let at = place_after(&String::from_utf8_lossy(good));
-            let mut reader = Reader { file: file.into(), read: Read::default(), documents: 0 };
+            let read = Read::default();
+            let mut reader = Reader { file: file.into(), read, documents: 0, besides: true };
             reader.unreadable(at, Rule::Unreadable, "the file is not UTF-8 text");
             reader.read
         }
@@ -241,6 +258,8 @@ struct Reader {
     read: Read,
     /// Those that hold something, of whatever group.
     documents: usize,
+    /// Whether to say what `compile` has against a document that is refused anyway.
+    besides: bool,
 }
 
 impl Reader {
@@ -498,6 +517,7 @@ impl Reader {
             }
         }
         if let Some(reference) = object
+            && self.besides
             && kind != Kind::Namespace
             && let Ok(decoded) = Object::decode(kind, &value)
         {
