@@ -222,11 +222,11 @@ impl Follower {
 
     /// Starts and stops streams as the Mesh needs them now.
     fn adjust(&mut self) {
-        let wanted: BTreeSet<Stream> = match &self.world {
-            Some(world) => needed(world.tenants()).collect(),
-            // Which Mesh is ours is known by the Relay.
-            None => BTreeSet::from([Stream { kind: Kind::Relay, reach: Reach::Home }]),
-        };
+        let wanted = self.wanted();
+        // Whose a namespace is depends on all Meshes: it is not ours before the others are known.
+        let others = Stream { kind: Kind::Mesh, reach: Reach::Elsewhere };
+        let known = |it: &Followed| it.stream == others && it.complete;
+        let apart = self.streams.values().any(known);
         let excess = |followed: &Followed| !wanted.contains(&followed.stream);
         let stopped: Vec<u64> =
             self.streams.iter().filter(|(_, it)| excess(it)).map(|(id, _)| *id).collect();
@@ -240,7 +240,18 @@ impl Follower {
         }
         let running: BTreeSet<Stream> = self.streams.values().map(|it| it.stream).collect();
         for stream in wanted.difference(&running) {
-            self.start(*stream);
+            if apart || stream.reach != Reach::Cluster {
+                self.start(*stream);
+            }
+        }
+    }
+
+    /// The streams that the Mesh needs.
+    fn wanted(&self) -> BTreeSet<Stream> {
+        match &self.world {
+            Some(world) => needed(world.tenants()).collect(),
+            // Which Mesh is ours is known by the Relay.
+            None => BTreeSet::from([Stream { kind: Kind::Relay, reach: Reach::Home }]),
         }
     }
 
@@ -480,7 +491,8 @@ impl Follower {
     }
 
     fn complete(&self) -> bool {
-        self.world.is_some() && self.streams.values().all(|followed| followed.complete)
+        let complete = self.streams.values().filter(|it| it.complete).map(|it| it.stream);
+        self.world.is_some() && self.wanted().is_subset(&complete.collect())
     }
 
     /// The policy's age is that of the stream of which least is known.
@@ -617,7 +629,7 @@ impl Follower {
             let done = self.streams.values().filter(|followed| followed.complete).count();
             let relay = self.parts.relay.as_str();
             reasons.push(match &self.world {
-                _ if done < self.streams.len() => status::reading(done, self.streams.len()),
+                _ if done < self.wanted().len() => status::reading(done, self.wanted().len()),
                 Some(world) if world.relay().is_some() => {
                     status::no_mesh(home, world.home().name.as_str())
                 }
@@ -637,7 +649,7 @@ impl Follower {
         let Some(policy) = &self.policy else { return };
         if let Written::Anew(relist) = self.written {
             let whole = |followed: &Followed| followed.complete && followed.relist >= relist;
-            if !self.streams.values().all(whole) {
+            if !self.complete() || !self.streams.values().all(whole) {
                 return;
             }
             self.written = Written::Whole;
