@@ -238,8 +238,8 @@ impl Run {
         loop {
             let event = tokio::select! {
                 event = lines.next() => event,
-                (at, proof) = &mut proof, if proving => {
-                    match proof {
+                (at, proven) = &mut proof, if proving => {
+                    match proven {
                         Ok(()) => {
                             proving = false;
                             self.say(Said::Proven { at }).await?;
