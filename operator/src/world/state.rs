@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tidegate_crds::claims::{self, Acceptance};
 use tidegate_crds::index::{Change, Verdict};
 use tidegate_crds::login_user::LoginUserStatus;
-use tidegate_crds::manifest::{Kind, ObjectRef};
+use tidegate_crds::manifest::{Kind, Object, ObjectRef};
 use tidegate_crds::support_window::SupportWindowStatus;
 use tidegate_crds::terminal::TerminalStatus;
 use tidegate_policy::model::{Label, ObjectKey};
@@ -87,6 +87,14 @@ pub enum Written {
     Refused,
     /// It may work later.
     Failed,
+}
+
+/// What there is to say of an object.
+enum Said {
+    Word(Word),
+    /// First a write has to come back: who is accepted hangs on who was.
+    NotYet,
+    Gone,
 }
 
 /// See the module.
@@ -166,7 +174,9 @@ impl State {
                 }
                 if self.unknown.remove(&kind) && self.is_complete() {
                     let all: Vec<_> = self.records.keys().cloned().collect();
-                    all.iter().for_each(|key| self.queue.add(key, now));
+                    for key in &all {
+                        self.queue.add(key, now);
+                    }
                 }
             }
             News::Put(arrival) => self.put(*arrival, now),
@@ -183,7 +193,7 @@ impl State {
     fn put(&mut self, arrival: Arrival, now: Boot) {
         let Arrival { reference, uid, generation, version, object, before } = arrival;
         if FRAME.contains(&reference.kind) {
-            self.turn(&reference, Some(object), now);
+            self.turn(&reference, Some(&object), now);
             return;
         }
         let change = self.topology.index(&reference.namespace).ok().map(|index| match &object {
@@ -230,12 +240,7 @@ impl State {
         self.requeue(change, now);
     }
 
-    fn turn(
-        &mut self,
-        object: &ObjectRef,
-        what: Option<Result<tidegate_crds::manifest::Object, String>>,
-        now: Boot,
-    ) {
+    fn turn(&mut self, object: &ObjectRef, what: Option<&Result<Object, String>>, now: Boot) {
         match self.topology.put(object, what) {
             Turn::Anew => self.anew = true,
             Turn::Touched(touched) => self.look_again(&touched, now),
@@ -283,9 +288,10 @@ impl State {
 
     /// Works out what the status of one object is to say; `None`: what it says, or it is too early.
     fn look(&mut self, key: &Arc<ObjectRef>, now: Now) -> Option<Write> {
-        let word = match self.word(key)? {
-            Some(word) => word,
-            None => {
+        let word = match self.word(key) {
+            Said::Word(word) => word,
+            Said::Gone => return None,
+            Said::NotYet => {
                 self.queue.at(key, now.boot.plus(ECHO));
                 return None;
             }
@@ -322,33 +328,32 @@ impl State {
         Some(Write { key: Arc::clone(key), uid: record.uid.clone(), status, after, warning })
     }
 
-    /// What is said of an object. `None`: it is gone. `Some(None)`: first a write has to come back, since
-    /// who is accepted hangs on what was accepted last.
-    fn word(&mut self, key: &ObjectRef) -> Option<Option<Word>> {
-        let record = self.records.get(key)?;
+    /// What is said of an object.
+    fn word(&mut self, key: &ObjectRef) -> Said {
+        let Some(record) = self.records.get(key) else { return Said::Gone };
         if let Some(error) = &record.unreadable {
-            return Some(Some(Word::unreadable(error)));
+            return Said::Word(Word::unreadable(error));
         }
         let index = match self.topology.index(&key.namespace) {
             Ok(index) => index,
-            Err(owner) => return Some(Some(Word::not_served(&key.namespace, &owner))),
+            Err(owner) => return Said::Word(Word::not_served(&key.namespace, &owner)),
         };
         let verdict = index.verdict(key);
         if !matches!(verdict, Verdict::InForce | Verdict::Contested { .. })
             || key.kind == Kind::SupportWindow
         {
-            return Some(Word::of_verdict(key.kind, &verdict));
+            return Word::of_verdict(key.kind, &verdict).map_or(Said::Gone, Said::Word);
         }
         let group = index.acceptance(key);
         let awaited = |object: &ObjectRef| {
             self.records.get(object).is_some_and(|record| record.awaited.is_some())
         };
         if group.iter().any(|(object, _)| awaited(object)) {
-            return Some(None);
+            return Said::NotYet;
         }
         let own = group.into_iter().find(|(object, _)| object == key);
         let acceptance = own.map_or(Acceptance::Accepted, |(_, acceptance)| acceptance);
-        Some(Some(Word::of_acceptance(key.kind, &acceptance)))
+        Said::Word(Word::of_acceptance(key.kind, &acceptance))
     }
 
     #[expect(clippy::type_complexity, reason = "what to write, and when to look again")]

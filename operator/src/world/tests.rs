@@ -424,7 +424,9 @@ fn small() -> Vec<Act> {
 
 fn run(acts: &[Act]) -> (Server, Operator) {
     let mut server = Server::default();
-    acts.iter().for_each(|act| act.act(&mut server, None));
+    for act in acts {
+        act.act(&mut server, None);
+    }
     let mut operator = Operator::new(&server, begin());
     operator.settle(&mut server);
     (server, operator)
@@ -515,7 +517,9 @@ fn one_that_cannot_be_decoded_is_told_and_stops_nobody() {
 #[test]
 fn what_the_server_refuses_is_not_tried_for_ever() {
     let mut server = Server::default();
-    small().iter().for_each(|act| act.act(&mut server, None));
+    for act in &small() {
+        act.act(&mut server, None);
+    }
     let mut operator = Operator::new(&server, begin());
     let mut tries = 0;
     for _ in 0..2000 {
@@ -532,7 +536,9 @@ fn what_the_server_refuses_is_not_tried_for_ever() {
 #[test]
 fn what_fails_is_tried_again_after_a_while() {
     let mut server = Server::default();
-    small().iter().for_each(|act| act.act(&mut server, None));
+    for act in &small() {
+        act.act(&mut server, None);
+    }
     let mut operator = Operator::new(&server, begin());
     while operator.step(&mut server, 0) && !operator.state.is_complete() {}
     let mut waits = Vec::new();

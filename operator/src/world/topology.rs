@@ -30,19 +30,10 @@ pub enum Turn {
 
 impl Topology {
     /// Takes a Mesh or Namespace as it is now; `None`: it is gone.
-    pub fn put(&mut self, reference: &ObjectRef, object: Option<Result<Object, String>>) -> Turn {
+    pub fn put(&mut self, reference: &ObjectRef, object: Option<&Result<Object, String>>) -> Turn {
         match reference.kind {
-            Kind::Namespace => match &object {
-                Some(Ok(namespace @ Object::Namespace { name, labels })) => {
-                    self.tenants.put_namespace(name, labels);
-                    self.namespaces.insert(reference.clone(), namespace.clone());
-                }
-                _ => {
-                    self.tenants.remove_namespace(&reference.name);
-                    self.namespaces.remove(reference);
-                }
-            },
-            Kind::Mesh => self.put_mesh(reference, object.as_ref()),
+            Kind::Namespace => self.put_namespace(reference, object),
+            Kind::Mesh => self.put_mesh(reference, object),
             _ => return Turn::Touched(Vec::new()),
         }
         let now: Vec<_> =
@@ -55,12 +46,22 @@ impl Topology {
         }
         let mut touched = Vec::new();
         for index in self.indexes.values_mut() {
-            touched.extend(tell(index, reference, object.as_ref()).touched);
+            touched.extend(tell(index, reference, object).touched);
         }
         if reference.kind == Kind::Mesh && self.indexes.len() != self.meshes.len() {
             self.match_indexes();
         }
         Turn::Touched(touched)
+    }
+
+    fn put_namespace(&mut self, reference: &ObjectRef, object: Option<&Result<Object, String>>) {
+        if let Some(Ok(namespace @ Object::Namespace { name, labels })) = object {
+            self.tenants.put_namespace(name, labels);
+            self.namespaces.insert(reference.clone(), namespace.clone());
+        } else {
+            self.tenants.remove_namespace(&reference.name);
+            self.namespaces.remove(reference);
+        }
     }
 
     fn put_mesh(&mut self, reference: &ObjectRef, object: Option<&Result<Object, String>>) {
