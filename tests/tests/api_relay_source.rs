@@ -30,7 +30,7 @@ fn control_plane() -> Option<ControlPlane> {
 fn apply_all(cluster: &ControlPlane, gate: &Gate) {
     let manifests = gate.manifests.to_str().expect("a path");
     eventually("the manifests are applied", SOON, || {
-        let arguments = ["apply", "--server-side", "-f", manifests];
+        let arguments = ["apply", "--server-side", "--recursive", "-f", manifests];
         cluster.kubectl(&arguments).code == Some(0)
     });
 }
