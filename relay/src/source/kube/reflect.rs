@@ -26,6 +26,8 @@ const SHORTEST: Duration = Duration::from_secs(3);
 const SIGNS_PER_AGE: u32 = 3;
 /// How much later than asked a watch may end before it counts as dead.
 const GRACE: Duration = Duration::from_millis(1500);
+/// How long after a proof that failed the next is asked for.
+const PROVE_AGAIN: Duration = Duration::from_secs(2);
 /// Seconds that a watch lasts which is to give a sign of life soon.
 const BRIEF: u32 = 2;
 /// A watch that was heard so shortly ago is not dead.
@@ -221,11 +223,7 @@ impl Run {
         let seconds = if brief { BRIEF } else { self.with.lasting.seconds() };
         let asked = Duration::from_secs(u64::from(seconds));
         let mut dead = std::pin::pin!(tokio::time::sleep(asked + GRACE));
-        let collection = self.with.collection.clone();
-        let mut proof = std::pin::pin!(async move {
-            let at = clock::now();
-            (at, collection.prove().await)
-        });
+        let mut proof = std::pin::pin!(prove(self.with.collection.clone(), Duration::ZERO));
         let mut proving = true;
         if self.asks_for_list() {
             return Ok(Step::Anew);
@@ -240,11 +238,16 @@ impl Run {
         loop {
             let event = tokio::select! {
                 event = lines.next() => event,
-                (at, proof) = &mut proof, if proving => {
-                    proving = false;
-                    match proof {
-                        Ok(()) => self.say(Said::Proven { at }).await?,
-                        Err(trouble) => self.say(Said::Unproven(trouble)).await?,
+                (at, proven) = &mut proof, if proving => {
+                    match proven {
+                        Ok(()) => {
+                            proving = false;
+                            self.say(Said::Proven { at }).await?;
+                        }
+                        Err(trouble) => {
+                            self.say(Said::Unproven(trouble)).await?;
+                            proof.set(prove(self.with.collection.clone(), PROVE_AGAIN));
+                        }
                     }
                     continue;
                 }
@@ -312,6 +315,13 @@ impl Run {
         let version = object.pointer("/metadata/resourceVersion")?.as_str()?.to_owned();
         Some((version, Box::new(Raw::new(self.with.stream.kind, object)?)))
     }
+}
+
+/// Asks for a proof that the server reads its store, after a while; with the time when it was asked.
+async fn prove(collection: Collection, after: Duration) -> (Now, Result<(), Trouble>) {
+    tokio::time::sleep(after).await;
+    let at = clock::now();
+    (at, collection.prove().await)
 }
 
 /// Whether the version moved on: bookmarks from memory repeat the last one.
