@@ -357,6 +357,12 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     if let Err(error) = gate.trail.audit.record(stop).await {
         tracing::error!(%error, "the end of the process is not in the audit log");
     }
+    let published = gate.trail.records.published();
+    if tokio::time::timeout(LAST_LINES, published).await.is_err() {
+        tracing::error!(
+            "the API server does not know of all sessions; the next start will tell it"
+        );
+    }
     let close = async {
         gate.trail.records.flush().await;
         gate.trail.audit.close().await;
