@@ -41,6 +41,8 @@ pub struct Call {
     pub name: Option<String>,
     pub subresource: Option<String>,
     pub watch: bool,
+    /// A page of a list that a watch begins with.
+    pub page: bool,
     pub agent: String,
 }
 
@@ -369,6 +371,7 @@ async fn serve(State(mock): State<Mock>, request: Request) -> Response {
         name: act.name.clone(),
         subresource: act.subresource.clone(),
         watch,
+        page: act.query.contains_key("limit"),
         agent: act
             .body
             .pointer("/spec/relayPod")

@@ -243,7 +243,7 @@ async fn no_session_is_lost_while_the_api_server_is_away() {
     assert_eq!(mock.all(SESSIONS), [Value::Null; 0]);
     mock.fates(|_| Fate::Go);
     let relay = Relay::start(&mock, &state);
-    tokio::time::timeout(Duration::from_secs(60), relay.records.published()).await.unwrap();
+    tokio::time::timeout(Duration::from_mins(1), relay.records.published()).await.unwrap();
     let objects = mock.all(SESSIONS);
     assert_eq!(objects.len(), ids.len());
     assert!(objects.iter().all(|o| is_released(o) && o["status"]["endedAt"].is_string()));
@@ -275,7 +275,7 @@ async fn every_step_may_fail_before_and_after_it_is_done() {
             relay.end(*id, EndedBy::Staff);
             relay.close(*id);
         }
-        tokio::time::timeout(Duration::from_secs(60), relay.records.published()).await.unwrap();
+        tokio::time::timeout(Duration::from_mins(1), relay.records.published()).await.unwrap();
         let objects = mock.all(SESSIONS);
         assert_eq!(objects.len(), ids.len(), "seed {seed}");
         assert!(objects.iter().all(|o| is_released(o) && o["status"]["endedBy"] == "Staff"));
