@@ -53,3 +53,15 @@ onetime-long:
 # A thousand sessions with one deadline, through the release build
 crowd:
     cargo test --locked -p tidegate-tests --test embedded_crowd -- --nocapture
+
+# The programs of the test cluster, once per change of tests/cluster/go
+cluster-build:
+    tests/cluster/build
+
+# A cluster with two nodes, or with what up is told: just cluster-up --nodes 0
+cluster-up *ARGS='--nodes 2':
+    tests/cluster/up {{ARGS}}
+
+# Its end: just cluster-down DIR
+cluster-down DIR:
+    tests/cluster/down --dir {{DIR}}

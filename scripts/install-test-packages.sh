@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the tests and the quickstart run: real SSH clients and servers.
+# Installs the Debian packages that the tests and the quickstart run: real SSH clients and servers,
+# and what a cluster's nodes are made of beside the programs that tests/cluster/build compiles.
 # `install-test-packages.sh quickstart` looks for the quickstart's part of them only.
 set -euo pipefail
 
@@ -25,6 +26,15 @@ if [[ ${1:-} != quickstart ]]; then
         "mount mount"
         "shellcheck shellcheck"
         "faketime faketime"
+        "openssl openssl"
+        "curl curl"
+        "ip iproute2"
+        "runc runc"
+        "/usr/lib/cni/ptp containernetworking-plugins"
+        "nft nftables"
+        "iptables iptables"
+        "conntrack conntrack"
+        "buildah buildah"
     )
 fi
 

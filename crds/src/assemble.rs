@@ -5,9 +5,7 @@
 //! that comes from a [`Memory`], which the directory source keeps on disk. The order of files never
 //! decides anything, and assembling the same again changes nothing.
 
-mod claims;
 mod memory;
-mod references;
 mod stage;
 mod transition;
 mod version;
@@ -16,14 +14,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tidegate_policy::model::{self, LabelSelector};
+use tidegate_policy::model::LabelSelector;
 use tidegate_policy::snapshot::Snapshot;
 
 use crate::compile::CompiledMesh;
 pub use crate::compile::{RelayLimits, RelaySettings};
 use crate::manifest::{Document, Finding, Kind, ObjectRef, Position, Rule, Severity};
+use crate::references::{Missing, References};
 pub use memory::{Memory, Remembered};
-use references::Placed;
 use stage::{Item, Stage};
 use version::Compiled;
 pub(crate) use version::wrong_besides;
@@ -59,36 +57,6 @@ pub fn assemble(
     now: Timestamp,
     new_uid: &mut dyn FnMut() -> String,
 ) -> (Assembled, Memory) {
-    let (in_force, memory) = settle(inputs, memory, now, new_uid);
-    let snapshot = in_force.mesh.map(|mesh| {
-        let mut snapshot = Snapshot::new(mesh.mesh);
-        in_force.users.into_iter().for_each(|user| snapshot.put_user(user));
-        in_force.terminals.into_iter().for_each(|terminal| snapshot.put_terminal(terminal));
-        in_force.windows.into_iter().for_each(|window| snapshot.put_window(window));
-        snapshot
-    });
-    let InForce { relays, findings, kept, .. } = in_force;
-    (Assembled { snapshot, relays, findings, kept }, memory)
-}
-
-/// The objects in force, as policy: what [`Assembled::snapshot`] is made of.
-#[derive(Debug, Default)]
-struct InForce {
-    mesh: Option<CompiledMesh>,
-    relays: Vec<RelaySettings>,
-    users: Vec<model::LoginUser>,
-    terminals: Vec<model::Terminal>,
-    windows: Vec<model::Window>,
-    findings: Vec<Finding>,
-    kept: bool,
-}
-
-fn settle(
-    inputs: &Inputs<'_>,
-    memory: &Memory,
-    now: Timestamp,
-    new_uid: &mut dyn FnMut() -> String,
-) -> (InForce, Memory) {
     // First acceptances are stamped in order, whatever the clock does.
     let stamp = memory.iter().map(|o| o.created).max().map_or(now, |last| last.max(now));
     let mut stage = Stage {
@@ -132,39 +100,40 @@ fn settle(
             None => stage.leave_out(&item, None),
         }
     }
-    let mut in_force = InForce { mesh, ..InForce::default() };
-    let mut windows = Vec::new();
+    let mut snapshot = mesh.map(|mesh| Snapshot::new(mesh.mesh));
+    let (mut relays, mut windows) = (Vec::new(), Vec::new());
     for placed in stage.settle(items) {
-        match placed.compiled {
-            Compiled::Mesh(_) => {}
-            Compiled::Relay(relay) => in_force.relays.push(*relay),
-            Compiled::LoginUser(user) => in_force.users.push(*user),
-            Compiled::Terminal(terminal) => in_force.terminals.push(*terminal),
-            Compiled::SupportWindow(window) => {
-                windows.push((placed.object, placed.document));
-                in_force.windows.push(*window);
+        match (placed.compiled, &mut snapshot) {
+            (Compiled::Relay(relay), _) => relays.push(*relay),
+            (Compiled::LoginUser(user), Some(snapshot)) => snapshot.put_user(*user),
+            (Compiled::Terminal(terminal), Some(snapshot)) => snapshot.put_terminal(*terminal),
+            (Compiled::SupportWindow(window), Some(snapshot)) => {
+                let window = Arc::from(window);
+                windows.push((placed.object, placed.document, Arc::clone(&window)));
+                snapshot.put_window(window);
             }
+            (Compiled::Mesh(_), _) | (_, None) => {}
         }
     }
-    in_force.relays.sort_by(|a, b| a.name.cmp(&b.name));
-    if let Some(home) = &home {
-        let placed =
-            windows.iter().zip(&in_force.windows).map(|((reference, document), window)| Placed {
-                reference,
-                window,
-                document: *document,
-            });
-        let (users, terminals) = (&in_force.users, &in_force.terminals);
-        stage.findings.extend(references::unresolved(placed, users, terminals, home));
+    relays.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(snapshot) = &snapshot {
+        let mut references = References::new(snapshot);
+        for (object, document, window) in &windows {
+            let notes =
+                references.missing(window).into_iter().map(|Missing { field, name, what }| {
+                    let sentence = format!("Not found: \"{name}\": {what}");
+                    let (rule, note) = (Rule::Reference, Severity::Note);
+                    version::finding(object, *document, field, rule, note, &sentence)
+                });
+            stage.findings.extend(notes);
+        }
     }
     let Stage { next, mut findings, kept, .. } = stage;
     findings.sort_by(|a, b| {
         let order = |f: &Finding| (f.position.clone(), f.object.clone(), f.field.clone());
         order(a).cmp(&order(b))
     });
-    in_force.findings = findings;
-    in_force.kept = kept;
-    (in_force, next)
+    (Assembled { snapshot, relays, findings, kept }, next)
 }
 
 /// Why an object is no part of the Mesh; `None`: it is.

@@ -342,3 +342,46 @@ pub(crate) fn required() -> Need {
 pub(crate) fn not_required() -> Need {
     Need::NotRequired
 }
+
+/// What an accepted object has for itself: the operator's word on who was first, so that it outlives a
+/// restart and a bad edit. Its name is its own without being listed.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Holds {
+    /// The generation that was accepted.
+    #[schemars(range(min = 0))]
+    pub generation: i64,
+    /// Fingerprints of its keys, such as SHA256:J0mVgCd...
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Line>", length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub keys: Vec<String>,
+    /// Its listen ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<PortNumber>", length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub listen_ports: Vec<i32>,
+}
+
+/// The schema of a port.
+pub enum PortNumber {}
+
+impl JsonSchema for PortNumber {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "PortNumber".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "format": "int32", "minimum": 1, "maximum": 65535 })
+    }
+}
+
+impl Serialize for PortNumber {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        match *self {}
+    }
+}

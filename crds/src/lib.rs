@@ -9,11 +9,14 @@
 )]
 
 pub mod assemble;
+pub mod claims;
 pub mod common;
 pub mod compile;
+pub mod index;
 pub mod login_user;
 pub mod manifest;
 pub mod mesh;
+pub mod references;
 pub mod relay;
 pub mod support_claim;
 pub mod support_session;

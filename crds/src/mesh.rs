@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{AgeSpan, Blob, Domain, RetentionSpan, Selector};
+use crate::common::{AgeSpan, Blob, Domain, PublicKey, RetentionSpan, Selector};
 
 /// What a Mesh wants.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,11 @@ pub struct MeshStatus {
     /// The Mesh's signing keys, by their public halves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<Authority>,
+    /// The public halves of the host key that all relays of the Mesh have, as known_hosts lines carry them: type and base64. What `kubectl tidegate known-hosts` prints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<PublicKey>", length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub host_keys: Vec<String>,
     /// The generation that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{Blob, Line, Name, PublicKey, Selector};
+use crate::common::{Blob, Holds, Line, Name, PublicKey, Selector};
 
 /// What a Terminal wants.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -126,6 +126,9 @@ pub struct TerminalStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Blob>")]
     pub host_certificate: Option<String>,
+    /// What this object has for itself since it was last accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<Holds>,
     /// The generation that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

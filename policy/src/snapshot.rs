@@ -121,7 +121,13 @@ impl Snapshot {
         &self.mesh
     }
 
-    pub fn put_user(&mut self, user: LoginUser) {
+    /// Takes another version of the Mesh; the objects stay.
+    pub fn set_mesh(&mut self, mesh: impl Into<Arc<Mesh>>) {
+        self.mesh = mesh.into();
+    }
+
+    pub fn put_user(&mut self, user: impl Into<Arc<LoginUser>>) {
+        let user = user.into();
         self.change_user(&user.meta.key.clone(), Some(user));
     }
 
@@ -129,9 +135,9 @@ impl Snapshot {
         self.change_user(key, None);
     }
 
-    fn change_user(&mut self, key: &ObjectKey, new: Option<LoginUser>) {
+    fn change_user(&mut self, key: &ObjectKey, new: Option<Arc<LoginUser>>) {
         let old = self.users.get(key).cloned();
-        let (old, fresh) = (old.as_deref(), new.as_ref());
+        let (old, fresh) = (old.as_deref(), new.as_deref());
         let logins = |user: Option<&'_ LoginUser>| user.map(|user| user.login.clone());
         let (was, is) = (logins(old), logins(fresh));
         reclaim(&mut self.logins, &refs(&was), &refs(&is), key);
@@ -141,12 +147,13 @@ impl Snapshot {
             |user: Option<&LoginUser>| user.map(|user| user.groups.clone()).unwrap_or_default();
         relist(&mut self.members, &groups(old), &groups(fresh), key);
         match new {
-            Some(user) => self.users.insert(key.clone(), Arc::new(user)),
+            Some(user) => self.users.insert(key.clone(), user),
             None => self.users.remove(key),
         };
     }
 
-    pub fn put_terminal(&mut self, terminal: Terminal) {
+    pub fn put_terminal(&mut self, terminal: impl Into<Arc<Terminal>>) {
+        let terminal = terminal.into();
         self.change_terminal(&terminal.meta.key.clone(), Some(terminal));
     }
 
@@ -154,9 +161,9 @@ impl Snapshot {
         self.change_terminal(key, None);
     }
 
-    fn change_terminal(&mut self, key: &ObjectKey, new: Option<Terminal>) {
+    fn change_terminal(&mut self, key: &ObjectKey, new: Option<Arc<Terminal>>) {
         let old = self.terminals.get(key).cloned();
-        let (old, fresh) = (old.as_deref(), new.as_ref());
+        let (old, fresh) = (old.as_deref(), new.as_deref());
         let name = Some(key.name.clone());
         let (was, is) = (old.and(name.as_ref()), fresh.and(name.as_ref()));
         reclaim(&mut self.terminal_names, was.as_slice(), is.as_slice(), key);
@@ -169,12 +176,13 @@ impl Snapshot {
         let (was, is) = (ports(old), ports(fresh));
         reclaim(&mut self.listen_ports, &refs(&was), &refs(&is), key);
         match new {
-            Some(terminal) => self.terminals.insert(key.clone(), Arc::new(terminal)),
+            Some(terminal) => self.terminals.insert(key.clone(), terminal),
             None => self.terminals.remove(key),
         };
     }
 
-    pub fn put_window(&mut self, window: Window) {
+    pub fn put_window(&mut self, window: impl Into<Arc<Window>>) {
+        let window = window.into();
         self.change_window(&window.meta.key.clone(), Some(window));
     }
 
@@ -182,7 +190,7 @@ impl Snapshot {
         self.change_window(key, None);
     }
 
-    fn change_window(&mut self, key: &ObjectKey, new: Option<Window>) {
+    fn change_window(&mut self, key: &ObjectKey, new: Option<Arc<Window>>) {
         let old = self.windows.get(key).cloned();
         let none = (UserSelector::default(), TerminalSelector::default());
         let selectors = |window: Option<&'_ Window>| match window {
@@ -190,7 +198,7 @@ impl Snapshot {
             Some(window) => (window.users.clone(), window.terminals.clone()),
         };
         let (old_users, old_terminals) = selectors(old.as_deref());
-        let (users, terminals) = selectors(new.as_ref());
+        let (users, terminals) = selectors(new.as_deref());
         relist(&mut self.windows_by_login, &old_users.names, &users.names, key);
         relist(&mut self.windows_by_group, &old_users.groups, &users.groups, key);
         let full = |terminals: &TerminalSelector| -> Vec<ObjectKey> {
@@ -205,7 +213,7 @@ impl Snapshot {
         let (was, is) = (namespace(&old_terminals), namespace(&terminals));
         relist(&mut self.windows_by_selector, &was, &is, key);
         match new {
-            Some(window) => self.windows.insert(key.clone(), Arc::new(window)),
+            Some(window) => self.windows.insert(key.clone(), window),
             None => self.windows.remove(key),
         };
     }
@@ -234,6 +242,33 @@ impl Snapshot {
 
     pub fn window(&self, key: &ObjectKey) -> Option<&Arc<Window>> {
         self.windows.get(key)
+    }
+
+    /// By its object, unlike [`Self::terminal`].
+    pub fn terminal_at(&self, key: &ObjectKey) -> Option<&Arc<Terminal>> {
+        self.terminals.get(key)
+    }
+
+    /// By its object, unlike [`Self::user`].
+    pub fn user_at(&self, key: &ObjectKey) -> Option<&Arc<LoginUser>> {
+        self.users.get(key)
+    }
+
+    /// The windows of one namespace, in the order of their names.
+    pub fn windows_in(&self, namespace: &Label) -> impl Iterator<Item = &Arc<Window>> {
+        let windows = self.windows.range(first_of(namespace)..).map(|(_, window)| window);
+        windows.take_while(move |window| window.meta.key.namespace == *namespace)
+    }
+
+    /// The terminals of one namespace, in the order of their names.
+    pub fn terminals_in(&self, namespace: &Label) -> impl Iterator<Item = &Arc<Terminal>> {
+        let terminals = self.terminals.range(first_of(namespace)..).map(|(_, terminal)| terminal);
+        terminals.take_while(move |terminal| terminal.meta.key.namespace == *namespace)
+    }
+
+    /// The users that have this group, of whatever namespace.
+    pub fn members(&self, group: &Label) -> impl Iterator<Item = &Arc<LoginUser>> {
+        self.members.get(group).into_iter().flatten().filter_map(|key| self.users.get(key))
     }
 
     pub fn users(&self) -> impl Iterator<Item = &Arc<LoginUser>> {
@@ -274,9 +309,10 @@ impl Snapshot {
         let namespace = &window.meta.key.namespace;
         let key = |name: &Label| ObjectKey { namespace: namespace.clone(), name: name.clone() };
         if window.terminals.selector.is_some() {
-            let all = self.terminals.range(first_of(namespace)..).map(|(_, terminal)| terminal);
-            let own = all.take_while(|terminal| terminal.meta.key.namespace == *namespace);
-            return own.filter(|terminal| window.selects(terminal)).collect();
+            return self
+                .terminals_in(namespace)
+                .filter(|terminal| window.selects(terminal))
+                .collect();
         }
         window.terminals.names.iter().filter_map(|name| self.terminals.get(&key(name))).collect()
     }

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tidegate_commands::{check, known_hosts, ssh_config, who_can_reach};
 
-use crate::commands::{audit, check, known_hosts, ssh_config, who_can_reach};
+use crate::commands::audit;
 use crate::control::{self, CutArgs, SessionsArgs, StatusArgs};
 use crate::serve::{self, ServeArgs};
 
@@ -18,7 +19,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gate, with its policy from a directory of YAML
+    /// Run the gate, with its policy from a directory of YAML or from a cluster
     Serve(ServeArgs),
     /// Say what is wrong with a directory of manifests, or who gains or loses reach between two
     Check(check::CheckArgs),

@@ -8,7 +8,8 @@
     reason = "helpers of tests"
 )]
 
-mod source_fixture;
+#[path = "../../commands/tests/manifests/mod.rs"]
+mod manifests;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use source_fixture::{MESH, Manifests, relay, terminal, user, window};
+use manifests::{MESH, Manifests, relay, terminal, user, window};
 use tempfile::TempDir;
 use tidegate_crds::manifest::Severity;
 use tidegate_policy::model::{Label, Login, ObjectKey, Window};

@@ -14,7 +14,9 @@ use serde_json::Value;
 
 use crate::clients::{Forward, Program, Staff, Terminals};
 use crate::keys::Key;
-use crate::manifest::{DOMAIN, LoginUser, Manifest, Mesh, Relay, SupportWindow, Terminal};
+use crate::manifest::{
+    DOMAIN, LoginUser, Manifest, Mesh, NAMESPACE, Relay, SupportWindow, Terminal,
+};
 use crate::process::{Finished, Proc, mark};
 use crate::wait::{SOON, eventually, poll, wait_for};
 use crate::{http, ports, procfs};
@@ -78,6 +80,7 @@ pub struct Setup {
     windows: Vec<SupportWindow>,
     env: Vec<(String, String)>,
     args: Vec<String>,
+    kubeconfig: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -99,6 +102,7 @@ impl Setup {
             windows: Vec::new(),
             env: Vec::new(),
             args: Vec::new(),
+            kubeconfig: None,
         }
     }
 
@@ -147,9 +151,16 @@ impl Setup {
         self
     }
 
+    /// The relay takes its policy from this cluster. What is declared is written down all the same,
+    /// for the test to apply.
+    pub fn cluster(mut self, kubeconfig: &Path) -> Self {
+        self.kubeconfig = Some(kubeconfig.to_owned());
+        self
+    }
+
     /// The key pair of a login user or terminal, made at the first call.
     pub fn key(&self, name: &str) -> Key {
-        key(self.dir.path(), name)
+        Key::kept(self.dir.path(), name)
     }
 
     /// Writes everything without starting the relay.
@@ -165,6 +176,7 @@ impl Setup {
             admin: ports::free(),
             env: std::mem::take(&mut self.env),
             args: std::mem::take(&mut self.args),
+            kubeconfig: self.kubeconfig,
             process: None,
             read: Mutex::default(),
             terminals: BTreeMap::new(),
@@ -195,18 +207,6 @@ impl Setup {
     }
 }
 
-fn key(dir: &Path, name: &str) -> Key {
-    let keys = dir.join("keys");
-    std::fs::create_dir_all(&keys).expect("a directory");
-    let path = keys.join(name);
-    if path.exists() {
-        let public = std::fs::read_to_string(path.with_extension("pub")).expect("a public half");
-        let public = public.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-        return Key { path, public };
-    }
-    Key::ed25519(&path)
-}
-
 /// A relay with its manifests and its state.
 pub struct Gate {
     pub binary: PathBuf,
@@ -216,6 +216,8 @@ pub struct Gate {
     pub admin: u16,
     pub env: Vec<(String, String)>,
     pub args: Vec<String>,
+    /// Of the cluster that policy comes from, if it does.
+    pub kubeconfig: Option<PathBuf>,
     pub process: Option<Proc>,
     /// How much of the log [`Gate::await_log`] has gone through, by what it looked for.
     read: Mutex<BTreeMap<String, usize>>,
@@ -235,7 +237,7 @@ impl Gate {
     }
 
     pub fn key(&self, name: &str) -> Key {
-        key(self.dir.path(), name)
+        Key::kept(self.dir.path(), name)
     }
 
     pub fn relay(&self) -> &Proc {
@@ -295,10 +297,16 @@ impl Gate {
     /// `tidegate-relay serve …`, not yet started.
     pub fn serve(&self) -> Command {
         let mut command = Command::new(&self.binary);
+        command.arg("serve");
+        match &self.kubeconfig {
+            None => command.arg("--manifests").arg(&self.manifests),
+            Some(kubeconfig) => command
+                .env("KUBECONFIG", kubeconfig)
+                .args(["--kube", "--relay", "loopback", "--namespace", NAMESPACE])
+                .args(["--pod-name", "loopback-0", "--host-key"])
+                .arg(self.key("relay-host-key").path),
+        };
         command
-            .arg("serve")
-            .arg("--manifests")
-            .arg(&self.manifests)
             .arg("--state")
             .arg(&self.state)
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])

@@ -42,6 +42,13 @@ impl Kiosk {
 
     /// The same before the terminal's client has connected.
     pub fn detached(declare: impl FnOnce(Setup) -> Setup) -> Self {
+        let mut kiosk = Self::declared(declare);
+        kiosk.gate.start();
+        kiosk
+    }
+
+    /// The same before the relay was started.
+    pub fn declared(declare: impl FnOnce(Setup) -> Setup) -> Self {
         let setup = Setup::new();
         let (alice, bob) = (setup.key("alice"), setup.key("bob"));
         let sshd = Sshd::start(&setup.dir().join("sshd"), &[&alice.public, &bob.public]);
@@ -51,7 +58,7 @@ impl Kiosk {
         }
         let setup =
             setup.user(LoginUser::new("alice")).user(LoginUser::new("bob")).terminal(terminal);
-        let gate = declare(setup).start();
+        let gate = declare(setup).write();
         Self {
             client: None,
             sshd,

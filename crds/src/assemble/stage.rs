@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tidegate_policy::model::Label;
 
-use super::claims::{self, Contender, Outcome};
 use super::version::{self, Compiled, finding};
 use super::{Inputs, Memory, Remembered, transition};
+use crate::claims::{self, Contender, Outcome};
 use crate::compile::Identity;
 use crate::manifest::{Document, Finding, Kind, Object, ObjectRef, Position, Rule, Severity};
 
@@ -298,8 +298,7 @@ impl<'a> Stage<'a> {
             };
             let holder = items.get(*holder).map(Item::shown).unwrap_or_default();
             let sentence = format!(
-                "Duplicate value: {} belongs to {holder}, which was accepted first and keeps it",
-                version::claimed(claim)
+                "Duplicate value: {claim} belongs to {holder}, which was accepted first and keeps it"
             );
             let (rule, error) = (Rule::Conflict, Severity::Error);
             self.findings.push(finding(&item.object, item.document, field, rule, error, &sentence));

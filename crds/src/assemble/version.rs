@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegate_policy::model::{self, Label, Meta};
 use tidegate_policy::text::shown;
 
-use super::claims::Claim;
+use crate::claims::{self, Claim};
 use crate::compile::{self, CompiledMesh, Identity, Refusal, RelaySettings, reason};
 use crate::manifest::{Document, Finding, Kind, MESSAGE_BYTES, Object, ObjectRef, Rule, Severity};
 
@@ -78,36 +78,13 @@ impl Compiled {
 
     /// What no other object of the mesh may have, each with its field.
     pub fn claims(&self) -> (Vec<Claim>, Vec<String>) {
-        let keys = |keys: &[model::KeyBlob]| {
-            let keyed = keys.iter().cloned().map(Claim::Key).enumerate();
-            keyed.map(|(i, key)| (key, format!("spec.publicKeys[{i}]"))).collect::<Vec<_>>()
-        };
         let claims = match self {
             Self::Mesh(_) => vec![(Claim::Mesh, "spec".into())],
             Self::Relay(_) | Self::SupportWindow(_) => Vec::new(),
-            Self::LoginUser(user) => keys(&user.public_keys),
-            Self::Terminal(terminal) => {
-                let name = Claim::TerminalName(terminal.meta.key.name.clone());
-                let mut claims = vec![(name, "metadata.name".into())];
-                claims.extend(keys(&terminal.public_keys));
-                claims.extend(terminal.services.iter().enumerate().filter_map(|(i, service)| {
-                    let port = Claim::ListenPort(service.listen_port?);
-                    Some((port, format!("spec.services[{i}].listenPort")))
-                }));
-                claims
-            }
+            Self::LoginUser(user) => claims::of_user(user),
+            Self::Terminal(terminal) => claims::of_terminal(terminal),
         };
         claims.into_iter().unzip()
-    }
-}
-
-/// How a sentence names what is claimed.
-pub(super) fn claimed(claim: &Claim) -> String {
-    match claim {
-        Claim::Mesh => "the directory's one Mesh".into(),
-        Claim::TerminalName(name) => format!("the terminal name {name}"),
-        Claim::Key(key) => format!("the key {}", key.fingerprint()),
-        Claim::ListenPort(port) => format!("the listen port {port}"),
     }
 }
 

@@ -69,6 +69,20 @@ pub struct Identity {
     pub created: Timestamp,
 }
 
+impl Identity {
+    /// By an API server's word, in whose answers none of this is ever absent.
+    pub fn of(metadata: &ObjectMeta) -> Self {
+        Self {
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            generation: metadata.generation.unwrap_or_default(),
+            created: metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        }
+    }
+}
+
 /// Collects refusals, so that all of an object's are found at once.
 #[derive(Default)]
 struct Refusals(Vec<Refusal>);

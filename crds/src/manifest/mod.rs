@@ -23,6 +23,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -59,6 +60,25 @@ pub enum Object {
 }
 
 impl Object {
+    /// Its kind, namespace and name. Without a namespace it is in `default`.
+    pub fn reference(&self) -> ObjectRef {
+        let of = |kind, metadata: &ObjectMeta| ObjectRef {
+            kind,
+            namespace: metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE).to_owned(),
+            name: metadata.name.clone().unwrap_or_default(),
+        };
+        match self {
+            Self::Mesh(object) => of(Kind::Mesh, &object.metadata),
+            Self::Relay(object) => of(Kind::Relay, &object.metadata),
+            Self::LoginUser(object) => of(Kind::LoginUser, &object.metadata),
+            Self::Terminal(object) => of(Kind::Terminal, &object.metadata),
+            Self::SupportWindow(object) => of(Kind::SupportWindow, &object.metadata),
+            Self::Namespace { name, .. } => {
+                ObjectRef { kind: Kind::Namespace, namespace: String::new(), name: name.clone() }
+            }
+        }
+    }
+
     /// The typed form of a value that is valid.
     ///
     /// # Errors

@@ -7,9 +7,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
+use tidegate_commands::{Answer, Output, count, json};
 
-use super::check::json;
-use super::{Answer, Output, count};
 use crate::audit::{Summary, verify, verify_from};
 
 /// Work on a relay's audit log.

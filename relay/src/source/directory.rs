@@ -5,16 +5,18 @@
 //! Looks run on a blocking thread. A new policy is published before it is written down: a revocation
 //! never waits for the disk.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tidegate_commands::Place;
+use tidegate_commands::known::{self, CHECK};
+use tidegate_commands::manifests::load;
 use tidegate_crds::assemble::{Inputs, Memory, assemble};
 use tidegate_crds::compile::RelaySettings;
-use tidegate_crds::manifest::{Finding, Rule, Severity};
+use tidegate_crds::manifest::Finding;
 use tidegate_policy::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc, watch as feed};
 
@@ -23,7 +25,7 @@ use super::look::{Files, LookError, MAX_FINDINGS};
 use super::pace::{Pace, SECOND_LOOK};
 use super::remember::{self, Instant, RememberError, Remembered};
 use super::watch::Watch;
-use super::{Feed, Policy, Unreadable};
+use super::{Feed, Policy, Reload, Told, Unreadable, about};
 use crate::clock::{self, Now};
 use crate::state::StateDir;
 use crate::supervisor::Supervisor;
@@ -63,16 +65,6 @@ impl SourceError {
             Self::NoMesh { findings, .. } | Self::NoRelay { findings, .. } => findings,
             _ => &[],
         }
-    }
-}
-
-/// Asks a running source for a look now, as SIGHUP does.
-#[derive(Clone, Debug)]
-pub struct Reload(Arc<Notify>);
-
-impl Reload {
-    pub fn now(&self) {
-        self.0.notify_one();
     }
 }
 
@@ -162,7 +154,7 @@ struct Source {
     policy: Policy,
     publisher: feed::Sender<Arc<Policy>>,
     /// What was last said about the findings, to say each once.
-    told: BTreeSet<String>,
+    told: Told,
     boot_id: Option<String>,
     keeper: Keeper,
     /// What was published since was not given to the keeper yet.
@@ -248,7 +240,7 @@ impl Source {
             memory,
             policy,
             publisher,
-            told: BTreeSet::new(),
+            told: Told::default(),
             boot_id,
             keeper,
             unsaved: true,
@@ -385,30 +377,7 @@ impl Source {
 
     /// Logs each finding when it appears, and how many went.
     fn tell(&mut self) {
-        let now: BTreeSet<String> = self.policy.findings.iter().map(ToString::to_string).collect();
-        for finding in self.policy.findings.iter() {
-            let text = finding.to_string();
-            if self.told.contains(&text) {
-                continue;
-            }
-            match finding.severity {
-                Severity::Error => tracing::warn!(rule = %finding.rule, "{text}"),
-                Severity::Note => tracing::info!(rule = %finding.rule, "{text}"),
-            }
-        }
-        let gone = self.told.difference(&now).count();
-        if gone > 0 {
-            tracing::info!(gone, left = now.len(), "findings in the manifests went");
-        }
-        self.told = now;
-        let snapshot = &self.policy.snapshot;
-        tracing::info!(
-            users = snapshot.users().count(),
-            terminals = snapshot.terminals().count(),
-            windows = snapshot.windows().count(),
-            findings = self.policy.findings.len(),
-            "policy in force"
-        );
+        self.told.tell(&self.policy);
     }
 }
 
@@ -430,7 +399,7 @@ impl Built {
     fn findings(&mut self, files: &Files, unreadable: Option<&Unreadable>) -> Vec<Finding> {
         let mut findings = files.findings();
         findings.append(&mut self.findings);
-        super::load::sort(&mut findings);
+        load::sort(&mut findings);
         if findings.len() > MAX_FINDINGS {
             let more = findings.len() - MAX_FINDINGS;
             findings.truncate(MAX_FINDINGS);
@@ -443,55 +412,11 @@ impl Built {
     }
 }
 
-/// A finding about the whole directory.
-fn about(message: String) -> Finding {
-    Finding {
-        position: None,
-        object: None,
-        field: None,
-        rule: Rule::Unreadable,
-        message,
-        severity: Severity::Error,
-    }
-}
-
 /// The Relay that this process is.
-pub fn pick<'a>(
+fn pick<'a>(
     relays: &'a [RelaySettings],
     wanted: Option<&str>,
     path: &Path,
 ) -> Result<&'a RelaySettings, String> {
-    let path = path.display();
-    let names = || {
-        let names: Vec<String> = relays.iter().take(10).map(full_name).collect();
-        names.join(", ")
-    };
-    let found: Vec<&RelaySettings> = relays
-        .iter()
-        .filter(|relay| {
-            wanted.is_none_or(|wanted| wanted == relay.name.as_str() || wanted == full_name(relay))
-        })
-        .collect();
-    match (found.as_slice(), wanted) {
-        ([one], _) => Ok(one),
-        (_, _) if relays.is_empty() => Err(format!(
-            "the manifests in {path} hold no Relay that can be used, and a relay needs one; \
-             `tidegate-relay check {path}` lists what is wrong"
-        )),
-        ([], Some(wanted)) => {
-            Err(format!("the manifests in {path} hold no Relay {wanted:?}; there are {}", names()))
-        }
-        (_, Some(wanted)) => Err(format!(
-            "several Relays in {path} are named {wanted:?}; give --relay NAMESPACE/NAME, one of {}",
-            names()
-        )),
-        (_, None) => Err(format!(
-            "the manifests in {path} hold several Relays; give --relay NAME, one of {}",
-            names()
-        )),
-    }
-}
-
-fn full_name(relay: &RelaySettings) -> String {
-    format!("{}/{}", relay.namespace, relay.name)
+    known::pick(relays, wanted, &Place::Manifests { directory: path.into(), check: CHECK })
 }

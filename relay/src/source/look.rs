@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use tidegate_crds::manifest::{self, Document, Finding, ObjectRef, Position, Read, Rule, Severity};
+use tidegate_commands::manifests::scan::{self, ListError, Listing, ReadError, Stamp, Trouble};
+use tidegate_commands::manifests::{finding, unreadable};
+use tidegate_crds::manifest::{self, Document, Finding, ObjectRef, Position, Read, Severity};
 
 use super::Kept;
 use super::pace::SECOND_LOOK;
-use super::scan::{self, ListError, Listing, ReadError, Stamp, Trouble};
 use crate::clock::{Boot, Now};
 
 /// A stamp cannot tell two writes within one tick of the file system's clock: a file is read again
@@ -432,17 +433,6 @@ fn parent(root: &Path, file: &str) -> PathBuf {
         Some((directory, _)) => root.join(directory),
         None => root.into(),
     }
-}
-
-/// What a file says that could not be read at all; `why` goes after its name.
-pub fn unreadable(file: &str, why: &str) -> Read {
-    let findings = vec![finding(file, Severity::Error, why.into())];
-    Read { unreadable: true, findings, ..Read::default() }
-}
-
-fn finding(file: &str, severity: Severity, message: String) -> Finding {
-    let position = Some(Position { file: file.into(), line: 1, column: 1 });
-    Finding { position, object: None, field: None, rule: Rule::Unreadable, message, severity }
 }
 
 #[cfg(test)]

@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tidegate_commands::manifests::scan::{Stamp, is_manifest};
 use tokio::sync::mpsc;
-
-use super::scan::{Stamp, is_manifest};
 
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,

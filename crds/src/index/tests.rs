@@ -1,0 +1,509 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::manifest::{Kind, Object};
+
+const KEYS: [&str; 3] = [
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOBZx8GNudT4wBGZ3qbA4EMt1CyfmYJ2HHAdXkxh2Y/d",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAWeM//Go868wg/3b6k2nOnHVoKBcU9EBLs1mt5bLc3x",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFAIIYRY7fwsiYzj9JbMpYWCbbluwzZH4xVEuyDuY3Dd",
+];
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+fn home() -> ObjectKey {
+    ObjectKey { namespace: label("fleet"), name: label("prod") }
+}
+
+fn decode(value: &Value) -> Object {
+    let kind = value["kind"].as_str().unwrap();
+    let kind = Kind::own(kind).unwrap_or(Kind::Namespace);
+    Object::decode(kind, value).unwrap()
+}
+
+fn object(kind: &str, namespace: &str, name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "tidegate.dev/v1alpha1", "kind": kind,
+        "metadata": {
+            "name": name, "namespace": namespace, "uid": format!("{kind}-{namespace}-{name}"),
+            "generation": 1, "creationTimestamp": "2026-11-01T00:00:00Z",
+        },
+        "spec": spec,
+    })
+}
+
+fn mesh(namespace: &str, name: &str, tenants: Option<&str>) -> Value {
+    let tenants = tenants
+        .map(|mesh| json!({"from": "Selector", "selector": {"matchLabels": {"mesh": mesh}}}));
+    let mut spec = json!({"domain": "support.example.com"});
+    if let Some(tenants) = tenants {
+        spec["tenants"] = tenants;
+    }
+    object("Mesh", namespace, name, &spec)
+}
+
+fn namespace(name: &str, mesh: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"mesh": mesh}}})
+}
+
+fn user(namespace: &str, name: &str, keys: &[&str]) -> Value {
+    object("LoginUser", namespace, name, &json!({"publicKeys": keys, "groups": ["tier2"]}))
+}
+
+fn terminal(namespace: &str, name: &str, keys: &[&str], port: u16) -> Value {
+    let services = json!([{"name": "ssh", "port": 22, "listenPort": port}]);
+    let mut terminal =
+        object("Terminal", namespace, name, &json!({"publicKeys": keys, "services": services}));
+    terminal["metadata"]["labels"] = json!({"site": "berlin"});
+    terminal
+}
+
+fn window(namespace: &str, name: &str, users: &Value, terminals: &Value) -> Value {
+    object(
+        "SupportWindow",
+        namespace,
+        name,
+        &json!({
+            "users": users, "terminals": terminals, "services": ["ssh"],
+            "consent": "NotRequired",
+            "schedule": {"once": {"start": "2026-11-23T09:00:00Z", "end": "2026-11-23T11:00:00Z"}},
+        }),
+    )
+}
+
+/// As the operator writes it.
+fn accepted(mut value: Value, accepted: bool) -> Value {
+    let generation = value["metadata"]["generation"].clone();
+    let kind = if value["kind"] == "Mesh" { "Ready" } else { "Accepted" };
+    value["status"]["conditions"] = json!([{
+        "type": kind, "status": if accepted { "True" } else { "False" },
+        "reason": "x", "message": "", "lastTransitionTime": "2026-11-01T00:00:00Z",
+        "observedGeneration": generation,
+    }]);
+    value
+}
+
+fn index(values: &[Value]) -> Index {
+    let mut index = Index::new(home());
+    for value in values {
+        let _ = index.put(&decode(value));
+    }
+    index
+}
+
+fn of(kind: Kind, namespace: &str, name: &str) -> ObjectRef {
+    ObjectRef { kind, namespace: namespace.into(), name: name.into() }
+}
+
+fn base() -> Vec<Value> {
+    vec![
+        mesh("fleet", "prod", Some("prod")),
+        namespace("fleet", ""),
+        namespace("acme", "prod"),
+        namespace("bolt", "prod"),
+    ]
+}
+
+#[test]
+fn nothing_is_in_force_without_its_mesh() {
+    let mut index = index(&[
+        user("fleet", "alice", &KEYS[..1]),
+        namespace("acme", "prod"),
+        terminal("acme", "kiosk", &KEYS[1..2], 1),
+    ]);
+    assert_eq!(index.snapshot(), None);
+    let change = index.put(&decode(&mesh("fleet", "prod", Some("prod"))));
+    assert!(change.snapshot);
+    assert!(change.touched.contains(&of(Kind::Terminal, "acme", "kiosk")));
+    let snapshot = index.snapshot().unwrap();
+    assert_eq!((snapshot.users().count(), snapshot.terminals().count()), (1, 1));
+    assert!(index.remove(&of(Kind::Mesh, "fleet", "prod")).snapshot);
+    assert_eq!(index.snapshot(), None);
+}
+
+#[test]
+fn a_contested_value_is_nobodys_until_one_is_accepted() {
+    let (one, two) =
+        (terminal("acme", "one", &KEYS[..1], 7), terminal("bolt", "two", &KEYS[1..2], 7));
+    let mut index = index(&[base(), vec![one.clone()]].concat());
+    let (first, second) = (of(Kind::Terminal, "acme", "one"), of(Kind::Terminal, "bolt", "two"));
+    assert_eq!(index.verdict(&first), Verdict::InForce);
+    let change = index.put(&decode(&two));
+    assert!(change.snapshot && change.touched.contains(&first) && change.touched.contains(&second));
+    assert_eq!(index.snapshot().unwrap().terminals().count(), 0);
+    let contested = |with: &ObjectRef, held| Verdict::Contested {
+        field: "spec.services[0].listenPort".into(),
+        claim: "the listen port 7".into(),
+        with: vec![with.clone()],
+        held,
+    };
+    assert_eq!(index.verdict(&first), contested(&second, false));
+    let _ = index.put(&decode(&accepted(one.clone(), true)));
+    assert_eq!(index.verdict(&first), Verdict::InForce);
+    assert_eq!(index.verdict(&second), contested(&first, true));
+    // Two that are both said to have it have nothing.
+    let _ = index.put(&decode(&accepted(two.clone(), true)));
+    assert_eq!(index.verdict(&first), contested(&second, false));
+    // Accepted long ago, and edited since.
+    let mut edited = accepted(two, true);
+    edited["metadata"]["generation"] = json!(2);
+    let _ = index.put(&decode(&edited));
+    assert_eq!(index.verdict(&first), Verdict::InForce);
+}
+
+#[test]
+fn a_namespace_that_two_meshes_select_is_the_ready_ones() {
+    let ours = mesh("fleet", "prod", Some("prod"));
+    let theirs = mesh("other", "test", Some("prod"));
+    let mut index = index(&[
+        ours.clone(),
+        theirs.clone(),
+        namespace("acme", "prod"),
+        namespace("other", "prod"),
+    ]);
+    assert!(!index.serves("acme") && !index.serves("other") && index.serves("fleet"));
+    let _ = index.put(&decode(&accepted(ours.clone(), true)));
+    assert!(index.serves("acme") && !index.serves("other"));
+    let _ = index.put(&decode(&accepted(theirs.clone(), true)));
+    assert!(!index.serves("acme"));
+    let _ = index.put(&decode(&accepted(theirs, false)));
+    assert!(index.serves("acme"));
+    // A second Mesh in our own namespace, while neither is Ready.
+    let _ = index.put(&decode(&ours));
+    let _ = index.put(&decode(&mesh("fleet", "second", None)));
+    assert_eq!(index.snapshot(), None);
+    let _ = index.put(&decode(&accepted(ours, true)));
+    assert!(index.snapshot().is_some());
+}
+
+#[test]
+fn what_is_bad_is_out_of_force_and_nothing_else_is() {
+    let good = window("acme", "w", &json!({"names": ["alice"]}), &json!({"names": ["kiosk"]}));
+    let mut index = index(&[base(), vec![good.clone()]].concat());
+    let reference = of(Kind::SupportWindow, "acme", "w");
+    assert!(
+        matches!(index.verdict(&reference), Verdict::Unresolved(missing) if missing.len() == 2)
+    );
+    let mut bad = good.clone();
+    bad["spec"]["services"] = json!(["SSH"]);
+    assert!(index.put(&decode(&bad)).snapshot);
+    assert!(matches!(index.verdict(&reference), Verdict::Invalid(_)));
+    assert_eq!(index.refusals(&reference)[0].field, "spec.services[0]");
+    assert_eq!(index.snapshot().unwrap().windows().count(), 0);
+    let _ = index.put(&decode(&good));
+    assert!(index.put_unreadable(&reference, "expected a string").snapshot);
+    assert!(matches!(index.verdict(&reference), Verdict::Invalid(_)));
+    assert!(index.put(&decode(&good)).snapshot);
+    // A status alone changes nothing.
+    assert!(!index.put(&decode(&accepted(good, true))).snapshot);
+}
+
+#[test]
+fn a_list_that_does_not_show_an_object_removes_it() {
+    let terminals = json!({"names": ["kiosk"]});
+    let alice = json!({"names": ["alice"]});
+    let window = |namespace, name| window(namespace, name, &alice, &terminals);
+    let mut index = index(
+        &[base(), vec![window("acme", "a"), window("acme", "b"), window("bolt", "a")]].concat(),
+    );
+    let seen = BTreeSet::from([of(Kind::SupportWindow, "acme", "a")]);
+    assert!(index.retain(Kind::SupportWindow, Some("acme"), &seen).snapshot);
+    assert_eq!(index.objects(Kind::SupportWindow).len(), 2);
+    assert!(index.retain(Kind::SupportWindow, None, &seen).snapshot);
+    assert_eq!(index.objects(Kind::SupportWindow), seen);
+    assert_eq!(index.retain(Kind::SupportWindow, None, &seen), Change::default());
+}
+
+#[test]
+fn changes_name_the_windows_that_refer_to_them() {
+    let mut index = index(&base());
+    index.trace(true);
+    let all = [
+        window("acme", "by-name", &json!({"names": ["alice"]}), &json!({"names": ["kiosk"]})),
+        window(
+            "acme",
+            "by-others",
+            &json!({"groups": ["tier2"]}),
+            &json!({"selector": {"matchLabels": {"site": "berlin"}}}),
+        ),
+    ];
+    for window in &all {
+        let _ = index.put(&decode(window));
+    }
+    let windows: Vec<_> = index.objects(Kind::SupportWindow).into_iter().collect();
+    let alice = index.put(&decode(&user("fleet", "alice", &KEYS[..1])));
+    assert_eq!(alice.windows, windows);
+    let kiosk = index.put(&decode(&terminal("acme", "kiosk", &KEYS[1..2], 1)));
+    assert_eq!(kiosk.windows, windows);
+    for window in &windows {
+        assert_eq!(index.verdict(window), Verdict::InForce);
+    }
+    let mut moved = terminal("acme", "kiosk", &KEYS[1..2], 1);
+    moved["metadata"]["labels"] = json!({});
+    assert_eq!(index.put(&decode(&moved)).windows, windows);
+    assert!(matches!(index.verdict(&windows[1]), Verdict::Unresolved(_)));
+    assert_eq!(index.remove(&of(Kind::LoginUser, "fleet", "alice")).windows, windows);
+}
+
+/// What may happen to one object.
+#[derive(Clone, Debug)]
+enum Step {
+    Put(Value),
+    Remove(ObjectRef),
+}
+
+fn reference_of(value: &Value) -> ObjectRef {
+    decode(value).reference()
+}
+
+fn keys() -> impl Strategy<Value = Vec<&'static str>> {
+    prop::sample::subsequence(KEYS.to_vec(), 1..=2)
+}
+
+fn tenant() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["fleet", "acme", "bolt", "other"])
+}
+
+fn anything() -> impl Strategy<Value = Value> {
+    let status = prop::option::of(any::<bool>());
+    let generation = 1..3_i64;
+    let kinds = prop_oneof![
+        2 => (prop::sample::select(vec![("fleet", "prod"), ("fleet", "second"), ("other", "test")]),
+            prop::sample::select(vec![None, Some("prod"), Some("test"), Some("-bad-")]))
+            .prop_map(|((namespace, name), tenants)| mesh(namespace, name, tenants)),
+        2 => (tenant(), prop::sample::select(vec!["prod", "test", ""]))
+            .prop_map(|(name, mesh)| namespace(name, mesh)),
+        3 => (tenant(), prop::sample::select(vec!["alice", "bob", "root"]), keys())
+            .prop_map(|(namespace, name, keys)| user(namespace, name, &keys)),
+        4 => (tenant(), prop::sample::select(vec!["kiosk", "till", "relay"]), keys(), 1..4_u16)
+            .prop_map(|(namespace, name, keys, port)| terminal(namespace, name, &keys, port)),
+        3 => (tenant(), prop::sample::select(vec!["w1", "w2"]),
+            prop::sample::select(vec![
+                json!({"names": ["alice"]}), json!({"groups": ["tier2"]}), json!({"names": ["bob.acme"]}),
+            ]),
+            prop::sample::select(vec![
+                json!({"names": ["kiosk"]}), json!({"selector": {"matchLabels": {"site": "berlin"}}}),
+            ]))
+            .prop_map(|(namespace, name, users, terminals)| window(namespace, name, &users, &terminals)),
+    ];
+    (kinds, status, generation, 1..9_u32).prop_map(|(mut value, status, generation, day)| {
+        value["metadata"]["generation"] = json!(generation);
+        value["metadata"]["creationTimestamp"] = json!(format!("2026-11-0{day}T00:00:00Z"));
+        match status {
+            Some(status) if value["kind"] != "Namespace" && value["kind"] != "SupportWindow" => {
+                let mut value = accepted(value, status);
+                // Sometimes of another generation.
+                value["metadata"]["generation"] = json!(1 + generation % 2);
+                value
+            }
+            _ => value,
+        }
+    })
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = (anything(), 0..4).prop_map(|(value, what)| {
+        if what == 0 { Step::Remove(reference_of(&value)) } else { Step::Put(value) }
+    });
+    prop::collection::vec(step, 1..40)
+}
+
+type World = BTreeMap<ObjectRef, Value>;
+
+fn take(index: &mut Index, world: &mut World, step: &Step) -> Change {
+    match step {
+        Step::Put(value) => {
+            world.insert(reference_of(value), value.clone());
+            index.put(&decode(value))
+        }
+        Step::Remove(object) => {
+            world.remove(object);
+            index.remove(object)
+        }
+    }
+}
+
+/// What is in force by the definition, looked at from nothing.
+fn plain(world: &World) -> BTreeSet<ObjectRef> {
+    let index = index(&world.values().cloned().collect::<Vec<_>>());
+    let good: Vec<&ObjectRef> = world
+        .keys()
+        .filter(|o| matches!(o.kind, Kind::LoginUser | Kind::Terminal))
+        .filter(|o| index.refusals(o).is_empty() && index.serves(&o.namespace))
+        .collect();
+    let accepted = |object: &ObjectRef| {
+        let value = &world[object];
+        let condition = &value["status"]["conditions"][0];
+        condition["status"] == "True"
+            && condition["observedGeneration"] == value["metadata"]["generation"]
+    };
+    let has = |object: &ObjectRef| {
+        index.wants(object).iter().all(|claim| {
+            let rivals: Vec<_> =
+                good.iter().filter(|other| index.wants(other).contains(claim)).collect();
+            let accepted: Vec<_> = rivals.iter().filter(|o| accepted(o)).collect();
+            rivals.len() == 1 || (accepted.len() == 1 && ***accepted[0] == *object)
+        })
+    };
+    good.iter().filter(|object| has(object)).map(|object| (*object).clone()).collect()
+}
+
+fn in_force(index: &Index, world: &World) -> BTreeSet<ObjectRef> {
+    let people = world.keys().filter(|o| matches!(o.kind, Kind::LoginUser | Kind::Terminal));
+    people.filter(|object| index.verdict(object) == Verdict::InForce).cloned().collect()
+}
+
+fn check_snapshot(index: &Index, world: &World) -> Result<(), TestCaseError> {
+    let Some(snapshot) = index.snapshot() else { return Ok(()) };
+    let own = |kind, meta: &model::Meta| apply::reference(kind, &meta.key);
+    let held: BTreeSet<ObjectRef> = snapshot
+        .users()
+        .map(|user| own(Kind::LoginUser, &user.meta))
+        .chain(snapshot.terminals().map(|terminal| own(Kind::Terminal, &terminal.meta)))
+        .collect();
+    prop_assert_eq!(&held, &in_force(index, world));
+    let mut claims = BTreeSet::new();
+    for claim in held.iter().flat_map(|object| index.wants(object)) {
+        prop_assert!(claims.insert(claim), "{} is in force twice", claim);
+    }
+    for window in snapshot.windows() {
+        let namespace = &window.meta.key.namespace;
+        prop_assert!(index.serves(namespace.as_str()));
+        for terminal in snapshot.terminals_of_window(window) {
+            prop_assert_eq!(&terminal.meta.key.namespace, namespace);
+        }
+        for user in snapshot.users_of_window(window) {
+            let at = &user.meta.key.namespace;
+            prop_assert!(at == namespace || at.as_str() == "fleet");
+        }
+    }
+    Ok(())
+}
+
+/// The operator's part: gives its word until nobody's is another.
+fn operate(index: &mut Index, world: &mut World) {
+    for _ in 0..50 {
+        let mut settled = true;
+        let people: Vec<_> = world
+            .keys()
+            .filter(|o| matches!(o.kind, Kind::LoginUser | Kind::Terminal))
+            .cloned()
+            .collect();
+        for object in people {
+            for (object, outcome) in index.acceptance(&object) {
+                let value = &world[&object];
+                let yes = outcome == Acceptance::Accepted;
+                let mut next = accepted(value.clone(), yes);
+                if yes {
+                    let generation = value["metadata"]["generation"].as_i64().unwrap();
+                    let holds = claims::holds(index.wants(&object), generation);
+                    next["status"]["holds"] = serde_json::to_value(holds).unwrap();
+                }
+                if next != *value {
+                    settled = false;
+                    let _ = index.put(&decode(&next));
+                    world.insert(object, next);
+                }
+            }
+        }
+        if settled {
+            return;
+        }
+    }
+    panic!("the operator never comes to an end");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_order_never_matters(steps in steps(), seed in any::<u64>()) {
+        let (mut index, mut world) = (Index::new(home()), World::new());
+        let mut verdicts: BTreeMap<ObjectRef, Verdict> = BTreeMap::new();
+        for step in &steps {
+            let before = index.snapshot();
+            let change = take(&mut index, &mut world, step);
+            prop_assert!(change.snapshot || index.snapshot() == before);
+            let idle = index.snapshot() == before && index.mesh.is_some();
+            prop_assert!(!(change.snapshot && idle));
+            // Whoever fares differently is named; what windows refer to is traced apart.
+            for object in world.keys().filter(|o| o.kind != Kind::SupportWindow) {
+                let now = index.verdict(object);
+                let was = verdicts.insert(object.clone(), now.clone());
+                let elsewhere = |v: &Verdict| matches!(v, Verdict::NotServed(_));
+                let same = was.as_ref() == Some(&now) || was.as_ref().is_some_and(elsewhere) && elsewhere(&now);
+                prop_assert!(same || change.touched.contains(object), "{}", object);
+            }
+            check_snapshot(&index, &world)?;
+        }
+        let mut shuffled: Vec<Value> = world.values().cloned().collect();
+        shuffled.sort_by_key(|value| {
+            use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+            let mut hasher = DefaultHasher::new();
+            (seed, value.to_string()).hash(&mut hasher);
+            hasher.finish()
+        });
+        let fresh = self::index(&shuffled);
+        prop_assert_eq!(index.snapshot(), fresh.snapshot());
+        for object in world.keys() {
+            prop_assert_eq!(index.verdict(object), fresh.verdict(object));
+        }
+        for kind in Kind::OWN.into_iter().chain([Kind::Namespace]) {
+            prop_assert_eq!(index.objects(kind), fresh.objects(kind));
+        }
+        prop_assert_eq!(in_force(&index, &world), plain(&world));
+    }
+
+    #[test]
+    fn a_later_edit_takes_nothing_from_anyone(steps in steps()) {
+        let (mut index, mut world) = (Index::new(home()), World::new());
+        for step in &steps {
+            let before: BTreeMap<_, _> = in_force(&index, &world)
+                .into_iter()
+                .map(|object| (object.clone(), world[&object].clone()))
+                .collect();
+            // The API server keeps what the operator wrote, and counts generations.
+            let step = match step {
+                Step::Remove(object) => Step::Remove(object.clone()),
+                Step::Put(value) => {
+                    let mut value = value.clone();
+                    let people = matches!(reference_of(&value).kind, Kind::LoginUser | Kind::Terminal);
+                    if let (true, Some(old)) = (people, world.get(&reference_of(&value))) {
+                        let edited = i64::from(old["spec"] != value["spec"]);
+                        let generation = old["metadata"]["generation"].as_i64().unwrap() + edited;
+                        value["metadata"]["generation"] = json!(generation);
+                        value["metadata"]["creationTimestamp"] = old["metadata"]["creationTimestamp"].clone();
+                        value["status"] = old["status"].clone();
+                    } else if people {
+                        value.as_object_mut().unwrap().remove("status");
+                    }
+                    Step::Put(value)
+                }
+            };
+            let changed = match &step {
+                Step::Put(value) => reference_of(value),
+                Step::Remove(object) => object.clone(),
+            };
+            let _ = take(&mut index, &mut world, &step);
+            operate(&mut index, &mut world);
+            // In force are exactly those that the operator accepted.
+            let now = in_force(&index, &world);
+            for object in world.keys().filter(|o| matches!(o.kind, Kind::LoginUser | Kind::Terminal)) {
+                let own = index.acceptance(object).into_iter().find(|(other, _)| other == object);
+                let accepted = own.is_some_and(|(_, outcome)| outcome == Acceptance::Accepted);
+                prop_assert_eq!(accepted, now.contains(object), "{}", object);
+            }
+            if matches!(changed.kind, Kind::Mesh | Kind::Namespace) {
+                continue;
+            }
+            for object in before.keys().filter(|object| **object != changed) {
+                prop_assert!(now.contains(object), "{} lost what it had to {}", object, changed);
+            }
+        }
+    }
+}
