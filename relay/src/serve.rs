@@ -20,7 +20,7 @@ use crate::control::Control;
 use crate::end;
 use crate::gate::{Gate, Parts};
 use crate::history::Histories;
-use crate::kube::KubeArgs;
+use crate::kube::{self, KubeArgs};
 use crate::lastseen;
 use crate::logging::{self, LogFormat};
 use crate::metrics::Metrics;
@@ -173,6 +173,10 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     });
     gate.registry.restore(lastseen::load(&state));
     begin(&gate, &bound, left_open).await?;
+    // What was left open has its end by now.
+    if let Some(cluster) = &origin.cluster {
+        kube::sessions::start(&gate, cluster, &tasks);
+    }
     let domain = gate.policy().snapshot.mesh().domain.to_string();
     let published = Published::new(&state, &host_key, &bound, &domain)?;
 
