@@ -75,7 +75,7 @@ pub async fn cluster(
     let host_key = HostKey::load_mounted(path)?;
     let state = volume(&args.state)?;
     let mut starting = source::kube::start(
-        cluster.client.clone(),
+        cluster.watching.clone(),
         cluster.namespace.clone(),
         relay.clone(),
         &state,

@@ -9,6 +9,7 @@ pub(crate) mod answer;
 pub(crate) mod mock;
 pub(crate) mod pause;
 pub mod sessions;
+mod unpooled;
 pub(crate) mod watch;
 
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct KubeArgs {
 #[derive(Clone)]
 pub struct Cluster {
     pub client: Client,
+    /// For the policy's watches: it uses no connection twice.
+    pub watching: Client,
     /// The Mesh's.
     pub namespace: Label,
     /// This relay's pod, as sessions and claims carry it in `relayPod`.
@@ -107,8 +110,9 @@ pub fn cluster(mut config: Config, namespace: &str, pod: &str) -> Result<Cluster
     config.proxy_url = None;
     // A claim that is tried twice behind our back would not be ours to judge.
     config.default_retry = false;
+    let watching = unpooled::client(&config, CONNECT).map_err(ConnectError::Client)?;
     let client = Client::try_from(config).map_err(ConnectError::Client)?;
-    Ok(Cluster { client, namespace, pod: pod.to_owned() })
+    Ok(Cluster { client, watching, namespace, pod: pod.to_owned() })
 }
 
 async fn outside() -> Result<Config, kube::config::KubeconfigError> {

@@ -17,6 +17,7 @@ use tidegate_policy::snapshot::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::clocks::Clocks;
 use super::journal::Commit;
 use super::keeper::Keeper;
 use super::raw::{Key, Raw};
@@ -25,7 +26,7 @@ use super::status::{self, Status};
 use super::stream::{Reach, Stream, needed};
 use super::wire::{Collection, Trouble};
 use super::world::World;
-use crate::clock::{self, Boot, Now, signed};
+use crate::clock::{self, Boot, Now};
 use crate::metrics::Metrics;
 use crate::source::remember::Instant;
 use crate::source::{Feed, Policy, Reload, Told, Unreadable, about, age};
@@ -33,10 +34,6 @@ use crate::supervisor::Supervisor;
 
 /// How often the clocks are read, to notice that one was stepped or that the machine slept.
 const TICK: Duration = Duration::from_millis(250);
-/// The difference between the clocks' advances that counts as a step.
-const STEP: Duration = Duration::from_millis(500);
-/// The process stood still for so long: connections may be dead.
-const SLEPT: Duration = Duration::from_secs(5);
 /// How long a first look at the API server may take before the policy of before is in force.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 /// Messages that are taken over before one policy is published for all of them.
@@ -127,7 +124,7 @@ pub struct Follower {
     uncommitted: bool,
     committed: Option<Now>,
     rewrote: Option<Boot>,
-    ticked: Now,
+    clocks: Clocks,
 }
 
 /// What stays as it was given.
@@ -204,7 +201,7 @@ impl Follower {
             uncommitted: false,
             committed: None,
             rewrote: None,
-            ticked: now,
+            clocks: Clocks::new(now),
             parts: Kept {
                 client: parts.client,
                 namespace: parts.namespace,
@@ -427,10 +424,7 @@ impl Follower {
     }
 
     fn tick(&mut self, now: Now) {
-        let wall = now.wall.duration_since(self.ticked.wall);
-        let gap = now.boot.since(self.ticked.boot);
-        self.ticked = now;
-        if wall.saturating_sub(signed(gap)).unsigned_abs() > STEP || gap > SLEPT {
+        if self.clocks.moved(now) {
             tracing::info!("a clock was stepped or the process stood still; asking the API server");
             self.ask_again();
         }

@@ -8,6 +8,7 @@
 //! its store. The proof is needed: with etcd away an API server goes on with watches and bookmarks
 //! from its memory, and what another one of its fleet revokes is not seen here.
 
+mod clocks;
 mod follow;
 mod journal;
 mod keeper;
