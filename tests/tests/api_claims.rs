@@ -13,8 +13,8 @@ use tidegate_tests::manifest::{Manifest as _, NAMESPACE, SupportWindow};
 use tidegate_tests::process::Proc;
 use tidegate_tests::{Gate, Kiosk, SOON, Setup, eventually, ports, wait_for};
 
-/// The service that returns what it gets, as its port on the relay.
-const WEB: u16 = 20_018;
+/// The service that returns what it gets.
+const WEB: u16 = 443;
 /// Rounds of two relays and one one-time window.
 const ROUNDS: usize = 20;
 /// The promise to those who cut.
@@ -45,7 +45,7 @@ impl Pair {
         });
         let manifests = kiosk.gate.manifests.to_str().expect("a path");
         eventually("the manifests are applied", SOON, || {
-            let arguments = ["apply", "--server-side", "-f", manifests];
+            let arguments = ["apply", "--server-side", "--recursive", "-f", manifests];
             cluster.kubectl(&arguments).code == Some(0)
         });
         kiosk.gate.start();
