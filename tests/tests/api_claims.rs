@@ -11,7 +11,7 @@ use tidegate_tests::cluster::ControlPlane;
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::manifest::{Manifest as _, NAMESPACE, SupportWindow};
 use tidegate_tests::process::Proc;
-use tidegate_tests::{Gate, Kiosk, SOON, Setup, eventually, ports, wait_for};
+use tidegate_tests::{Gate, Kiosk, SOON, Setup, Staff, eventually, ports, wait_for};
 
 /// The service that returns what it gets.
 const WEB: u16 = 443;
@@ -26,6 +26,8 @@ struct Pair {
     other_client: Proc,
     port: u16,
     state: PathBuf,
+    /// Made once: it writes the file that all of its clients read.
+    alice: Staff,
     kiosk: Kiosk,
     cluster: ControlPlane,
 }
@@ -57,7 +59,8 @@ impl Pair {
         let clients = kiosk.gate.clients_of("kiosk-17").via(port);
         let other_client = clients.start(Program::OpenSsh, &kiosk.forwards());
         second.await_stderr("service=feed", SOON);
-        Some(Self { second, other_client, port, state, kiosk, cluster })
+        let alice = kiosk.gate.staff("alice");
+        Some(Self { second, other_client, port, state, alice, kiosk, cluster })
     }
 
     fn apply(&self, window: &SupportWindow) {
@@ -73,7 +76,7 @@ impl Pair {
     fn await_why(&self, admitted: bool) {
         self.kiosk.gate.await_why("alice", "kiosk-17", admitted);
         let wanted = Some(i32::from(!admitted));
-        let second = self.kiosk.gate.staff("alice").via(self.port);
+        let second = self.alice.via(self.port);
         eventually("the second relay goes by it", SOON, || {
             second.view(&["why", "kiosk-17"]).code == wanted
         });
@@ -86,8 +89,7 @@ impl Pair {
 
     /// A try at the echo service, by the first relay or the second.
     fn ask(&self, second: bool) -> Proc {
-        let staff = self.kiosk.gate.staff("alice");
-        let staff = if second { staff.via(self.port) } else { staff };
+        let staff = if second { self.alice.via(self.port) } else { self.alice.clone() };
         let mut asked = staff.w("kiosk-17", WEB);
         // One that is refused before this does not matter.
         let _ = asked.write(b"through\n");
