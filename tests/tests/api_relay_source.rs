@@ -48,8 +48,16 @@ fn kiosk(cluster: &ControlPlane, age: &str) -> Kiosk {
     eventually("the admin port answers before there is a policy", SOON, waits);
     apply_all(cluster, &kiosk.gate);
     kiosk.gate.await_ready();
-    kiosk.attach();
+    attach(&mut kiosk);
     kiosk
+}
+
+/// Attaches the terminal once the relay knows it.
+fn attach(kiosk: &mut Kiosk) {
+    let admin = kiosk.gate.admin;
+    let known = || metric(admin, "tidegate_policy_objects{kind=\"Terminal\"}") == Some(1.0);
+    eventually("the terminal is in the policy", SOON, known);
+    kiosk.attach();
 }
 
 fn not_ready(gate: &Gate, because: &str) {
@@ -103,7 +111,7 @@ fn what_is_applied_is_enforced_and_survives_the_api_server() {
     kiosk.gate.crash();
     session.exit(SOON);
     kiosk.gate.start();
-    kiosk.attach();
+    attach(&mut kiosk);
     kiosk.gate.await_why("alice", "kiosk-17", true);
     let mut session = kiosk.gate.staff("alice").w("kiosk-17", 20_018);
     session.write(b"again\n").expect("a live session");

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
 use serde_json::Value;
@@ -151,10 +151,7 @@ impl Writer {
                 if let Err(error) = self.write(work_now) {
                     self.give_up(&error, shared);
                 }
-                next = match work.try_recv() {
-                    Ok(more) => Some(more),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
+                next = work.try_recv().ok();
             }
             if committed {
                 if let Err(error) = self.settle() {

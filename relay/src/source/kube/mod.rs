@@ -12,6 +12,7 @@ mod clocks;
 mod follow;
 mod journal;
 mod keeper;
+mod publish;
 mod raw;
 mod reflect;
 mod status;

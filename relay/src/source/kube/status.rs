@@ -47,7 +47,7 @@ pub fn trouble(stream: Stream, home: &str, trouble: &Trouble) -> String {
         Reach::Elsewhere => " in all namespaces".into(),
         Reach::Cluster => String::new(),
     };
-    clip(match trouble {
+    let text = match trouble {
         Trouble::Forbidden(why) => format!(
             "the relay may not read {what}{place}; give its service account list and watch on them \
              (the API server says: {why})"
@@ -66,25 +66,26 @@ pub fn trouble(stream: Stream, home: &str, trouble: &Trouble) -> String {
         Trouble::Unreachable(why) => format!(
             "the API server cannot be reached for {what}{place}, and the relay keeps trying; {why}"
         ),
-    })
+    };
+    clip(&text)
 }
 
 /// The API server answers from memory alone.
 pub fn unproven(stream: Stream, trouble: &Trouble) -> String {
-    clip(format!(
+    clip(&format!(
         "the API server answers, but cannot read {} from its store (etcd), so policy grows old: {trouble}",
         plural(stream.kind)
     ))
 }
 
 pub fn no_relay(home: &str, relay: &str) -> String {
-    clip(format!(
+    clip(&format!(
         "there is no Relay {relay} in namespace {home} that can be used; the relay waits for it"
     ))
 }
 
 pub fn no_mesh(home: &str, mesh: &str) -> String {
-    clip(format!(
+    clip(&format!(
         "there is no Mesh {mesh} in namespace {home} that can be used, and the Relay belongs to it; \
          the relay waits for it"
     ))
@@ -95,7 +96,7 @@ pub fn reading(done: usize, of: usize) -> String {
 }
 
 /// Printable ASCII of bounded length, whatever an API server said.
-fn clip(text: String) -> String {
+fn clip(text: &str) -> String {
     let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     text.chars().take(LONGEST).map(plain).collect()
 }

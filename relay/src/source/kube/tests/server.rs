@@ -1,6 +1,7 @@
 //! An API server on loopback that speaks lists and watches, and can be made to do it badly.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -21,6 +22,7 @@ use crate::supervisor::Supervisor;
 
 /// What it does badly, by the plural of a kind.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 pub struct Faults {
     pub forbidden: BTreeSet<&'static str>,
     pub missing: BTreeSet<&'static str>,
@@ -373,7 +375,7 @@ impl Watching {
             if event.plural == self.wanted.what && self.wanted.has(namespace) {
                 let line = json!({"type": event.kind, "object": event.object});
                 for _ in 0..=u8::from(twice) {
-                    lines += &format!("{line}\n");
+                    let _ = writeln!(lines, "{line}");
                 }
             }
         }
