@@ -49,6 +49,7 @@ pub async fn open(gate: &Arc<Gate>, staff: &Arc<StaffLink>, request: OpenRequest
     match admit(gate, staff, &wanted).await {
         Ok((session, terminal)) => {
             reach(Point::Recorded);
+            let _open = session.channels.token();
             let channel = request.accept();
             reach(Point::Accepted);
             gate.metrics.open(Opened::Joined);

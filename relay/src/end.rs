@@ -4,11 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::claim::Claims as _;
 use crate::clock::{self, Boot, Now};
 use crate::gate::Gate;
 use crate::sentences;
 use crate::session::{End, EndedBy, Session};
+
+/// How long it may take until the sockets and channels of a session are closed; the promise is 1 s.
+const CLOSED: Duration = Duration::from_secs(2);
 
 /// Ends `session` for `reason` unless it has already ended; `true` if this call did it. Nothing of
 /// it is forwarded once this returns; a staff connection that is left with no session is told why
@@ -26,7 +31,8 @@ pub fn end(
     }
     // A connection that carries other sessions stays; one that is gone needs no word. While a session
     // is being admitted its channel is still to be answered, and the refusal gives the reason.
-    if session.staff.forget_ended() && session.is_settled() && by != EndedBy::Staff {
+    let alone = session.staff.forget_ended() && session.is_settled();
+    if alone && by != EndedBy::Staff {
         session.staff.peer.end(reason);
     }
     session.part();
@@ -38,8 +44,20 @@ pub fn end(
                 gate.claims.release(claim).await;
             }
         };
-        tokio::join!(recording, releasing);
+        let closing = async {
+            session.channels.close();
+            session.channels.wait().await;
+            if alone {
+                session.staff.peer.closed().await;
+            }
+        };
+        let closed = timeout(CLOSED, closing);
+        let ((), (), closed) = tokio::join!(recording, releasing, closed);
+        if closed.is_err() {
+            tracing::error!(session = %session.id, "the channels of a session are not closed yet");
+        }
         gate.sessions.remove(session.id);
+        gate.trail.records.closed(session.id);
     });
     true
 }

@@ -20,7 +20,7 @@ use crate::control::Control;
 use crate::end;
 use crate::gate::{Gate, Parts};
 use crate::history::Histories;
-use crate::kube::KubeArgs;
+use crate::kube::{self, KubeArgs};
 use crate::lastseen;
 use crate::logging::{self, LogFormat};
 use crate::metrics::Metrics;
@@ -173,6 +173,10 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     });
     gate.registry.restore(lastseen::load(&state));
     begin(&gate, &bound, left_open).await?;
+    // What was left open has its end by now.
+    if let Some(cluster) = &origin.cluster {
+        kube::sessions::start(&gate, cluster, &tasks);
+    }
     let domain = gate.policy().snapshot.mesh().domain.to_string();
     let published = Published::new(&state, &host_key, &bound, &domain)?;
 
@@ -375,6 +379,12 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
         Event { relay_pod: Some(gate.name.clone()), ..Event::new(What::Stop, clock::now().wall) };
     if let Err(error) = gate.trail.audit.record(stop).await {
         tracing::error!(%error, "the end of the process is not in the audit log");
+    }
+    let published = gate.trail.records.published();
+    if tokio::time::timeout(LAST_LINES, published).await.is_err() {
+        tracing::error!(
+            "the API server does not know of all sessions; the next start will tell it"
+        );
     }
     let close = async {
         gate.trail.records.flush().await;

@@ -13,6 +13,7 @@ use tidegate_policy::decide::Admission;
 use tidegate_policy::model::Login;
 use tokio::sync::{Notify, SetOnce};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::claim::Claim;
 use crate::clock::{Boot, Deadline, Now};
@@ -44,6 +45,8 @@ pub struct Session {
     pub bytes_in: AtomicU64,
     /// Bytes from terminal to staff.
     pub bytes_out: AtomicU64,
+    /// Its channels that are open: each holds a token.
+    pub channels: TaskTracker,
     deadline: Mutex<Deadline>,
     end: Mutex<Option<End>>,
     live: AtomicBool,
@@ -82,6 +85,7 @@ impl Session {
             terminal,
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            channels: TaskTracker::new(),
             deadline: Mutex::new(deadline),
             end: Mutex::new(None),
             live: AtomicBool::new(true),

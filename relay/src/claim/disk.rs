@@ -166,8 +166,13 @@ impl Worker {
                     let session = session.to_string();
                     let asker = Asker { session: &session, user: &user, relay: &self.relay, at };
                     let outcome = table::attempt(&mut self.files, &with, &wanted, &asker);
-                    // A claim that nobody waits for any more is dropped here, and so given back.
-                    let _ = reply.send(claimed(outcome, queue));
+                    // A claim that nobody waits for any more is given back before anything else is done.
+                    if let Err(Claimed::Taken(Claim(super::Kept::File(mut kept)))) =
+                        reply.send(claimed(outcome, queue))
+                        && let Some(token) = kept.token.take()
+                    {
+                        table::release(&mut self.files, &with, &token);
+                    }
                 }
                 Work::Release { token, done } => {
                     table::release(&mut self.files, &with, &token);

@@ -24,11 +24,11 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn opens() -> Timestamp {
+pub fn opens() -> Timestamp {
     at("2026-11-23T09:00:00Z")
 }
 
-fn candidate(name: &str, opens: Timestamp, once: bool, places: Option<u32>) -> Candidate {
+pub fn candidate(name: &str, opens: Timestamp, once: bool, places: Option<u32>) -> Candidate {
     let closes = opens + jiff::SignedDuration::from_hours(2);
     let label = |text| Label::parse(text).unwrap();
     let window = Window {
@@ -57,11 +57,11 @@ fn candidate(name: &str, opens: Timestamp, once: bool, places: Option<u32>) -> C
     }
 }
 
-fn alice() -> Login {
+pub fn alice() -> Login {
     Login::parse("alice").unwrap()
 }
 
-fn session() -> SessionId {
+pub fn session() -> SessionId {
     SessionId::generate(opens())
 }
 

@@ -5,7 +5,10 @@
 //! proxy is ever used, whatever the environment says. Every request has an end in time.
 
 pub(crate) mod answer;
+#[cfg(test)]
+pub(crate) mod mock;
 pub(crate) mod pause;
+pub mod sessions;
 mod unpooled;
 pub(crate) mod watch;
 

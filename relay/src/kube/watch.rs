@@ -18,7 +18,7 @@ use crate::clock;
 /// Objects that one page of a list holds.
 const PAGE: u32 = 500;
 /// How long a page may take.
-const PAGE_PATIENCE: Duration = Duration::from_secs(30);
+const PAGE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the API server lets a watch run.
 const WATCH_SECONDS: u32 = 30;
 /// A watch that ends sooner and brought nothing is a failure, not to be repeated without a pause.

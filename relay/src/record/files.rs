@@ -7,8 +7,11 @@ use tidegate_crds::SupportSessionSpec;
 use tidegate_crds::support_session::{SupportSessionStatus, WindowReference};
 use tidegate_policy::model::{Label, Login, ObjectKey};
 
-use super::{Begun, Ended, Record, SessionId};
+use super::{Begun, Ended, Published, Record, SessionId};
 use crate::object::{Metadata, Object};
+
+/// Annotation of a file: what the API server is known to have, `ended` or `begun` and the uid.
+const PUBLISHED: &str = "tidegate.dev/published";
 
 /// The most bytes that a record's file has.
 pub const MOST: u64 = 64 << 10;
@@ -25,18 +28,32 @@ pub fn session(name: &str) -> Option<SessionId> {
 }
 
 pub fn text(record: &Record) -> io::Result<Vec<u8>> {
-    let Begun { id, window, window_uid, opens_at, .. } = &record.begun;
     let begun = &record.begun;
-    let metadata = Metadata {
-        name: id.to_string(),
-        namespace: window.namespace.to_string(),
-        uid: id.uuid().to_string(),
-        creation_timestamp: Some(begun.opened_at.to_string()),
-        annotations: std::collections::BTreeMap::new(),
+    let published = match &record.published {
+        Published::Nothing => None,
+        Published::Begun(uid) => Some(format!("begun {uid}")),
+        Published::Ended => Some("ended".to_owned()),
     };
-    let spec = SupportSessionSpec {
-        window: WindowReference { name: window.name.to_string(), uid: window_uid.clone() },
-        opens_at: opens_at.to_string(),
+    let metadata = Metadata {
+        name: begun.id.to_string(),
+        namespace: begun.window.namespace.to_string(),
+        uid: begun.id.uuid().to_string(),
+        creation_timestamp: Some(begun.opened_at.to_string()),
+        annotations: published.map(|text| (PUBLISHED.to_owned(), text)).into_iter().collect(),
+    };
+    let mut object = SessionObject::new("SupportSession", metadata, spec(record));
+    object.status = record.ended.as_ref().map(status).transpose()?;
+    object.text()
+}
+
+pub fn spec(record: &Record) -> SupportSessionSpec {
+    let begun = &record.begun;
+    SupportSessionSpec {
+        window: WindowReference {
+            name: begun.window.name.to_string(),
+            uid: begun.window_uid.clone(),
+        },
+        opens_at: begun.opens_at.to_string(),
         user: begun.user.to_string(),
         terminal: begun.terminal.to_string(),
         service: begun.service.to_string(),
@@ -45,13 +62,10 @@ pub fn text(record: &Record) -> io::Result<Vec<u8>> {
         opened_at: begun.opened_at.to_string(),
         deadline: begun.deadline.to_string(),
         cut: record.ended.as_ref().is_some_and(|ended| ended.by == super::EndedBy::Cut),
-    };
-    let mut object = SessionObject::new("SupportSession", metadata, spec);
-    object.status = record.ended.as_ref().map(status).transpose()?;
-    object.text()
+    }
 }
 
-fn status(ended: &Ended) -> io::Result<SupportSessionStatus> {
+pub fn status(ended: &Ended) -> io::Result<SupportSessionStatus> {
     let condition = serde_json::json!([{
         "type": "Ended",
         "status": "True",
@@ -82,6 +96,13 @@ pub fn parse(id: SessionId, text: &[u8]) -> Option<Record> {
     if object.metadata.name != id.to_string() {
         return None;
     }
+    let published = match object.metadata.annotations.get(PUBLISHED).map(String::as_str) {
+        Some("ended") => Published::Ended,
+        Some(text) => text
+            .strip_prefix("begun ")
+            .map_or(Published::Nothing, |uid| Published::Begun(uid.to_owned())),
+        None => Published::Nothing,
+    };
     let spec = object.spec;
     let begun = Begun {
         id,
@@ -102,7 +123,7 @@ pub fn parse(id: SessionId, text: &[u8]) -> Option<Record> {
         Some(status) if status.ended_at.is_some() => Some(ended(&status)?),
         _ => None,
     };
-    Some(Record { begun, relay: spec.relay_pod, ended })
+    Some(Record { begun, relay: spec.relay_pod, ended, published })
 }
 
 fn ended(status: &SupportSessionStatus) -> Option<Ended> {

@@ -3,8 +3,12 @@
 //!
 //! The record follows the audit line, which is what admits (invariant 7): it is written by a thread
 //! of its own, off the data path, and retried until it exists. What is listed comes from memory.
+//!
+//! In a cluster the files are also what is still to be told to the API server ([`Outbox`]): none goes
+//! before its SupportSession object says how the session ended.
 
-mod files;
+pub(crate) mod files;
+mod outbox;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -16,6 +20,7 @@ use jiff::Timestamp;
 use tidegate_policy::model::{Label, Login, ObjectKey};
 use uuid::Uuid;
 
+pub use outbox::Outbox;
 pub use store::Records;
 pub use tidegate_crds::support_session::EndedBy;
 
@@ -108,4 +113,16 @@ pub struct Record {
     /// The relay that wrote it.
     pub relay: String,
     pub ended: Option<Ended>,
+    pub published: Published,
+}
+
+/// What the API server is known to have of a session.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Published {
+    #[default]
+    Nothing,
+    /// The object exists, by this uid.
+    Begun(String),
+    /// It says how the session ended, or is gone: nothing is left to be done.
+    Ended,
 }

@@ -10,14 +10,14 @@ use std::{fs, thread};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-use super::{Begun, Ended, EndedBy, Record, SessionId, files};
+use super::{Begun, Ended, EndedBy, Published, Record, SessionId, files};
 use crate::sentences;
 use crate::state::{self, StateDir, StateError};
 
 /// The most records kept; beyond it the oldest ended ones go before their time.
-const MOST: usize = 10_000;
+pub(crate) const MOST: usize = if cfg!(test) { 100 } else { 10_000 };
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The most bytes of the note of life.
@@ -26,21 +26,34 @@ const MOST_ALIVE: u64 = 16 << 20;
 /// The records of one state directory. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Records {
-    shared: Arc<Mutex<Shared>>,
+    pub(super) shared: Arc<Mutex<Shared>>,
     queue: Sender<Work>,
     relay: Arc<str>,
+    pub(super) directory: Arc<Path>,
+    /// Told when something is to be published, and when it has been.
+    pub(super) pending: Arc<Notify>,
+    pub(super) published: Arc<Notify>,
     _state: StateDir,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    records: BTreeMap<SessionId, Record>,
+pub(super) struct Shared {
+    pub records: BTreeMap<SessionId, Record>,
+    /// Files that are not as memory has them, and the one that is being written.
+    unsaved: BTreeSet<SessionId>,
+    saving: Option<SessionId>,
     trouble: Option<String>,
+    /// Whether an API server is to be told; see [`super::Outbox`].
+    pub publishing: bool,
+    /// What it is to be told of next.
+    pub pending: BTreeSet<SessionId>,
+    /// Ended records that wait to be published and are on disk alone.
+    pub on_disk: BTreeSet<SessionId>,
 }
 
 enum Work {
-    /// Its file is to be as memory has it.
-    Save(SessionId),
+    /// Files are to be as memory has them.
+    Save,
     Alive(Alive),
     Flush(oneshot::Sender<()>),
 }
@@ -52,7 +65,7 @@ struct Alive {
     bytes: BTreeMap<String, (u64, u64)>,
 }
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+pub(super) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -68,18 +81,22 @@ impl Records {
         let opened = |source| StateError::Io { what: "open", path: directory.clone(), source };
         let mut records = load(&directory).map_err(opened)?;
         let left_open = recover(&mut records, alive(&directory).as_ref(), now);
-        let shared = Arc::new(Mutex::new(Shared { records, trouble: None }));
+        let shared = Arc::new(Mutex::new(Shared { records, ..Shared::default() }));
         let (queue, work) = mpsc::channel();
-        let worker = Worker {
-            directory: directory.clone(),
-            shared: Arc::clone(&shared),
-            unsaved: BTreeSet::new(),
-        };
+        let worker = Worker { directory: directory.clone(), shared: Arc::clone(&shared) };
         thread::Builder::new()
             .name("records".to_owned())
             .spawn(move || worker.run(&work))
             .map_err(opened)?;
-        let records = Self { shared, queue, relay: relay.into(), _state: state.clone() };
+        let records = Self {
+            shared,
+            queue,
+            relay: relay.into(),
+            directory: directory.into(),
+            pending: Arc::default(),
+            published: Arc::default(),
+            _state: state.clone(),
+        };
         for record in &left_open {
             records.save(record.begun.id);
         }
@@ -88,14 +105,20 @@ impl Records {
 
     /// Notes that a session began. Never waits: the file is written soon, and retried until it is.
     pub fn begin(&self, begun: Begun) {
-        let id = begun.id;
-        let record = Record { begun, relay: self.relay.to_string(), ended: None };
+        let relay = self.relay.to_string();
+        self.put(Record { begun, relay, ended: None, published: Published::Nothing });
+    }
+
+    /// Takes a record over as it is.
+    pub(super) fn put(&self, record: Record) {
+        let id = record.begun.id;
         let gone = {
             let mut shared = lock(&self.shared);
             shared.records.insert(id, record);
-            shed(&mut shared.records)
+            shared.shed()
         };
         self.save(id);
+        self.publish_soon(id);
         for id in gone {
             self.save(id);
         }
@@ -107,6 +130,21 @@ impl Records {
             record.ended.get_or_insert(ended);
         }
         self.save(id);
+        self.publish_soon(id);
+    }
+
+    /// Notes that nothing of a session that ended is open any more: now the API server may be told so.
+    pub fn closed(&self, id: SessionId) {
+        self.publish_soon(id);
+    }
+
+    pub(super) fn publish_soon(&self, id: SessionId) {
+        let mut shared = lock(&self.shared);
+        if shared.publishing {
+            shared.pending.insert(id);
+            drop(shared);
+            self.pending.notify_one();
+        }
     }
 
     /// Notes that this process lives at `now` and what live sessions have carried; about every 10 s.
@@ -116,15 +154,22 @@ impl Records {
         self.ask(Work::Alive(Alive { time: now, bytes }));
     }
 
-    /// Removes what ended more than `retention` before `now`.
+    /// Removes what ended more than `retention` before `now` and is not to be published any more.
     pub fn retain(&self, retention: SignedDuration, now: Timestamp) {
         let old = |record: &Record| {
             record.ended.as_ref().is_some_and(|ended| files::is_old(ended.at, retention, now))
         };
         let gone: Vec<_> = {
             let mut shared = lock(&self.shared);
-            let gone: Vec<_> =
-                shared.records.values().filter(|r| old(r)).map(|r| r.begun.id).collect();
+            let publishing = shared.publishing;
+            let done = |r: &&Record| !publishing || r.published == Published::Ended;
+            let gone: Vec<_> = shared
+                .records
+                .values()
+                .filter(|record| old(record))
+                .filter(done)
+                .map(|record| record.begun.id)
+                .collect();
             for id in &gone {
                 shared.records.remove(id);
             }
@@ -157,8 +202,9 @@ impl Records {
         let _ = flushed.await;
     }
 
-    fn save(&self, id: SessionId) {
-        self.ask(Work::Save(id));
+    pub(super) fn save(&self, id: SessionId) {
+        lock(&self.shared).unsaved.insert(id);
+        self.ask(Work::Save);
     }
 
     fn ask(&self, work: Work) {
@@ -225,30 +271,46 @@ fn recover(
     left_open
 }
 
-/// Takes the oldest ended records out while there are too many.
-fn shed(records: &mut BTreeMap<SessionId, Record>) -> Vec<SessionId> {
-    let surplus = records.len().saturating_sub(MOST);
-    let ended = records.values().filter(|record| record.ended.is_some());
-    let gone: Vec<_> = ended.take(surplus).map(|record| record.begun.id).collect();
-    for id in &gone {
-        records.remove(id);
+impl Shared {
+    /// Takes the oldest ended records out while there are too many: their files go too, but for those
+    /// that are still to be published.
+    pub fn shed(&mut self) -> Vec<SessionId> {
+        let surplus = self.records.len().saturating_sub(MOST);
+        let waits = |record: &Record| self.publishing && record.published != Published::Ended;
+        let safe = |id: &SessionId| !self.unsaved.contains(id) && self.saving != Some(*id);
+        let out: Vec<_> = self
+            .records
+            .values()
+            .filter(|record| record.ended.is_some())
+            .map(|record| (record.begun.id, waits(record)))
+            .filter(|(id, waits)| !waits || safe(id))
+            .take(surplus)
+            .collect();
+        let mut gone = Vec::new();
+        for (id, waits) in out {
+            self.records.remove(&id);
+            if waits {
+                self.on_disk.insert(id);
+            } else {
+                gone.push(id);
+            }
+        }
+        gone
     }
-    gone
 }
 
 struct Worker {
     directory: PathBuf,
     shared: Arc<Mutex<Shared>>,
-    /// What is still to be written or removed.
-    unsaved: BTreeSet<SessionId>,
 }
 
 impl Worker {
-    fn run(mut self, queue: &Receiver<Work>) {
+    fn run(self, queue: &Receiver<Work>) {
         loop {
-            let patience = if self.unsaved.is_empty() { Duration::from_hours(1) } else { AGAIN };
+            let all = lock(&self.shared).unsaved.is_empty();
+            let patience = if all { Duration::from_hours(1) } else { AGAIN };
             match queue.recv_timeout(patience) {
-                Ok(Work::Save(id)) => drop(self.unsaved.insert(id)),
+                Ok(Work::Save) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Work::Alive(alive)) => {
                     let noted = serde_json::to_vec(&alive).map_err(io::Error::other);
                     let path = self.directory.join("alive");
@@ -263,7 +325,6 @@ impl Worker {
                     let _ = done.send(());
                     continue;
                 }
-                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.save();
@@ -271,10 +332,16 @@ impl Worker {
         self.save();
     }
 
-    fn save(&mut self) {
+    fn save(&self) {
         let mut trouble = None;
-        while let Some(id) = self.unsaved.first().copied() {
-            let record = lock(&self.shared).records.get(&id).cloned();
+        loop {
+            let (id, record) = {
+                let mut shared = lock(&self.shared);
+                shared.saving = None;
+                let Some(id) = shared.unsaved.pop_first() else { break };
+                shared.saving = Some(id);
+                (id, shared.records.get(&id).cloned())
+            };
             let path = self.directory.join(files::name(id));
             let saved = match record {
                 Some(record) => {
@@ -287,9 +354,11 @@ impl Worker {
             };
             if let Err(error) = saved {
                 trouble = Some(format!("session records cannot be written: {error}"));
+                let mut shared = lock(&self.shared);
+                shared.saving = None;
+                shared.unsaved.insert(id);
                 break;
             }
-            self.unsaved.remove(&id);
         }
         let mut shared = lock(&self.shared);
         if let Some(why) = &trouble

@@ -191,7 +191,12 @@ impl Attempt {
                 Err(error) => return Claimed::Unavailable { why: error.to_string() },
             };
             match self.create(&draft).await {
-                Ok(entry) if self.ours(&entry, asker) => return self.hold(&named(index), entry),
+                Ok(entry) if self.ours(&entry, asker) => {
+                    let name = named(index);
+                    // An earlier request for it may have had no answer.
+                    tried.names.remove(&name);
+                    return self.hold(&name, entry);
+                }
                 Ok(_) => {}
                 Err(Failure::Conflict(_)) => {
                     conflict = Some(index);

@@ -42,6 +42,10 @@ impl Book {
         self.held.remove(name);
     }
 
+    pub fn holds(&self, name: &str, attempt: &str) -> bool {
+        self.held.get(name).is_some_and(|held| held == attempt)
+    }
+
     pub fn doubt(&mut self, name: &str) {
         self.uncertain.insert(name.to_owned());
     }
@@ -82,7 +86,7 @@ impl Book {
     pub fn abandoned(&mut self, name: &str, entry: &Entry, pod: &str) -> bool {
         entry.reusable
             && entry.pod == pod
-            && self.held.get(name) != Some(&entry.attempt)
+            && !self.holds(name, &entry.attempt)
             && !self.pending.contains(&entry.attempt)
             && self.freeing.insert(entry.uid.clone())
     }

@@ -288,7 +288,11 @@ impl Shared {
             let Some(Entry { uid, .. }) = there.filter(|entry| entry.attempt == attempt) else {
                 return;
             };
-            if lock(&shared.book).free(&uid) {
+            let free = {
+                let mut book = lock(&shared.book);
+                !book.holds(&name, &attempt) && book.free(&uid)
+            };
+            if free {
                 shared.delete(&name, &uid).await;
                 lock(&shared.book).freed(&name, &uid);
             }
@@ -310,8 +314,17 @@ impl Shared {
             let deleted = ask(self.patience.request, self.api.delete(name, &params)).await;
             drop(turn);
             match deleted {
-                // A conflict: the name is another claim's by now.
-                Ok(_) | Err(Failure::NotFound(_) | Failure::Conflict(_)) => return,
+                Ok(_) | Err(Failure::NotFound(_)) => return,
+                // The name may be another claim's by now.
+                Err(Failure::Conflict(why)) => {
+                    let there = find(self.patience.request, self.api.get(name)).await;
+                    let there =
+                        there.map(|there| there.is_some_and(|t| object::entry(&t).uid == uid));
+                    if there == Ok(false) {
+                        return;
+                    }
+                    tracing::debug!(name, why, "freeing a claim");
+                }
                 Err(Failure::Refused { why, .. }) if !told => {
                     told = true;
                     tracing::error!(name, why, "a claim cannot be freed");
