@@ -117,7 +117,8 @@ fn a_control_plane_serves_survives_an_outage_and_leaves_nothing() {
         (account.code == Some(0)).then_some(())
     });
     control.kubectl(&["create", "deployment", "web", "--image=none:1", "--namespace=acme"]).ok();
-    let sets = || control.kubectl(&["get", "replicasets", "-oname", "--namespace=acme"]).ok().stdout;
+    let sets =
+        || control.kubectl(&["get", "replicasets", "-oname", "--namespace=acme"]).ok().stdout;
     eventually("a ReplicaSet", WHILE, || !sets().is_empty());
     control.kubectl(&["delete", "deployment", "web", "--namespace=acme"]).ok();
     eventually("no ReplicaSet", WHILE, || sets().is_empty());
@@ -147,7 +148,8 @@ fn nodes_run_pods_get_lost_and_leave_nothing() {
     let traces = Traces::of(nodes.dir());
 
     let scratch = tempfile::tempdir().expect("a directory");
-    let (dockerfile, archive) = (scratch.path().join("Dockerfile"), scratch.path().join("probe.tar"));
+    let (dockerfile, archive) =
+        (scratch.path().join("Dockerfile"), scratch.path().join("probe.tar"));
     let probe = "FROM scratch\nCOPY probe /probe\nUSER 65532\nENTRYPOINT [\"/probe\"]\n";
     std::fs::write(&dockerfile, probe).expect("a file");
     std::fs::copy(nodes.dir().join("bin/probe"), scratch.path().join("probe")).expect("a copy");

@@ -18,7 +18,7 @@ use crate::process::{Finished, Proc};
 pub use audit::Event;
 
 /// The first build of the programs, on a busy machine.
-const BUILD: Duration = Duration::from_mins(60);
+const BUILD: Duration = Duration::from_hours(1);
 /// A cluster that comes up or goes down, or one of its parts.
 const MOVE: Duration = Duration::from_mins(4);
 /// One call of kubectl.
