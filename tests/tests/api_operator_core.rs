@@ -335,14 +335,14 @@ fn records_and_claims_of_a_relay_end_with_it_and_not_before() {
     assert!(there("scl", "support", "sc-live-0").is_some());
 
     // Now it is reported.
-    let finished = json!({"terminated": {"exitCode": 137, "finishedAt": "2026-01-02T00:00:00Z"}});
+    let finished = json!({"terminated": {"exitCode": 137, "finishedAt": deadline}});
     report(finished, "False");
     let live = wait_for("its session is ended", SOON, || {
         let live = there("ss", "acme", "ss-live")?;
         (live["status"]["endedBy"] == "Fault" && live["metadata"]["finalizers"].is_null())
             .then_some(live)
     });
-    assert_eq!(live["status"]["endedAt"], "2026-01-02T00:00:00Z");
+    assert_eq!(live["status"]["endedAt"], deadline.as_str());
     assert!(live["status"]["overrun"].is_null());
     let (status, reason, _) = condition(&live, "Ended").unwrap();
     assert_eq!((status.as_str(), reason.as_str()), ("True", "Fault"));
