@@ -38,6 +38,8 @@ const PODS: &str = "app.kubernetes.io/name=tidegate,app.kubernetes.io/component=
 /// Requests at once, and how many objects are seen to before the watches are heard again.
 const AT_ONCE: usize = 8;
 const BATCH: usize = 100;
+/// How many pods that are gone are remembered.
+const REMEMBERED: usize = 4096;
 /// How long the watch has to show what was written, before it is looked at again.
 const SETTLE: Duration = Duration::from_secs(30);
 /// The agenda is looked at anew after this long, since the wall clock may be stepped.
@@ -140,6 +142,8 @@ struct Keeper {
     dirty: BTreeSet<Task>,
     agenda: Agenda<Task>,
     backoff: Backoff<Task>,
+    /// Pods that the API server itself said are not there.
+    gone: BTreeSet<Key>,
 }
 
 impl Keeper {
@@ -150,6 +154,7 @@ impl Keeper {
             dirty: BTreeSet::new(),
             agenda: Agenda::default(),
             backoff: Backoff::default(),
+            gone: BTreeSet::new(),
         }
     }
 
@@ -194,6 +199,7 @@ impl Keeper {
     fn pod(&mut self, change: Change<KubePod>) {
         match subject(&change) {
             Some(pod) => {
+                self.gone.remove(&pod);
                 let of_pod = |name: &str| name == pod.name;
                 for (at, session) in self.records.sessions.objects() {
                     if of_pod(&session.pod) {
@@ -266,6 +272,7 @@ impl Keeper {
                 self.agenda.set(task, now);
             }
         }
+        self.dereference(&mut acts).await;
         let ctx = &self.ctx;
         let results: Vec<_> = futures_util::stream::iter(acts)
             .map(|(task, act)| async move { (task, act.run(ctx).await) })
@@ -274,6 +281,39 @@ impl Keeper {
             .await;
         for (task, (result, took)) in results {
             self.settle(task, &result, took);
+        }
+    }
+
+    /// Asks, once for each, whether the pods that acts take for gone really are, and drops the acts of
+    /// those that are there.
+    async fn dereference(&mut self, acts: &mut Vec<(Task, Act)>) {
+        let mut pods: BTreeSet<Key> =
+            acts.iter().filter_map(|(_, act)| act.unless_pod().cloned()).collect();
+        pods.retain(|pod| !self.gone.contains(pod));
+        let ctx = &self.ctx;
+        let answers: Vec<_> = futures_util::stream::iter(pods)
+            .map(|pod| async move { (pod_is_gone(ctx, &pod).await, pod) })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        for (answer, pod) in answers {
+            match answer {
+                Ok(true) => drop(self.gone.insert(pod)),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "a relay's pod cannot be asked for"),
+            }
+        }
+        let again = clock::now().wall.saturating_add(clock::signed(jittered(SETTLE)));
+        let again = again.unwrap_or(Timestamp::MAX);
+        acts.retain(|(task, act)| {
+            let go = act.unless_pod().is_none_or(|pod| self.gone.contains(pod));
+            if !go {
+                self.agenda.set(task.clone(), again);
+            }
+            go
+        });
+        if self.gone.len() > REMEMBERED {
+            self.gone.clear();
         }
     }
 
@@ -311,6 +351,14 @@ enum Act {
 }
 
 impl Act {
+    /// The pod that must not be there.
+    fn unless_pod(&self) -> Option<&Key> {
+        match self {
+            Self::Session(act) => act.unless_pod.as_ref(),
+            Self::Claim(act) => act.unless_pod.as_ref(),
+        }
+    }
+
     async fn run(self, ctx: &Context) -> (Result<(), RecordError>, Duration) {
         let begun = clock::boot();
         let result = match self {
@@ -341,7 +389,7 @@ fn subject<K: kube::Resource>(change: &Change<K>) -> Option<Key> {
 }
 
 /// Whether there really is no such pod, asked of the API server itself.
-pub async fn pod_is_gone(ctx: &Context, pod: &Key) -> Result<bool, RecordError> {
+async fn pod_is_gone(ctx: &Context, pod: &Key) -> Result<bool, RecordError> {
     let api: kube::Api<KubePod> = kube::Api::namespaced(ctx.client.clone(), &pod.namespace);
     let found = api.get_metadata_opt(&pod.name).await;
     match found {

@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use tidegate_crds::{SupportClaim, SupportWindow};
 
 use crate::Context;
-use crate::records::{Claim, PodState, RecordError, Records, Session, Step, pod_is_gone};
+use crate::records::{Claim, PodState, RecordError, Records, Session, Step};
 use crate::watching::Key;
 
 /// No occurrence lasts longer (DESIGN.md section 5), so that one which opened earlier has closed. A
@@ -103,13 +103,8 @@ fn rule(
     over.map_or(Step::Nothing, |over| when(over, Free::Ended))
 }
 
-/// Deletes the claim that was seen, unless what it hangs on is there after all.
+/// Deletes the claim that was seen, unless its window is there after all.
 pub async fn act(ctx: &Context, act: Act) -> Result<(), RecordError> {
-    if let Some(pod) = &act.unless_pod
-        && !pod_is_gone(ctx, pod).await?
-    {
-        return Ok(());
-    }
     if let Some(window) = &act.unless_window
         && window_is_there(&ctx.client, window).await?
     {

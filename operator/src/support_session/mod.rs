@@ -15,7 +15,7 @@ use tidegate_crds::support_session::EndedBy;
 
 use crate::Context;
 use crate::names::manager;
-use crate::records::{PodState, RecordError, Records, Session, Step, pod_is_gone};
+use crate::records::{PodState, RecordError, Records, Session, Step};
 use crate::watching::Key;
 
 /// What holds a record until its relay has closed the sockets.
@@ -35,7 +35,7 @@ pub struct Act {
     pub session: Session,
     pub what: What,
     /// The pod that is to be asked for first: nothing is done if it is there.
-    pub unless_there: Option<Key>,
+    pub unless_pod: Option<Key>,
 }
 
 /// What is to be done about a session.
@@ -62,8 +62,8 @@ pub fn step(records: &Records, key: &Key, now: Timestamp) -> Step<Act> {
     rule(session, state, retention, now).map_act(|what| Act {
         key: key.clone(),
         session: session.clone(),
+        unless_pod: pod.filter(|_| state == PodState::Gone && what != What::Delete),
         what,
-        unless_there: pod.filter(|_| state == PodState::Gone),
     })
 }
 
@@ -96,7 +96,8 @@ fn rule(
         };
         if let Some(finished) = finished {
             // It ended with its relay, or before, and at its deadline at the latest.
-            let end = What::End { at: finished.min(deadline).min(now), by: EndedBy::Fault };
+            let at = seconds(finished.min(deadline).min(now));
+            let end = What::End { at, by: EndedBy::Fault };
             return Step::Act(end);
         }
         let wait = if pod == PodState::Ready { SERVING } else { SILENT };
@@ -116,13 +117,7 @@ fn rule(
 
 /// Does it, on the object as it was seen: where it is another by now, the write fails.
 pub async fn act(ctx: &Context, act: Act) -> Result<(), RecordError> {
-    let Act { key, session, what, unless_there } = act;
-    if let Some(pod) = unless_there
-        && !matches!(what, What::Delete)
-        && !pod_is_gone(ctx, &pod).await?
-    {
-        return Ok(());
-    }
+    let Act { key, session, what, unless_pod: _ } = act;
     let object = ObjectMeta {
         namespace: Some(key.namespace.clone()),
         name: Some(key.name.clone()),
@@ -173,13 +168,13 @@ fn ended(session: &Session, at: Timestamp, by: EndedBy, now: Timestamp) -> serde
             "reason": by.as_str(),
             "message": message,
             "observedGeneration": session.generation,
-            "lastTransitionTime": round(now).to_string(),
+            "lastTransitionTime": seconds(now).to_string(),
         }],
     })
 }
 
-/// As conditions carry times: whole seconds.
-fn round(at: Timestamp) -> Timestamp {
+/// As conditions, and a kubelet's reports, carry times: whole seconds.
+fn seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 

@@ -1,0 +1,116 @@
+//! The real operator as a child process, with an account of its own in the cluster, so that the API
+//! server's audit log tells what it did.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Event};
+use crate::process::{Finished, Proc};
+
+/// The operators' own namespace.
+pub const NAMESPACE: &str = "tidegate-system";
+/// Ample for a start or an end.
+const MOVE: Duration = Duration::from_secs(30);
+/// One build, on a busy machine.
+const BUILD: Duration = Duration::from_mins(30);
+
+/// One replica of the operator.
+pub struct Operator {
+    pub process: Proc,
+    /// As the audit log names it.
+    pub user: String,
+    _kubeconfig: tempfile::NamedTempFile,
+}
+
+/// Installs the CRDs and the operators' namespace.
+#[track_caller]
+pub fn install(cluster: &Cluster) {
+    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/yaml");
+    cluster.kubectl(&["apply", "--server-side", "-f", crds]).ok();
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).ok();
+    cluster.kubectl(&["create", "namespace", NAMESPACE]).ok();
+}
+
+impl Operator {
+    /// Starts a replica whose account, of this name, may do everything.
+    #[track_caller]
+    pub fn start(cluster: &Cluster, account: &str) -> Self {
+        let full = format!("{NAMESPACE}:{account}");
+        // Exists where a replica of that account was started before.
+        let _ = cluster.kubectl(&["create", "serviceaccount", account, "-n", NAMESPACE]);
+        let binding = format!("test-{account}");
+        let subject = format!("--serviceaccount={full}");
+        let binding =
+            ["create", "clusterrolebinding", &binding, "--clusterrole=cluster-admin", &subject];
+        let _ = cluster.kubectl(&binding);
+        let token = cluster.kubectl(&["create", "token", account, "-n", NAMESPACE]).ok().stdout;
+        let kubeconfig = kubeconfig(cluster, token.trim());
+        let mut command = Command::new(binary());
+        command
+            .args(["run", "--namespace", NAMESPACE, "--admin", "127.0.0.1:0"])
+            .args(["--relay-image", "tidegate.test/relay:1"])
+            .env("KUBECONFIG", kubeconfig.path())
+            .env("POD_NAME", account);
+        Self {
+            process: Proc::start(format!("operator {account}"), &mut command),
+            user: format!("system:serviceaccount:{full}"),
+            _kubeconfig: kubeconfig,
+        }
+    }
+
+    /// Waits until this replica leads.
+    #[track_caller]
+    pub fn await_lead(&self, within: Duration) {
+        self.process.await_stderr("tidegate_operator::run: leads", within);
+    }
+
+    /// Ends it as a kubelet would, and waits for its end.
+    #[track_caller]
+    pub fn terminate(self) -> Finished {
+        self.process.signal(rustix::process::Signal::TERM);
+        self.process.finish(MOVE)
+    }
+
+    /// What it asked of the API server.
+    pub fn requests(&self, cluster: &Cluster) -> Vec<Event> {
+        cluster.audit().into_iter().filter(|event| event.user == self.user).collect()
+    }
+}
+
+/// The administrator's kubeconfig with another's token.
+#[track_caller]
+fn kubeconfig(cluster: &Cluster, token: &str) -> tempfile::NamedTempFile {
+    let view = cluster.kubectl(&["config", "view", "--raw", "--minify", "-o", "json"]).ok();
+    let mut config: Value = serde_json::from_str(&view.stdout).expect("a kubeconfig");
+    config["users"][0]["user"] = json!({"token": token});
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), config.to_string()).expect("a kubeconfig is written");
+    file
+}
+
+/// The binary under test: TIDEGATE_OPERATOR, else what cargo builds now beside this test.
+#[track_caller]
+pub fn binary() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| std::env::var_os("TIDEGATE_OPERATOR").map_or_else(build, PathBuf::from))
+        .clone()
+}
+
+#[track_caller]
+fn build() -> PathBuf {
+    // target/debug/deps/api_x-0123 -> target
+    let this = std::env::current_exe().expect("this program's path");
+    let target = this.ancestors().nth(3).expect("a target directory").to_owned();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "--quiet", "--locked", "-p", "tidegate-operator", "--target-dir"])
+        .arg(&target)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    Proc::run("cargo build", &mut cargo, BUILD).ok();
+    target.join("debug/tidegate-operator")
+}

@@ -1,0 +1,358 @@
+//! The operator's core on a real API server: who leads, what a Mesh gets, what becomes of records.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidegate_tests::cluster::{Cluster, ControlPlane};
+use tidegate_tests::operator::{self, NAMESPACE, Operator};
+use tidegate_tests::{SOON, eventually, wait_for};
+
+/// A lease is over after 15 s; the second leads within this.
+const TAKEOVER: Duration = Duration::from_secs(20);
+
+#[track_caller]
+fn get(cluster: &Cluster, arguments: &[&str]) -> Option<Value> {
+    let mut all = vec!["get", "-o", "json"];
+    all.extend(arguments);
+    let found = cluster.kubectl(&all);
+    (found.code == Some(0)).then(|| serde_json::from_str(&found.stdout).expect("JSON"))
+}
+
+fn mesh(namespace: &str, name: &str, domain: &str, select: Option<&str>) -> String {
+    let mut spec = json!({"domain": domain});
+    if let Some(value) = select {
+        spec["tenants"] = json!({"from": "Selector", "selector": {"matchLabels": {"mesh": value}}});
+    }
+    json!({
+        "apiVersion": "tidegate.dev/v1alpha1", "kind": "Mesh",
+        "metadata": {"namespace": namespace, "name": name}, "spec": spec,
+    })
+    .to_string()
+}
+
+/// The status, reason and message of a condition.
+fn condition(object: &Value, kind: &str) -> Option<(String, String, String)> {
+    let found = object["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == kind)?;
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    Some((text("status"), text("reason"), text("message")))
+}
+
+#[track_caller]
+fn await_ready(cluster: &Cluster, namespace: &str, name: &str, reason: &str) -> Value {
+    wait_for(&format!("Mesh {namespace}/{name} says {reason}"), SOON, || {
+        let mesh = get(cluster, &["mesh", "-n", namespace, name])?;
+        let (_, said, _) = condition(&mesh, "Ready")?;
+        (said == reason).then_some(mesh)
+    })
+}
+
+fn session(name: &str, pod: &str, deadline: &str) -> String {
+    json!({
+        "apiVersion": "tidegate.dev/v1alpha1", "kind": "SupportSession",
+        "metadata": {"namespace": "acme", "name": name, "finalizers": ["tidegate.dev/relay"]},
+        "spec": {
+            "window": {"name": "w", "uid": "u"}, "opensAt": "2026-01-01T00:00:00Z", "user": "alice",
+            "terminal": "kiosk-17", "service": "ssh", "relayPod": pod,
+            "openedAt": "2026-01-01T00:00:00Z", "deadline": deadline, "cut": false,
+        },
+    })
+    .to_string()
+}
+
+fn claim(
+    name: &str,
+    window: &str,
+    pod: &str,
+    session: &str,
+    reusable: bool,
+    opens: &str,
+) -> String {
+    json!({
+        "apiVersion": "tidegate.dev/v1alpha1", "kind": "SupportClaim",
+        "metadata": {"namespace": "support", "name": name},
+        "spec": {
+            "window": {"namespace": "acme", "name": window}, "opensAt": opens, "index": 0,
+            "session": session, "relayPod": pod, "reusable": reusable,
+        },
+    })
+    .to_string()
+}
+
+/// A Mesh in `support` that serves `acme`.
+#[track_caller]
+fn serve(cluster: &Cluster) {
+    cluster.kubectl(&["create", "namespace", "support"]).ok();
+    cluster.kubectl(&["create", "namespace", "acme"]).ok();
+    cluster.kubectl(&["label", "namespace", "acme", "mesh=prod"]).ok();
+    cluster.apply(&mesh("support", "prod", "support.example.com", Some("prod"))).ok();
+}
+
+const LATER: &str = "2099-01-01T00:00:00Z";
+
+#[test]
+fn a_mesh_has_its_keys_once_and_a_lost_one_is_never_replaced() {
+    let Some(cluster) = ControlPlane::start() else { return };
+    operator::install(&cluster);
+    let replica = Operator::start(&cluster, "op-a");
+    serve(&cluster);
+    let ready = await_ready(&cluster, "support", "prod", "Ready");
+    let keys = |mesh: &Value| {
+        let status = &mesh["status"];
+        [
+            status["hostKeys"][0].clone(),
+            status["authority"]["grantKey"].clone(),
+            status["authority"]["hostCA"].clone(),
+            status["authority"]["listKey"].clone(),
+        ]
+    };
+    let first = keys(&ready);
+    assert!(
+        first.iter().all(|key| key.as_str().is_some_and(|k| k.starts_with("ssh-ed25519 AAAA")))
+    );
+    let secret = get(&cluster, &["secret", "-n", "support", "tidegate-host-key"]).unwrap();
+    assert_eq!(secret["immutable"], true);
+    let own = get(&cluster, &["secret", "-n", NAMESPACE]).unwrap();
+    assert_eq!(own["items"].as_array().unwrap().len(), 3, "the authority's keys");
+
+    // A Mesh that is deleted and made again finds its keys; so does another process.
+    cluster.kubectl(&["delete", "mesh", "-n", "support", "prod"]).ok();
+    replica.terminate();
+    let replica = Operator::start(&cluster, "op-b");
+    replica.await_lead(SOON);
+    cluster.apply(&mesh("support", "prod", "support.example.com", Some("prod"))).ok();
+    let again = await_ready(&cluster, "support", "prod", "Ready");
+    assert_eq!(keys(&again), first);
+
+    // A lost one is a condition that says so; restored, all is well.
+    cluster.kubectl(&["delete", "secret", "-n", "support", "tidegate-host-key"]).ok();
+    cluster.kubectl(&["label", "mesh", "-n", "support", "prod", "look=1"]).ok();
+    let missing = await_ready(&cluster, "support", "prod", "KeyMissing");
+    assert_eq!(keys(&missing), first, "the status still names it");
+    let (status, _, message) = condition(&missing, "Ready").unwrap();
+    assert_eq!(status, "False");
+    assert!(
+        message.contains("support/tidegate-host-key") && message.contains("SHA256:"),
+        "{message}"
+    );
+    let mut restored = secret;
+    restored["metadata"] = json!({"name": "tidegate-host-key", "namespace": "support"});
+    cluster.apply(&restored.to_string()).ok();
+    cluster.kubectl(&["label", "mesh", "-n", "support", "prod", "look=2", "--overwrite"]).ok();
+    await_ready(&cluster, "support", "prod", "Ready");
+
+    // Secrets are reached by name alone, and made by server-side apply.
+    let requests = replica.requests(&cluster);
+    for request in requests.iter().filter(|request| request.resource == "secrets") {
+        assert!(matches!(request.verb.as_str(), "get" | "patch"), "{request:?}");
+        assert!(!request.name.is_empty(), "{request:?}");
+    }
+    // At rest it asks for nothing and writes nothing but its lease. A watch is answered when it ends.
+    let before = requests.len();
+    std::thread::sleep(Duration::from_secs(12));
+    let after = replica.requests(&cluster);
+    for request in &after[before..] {
+        assert!(request.resource == "leases" || request.verb == "watch", "{request:?}");
+    }
+    assert!(after.len() > before, "the lease was renewed");
+    replica.terminate();
+}
+
+#[test]
+fn what_one_mesh_has_no_later_one_takes() {
+    let Some(cluster) = ControlPlane::start() else { return };
+    operator::install(&cluster);
+    let replica = Operator::start(&cluster, "op-a");
+    serve(&cluster);
+    await_ready(&cluster, "support", "prod", "Ready");
+    cluster.kubectl(&["create", "namespace", "other"]).ok();
+    cluster.apply(&mesh("support", "second", "second.example.com", None)).ok();
+    let second = await_ready(&cluster, "support", "second", "SecondMesh");
+    let (status, _, message) = condition(&second, "Ready").unwrap();
+    assert_eq!(status, "False");
+    assert!(message.contains("prod") && message.contains("second"), "{message}");
+    assert!(second["status"]["hostKeys"].is_null(), "no key is made for it");
+
+    cluster.apply(&mesh("other", "thief", "support.example.com", None)).ok();
+    let thief = await_ready(&cluster, "other", "thief", "DomainTaken");
+    let (_, _, message) = condition(&thief, "Ready").unwrap();
+    assert!(message.contains("support/prod") && message.contains("other/thief"), "{message}");
+
+    // It takes another domain, and is fine; it selects a namespace that is taken, and is not.
+    cluster.apply(&mesh("other", "thief", "other.example.com", None)).ok();
+    await_ready(&cluster, "other", "thief", "Ready");
+    cluster.apply(&mesh("other", "thief", "other.example.com", Some("prod"))).ok();
+    let thief = await_ready(&cluster, "other", "thief", "NamespaceTaken");
+    let (_, _, message) = condition(&thief, "Ready").unwrap();
+    assert!(message.contains("acme") && message.contains("support/prod"), "{message}");
+    let prod = await_ready(&cluster, "support", "prod", "Ready");
+    assert_eq!(prod["status"]["observedGeneration"], prod["metadata"]["generation"]);
+    eventually("a Warning event tells it", SOON, || {
+        let events = cluster.kubectl(&["get", "events", "-n", "other"]).ok().stdout;
+        events.contains("Warning") && events.contains("NamespaceTaken")
+    });
+
+    // The first one leaves: the others take its place by themselves.
+    cluster.kubectl(&["delete", "mesh", "-n", "support", "prod"]).ok();
+    await_ready(&cluster, "other", "thief", "Ready");
+    // Its namespace's host key is still labelled as the first one's, and a person decides about it.
+    let second = await_ready(&cluster, "support", "second", "KeyForeign");
+    let (_, _, message) = condition(&second, "Ready").unwrap();
+    assert!(message.contains("tidegate-host-key"), "{message}");
+    replica.terminate();
+}
+
+#[test]
+fn a_paused_leader_writes_nothing_more_and_the_second_leads_within_20_s() {
+    let Some(cluster) = ControlPlane::start() else { return };
+    operator::install(&cluster);
+    let first = Operator::start(&cluster, "op-a");
+    first.await_lead(SOON);
+    serve(&cluster);
+    await_ready(&cluster, "support", "prod", "Ready");
+    let second = Operator::start(&cluster, "op-b");
+    second.process.await_stderr("stands by", SOON);
+
+    // A storm of work, in the midst of which the leader stands still.
+    let storm: Vec<String> =
+        (0..400).map(|n| session(&format!("ss-{n:03}"), "relay-gone", LATER)).collect();
+    cluster.apply(&storm.join("\n---\n")).ok();
+    eventually("the leader is at it", SOON, || first.process.stderr().contains("ended a record"));
+    first.process.stop();
+    let stopped = std::time::Instant::now();
+    second.await_lead(TAKEOVER);
+    eprintln!("the second leads {:?} after the first stood still", stopped.elapsed());
+    first.process.signal(rustix::process::Signal::CONT);
+    let end = first.process.exit(SOON);
+    assert_eq!(end.code, Some(1));
+    let words = first.process.stderr();
+    assert!(words.contains("Lease tidegate-system/tidegate-operator"), "{words}");
+
+    eventually("the second finishes the work", Duration::from_mins(1), || {
+        let all = get(&cluster, &["supportsessions", "-n", "acme"]).unwrap();
+        all["items"].as_array().unwrap().iter().all(|session| {
+            session["status"]["endedBy"] == "Fault" && session["metadata"]["finalizers"].is_null()
+        })
+    });
+    let audit = cluster.audit();
+    let takeover = audit
+        .iter()
+        .position(|event| event.user == second.user && event.resource == "leases" && event.writes())
+        .expect("the second took the lease");
+    let late: Vec<_> = audit[takeover..]
+        .iter()
+        .filter(|event| event.user == first.user && event.writes())
+        .collect();
+    assert!(late.is_empty(), "{late:?}");
+    let wrote = audit[..takeover]
+        .iter()
+        .filter(|e| e.user == first.user && e.resource == "supportsessions");
+    assert!(wrote.count() > 0, "the first had written before");
+
+    // A leader that is told to end lets the other lead at once.
+    let third = Operator::start(&cluster, "op-c");
+    third.process.await_stderr("stands by", SOON);
+    second.terminate().ok();
+    third.await_lead(Duration::from_secs(6));
+    third.terminate().ok();
+}
+
+#[test]
+fn records_and_claims_of_a_relay_end_with_it_and_not_before() {
+    let Some(cluster) = ControlPlane::start() else { return };
+    operator::install(&cluster);
+    let replica = Operator::start(&cluster, "op-a");
+    serve(&cluster);
+    await_ready(&cluster, "support", "prod", "Ready");
+    // No kubelet is here: this test reports what one would.
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "support", "name": "relay-1", "labels": {
+            "app.kubernetes.io/name": "tidegate", "app.kubernetes.io/component": "relay",
+        }},
+        "spec": {"nodeName": "nowhere", "containers": [{"name": "relay", "image": "x"}]},
+    });
+    eventually("the default account", SOON, || {
+        cluster.kubectl(&["get", "serviceaccount", "-n", "support", "default"]).code == Some(0)
+    });
+    cluster.apply(&pod.to_string()).ok();
+    let report = |state: Value, ready: &str| {
+        let status = json!({"status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": ready}],
+            "containerStatuses": [{"name": "relay", "image": "x", "imageID": "", "ready": true,
+                "restartCount": 0, "state": state}],
+        }});
+        let status = status.to_string();
+        let patch =
+            ["patch", "pod", "-n", "support", "relay-1", "--subresource=status", "-p", &status];
+        cluster.kubectl(&patch).ok();
+    };
+    report(json!({"running": {}}), "True");
+    let now = "2026-01-01T00:00:00Z";
+    cluster.apply(&session("ss-live", "relay-1", LATER)).ok();
+    let minutes_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(10);
+    let deadline = jiff::Timestamp::from_second(minutes_ago.as_second()).unwrap().to_string();
+    cluster.apply(&session("ss-late", "relay-1", &deadline)).ok();
+    cluster.apply(&claim("sc-live-0", "w", "relay-1", "ss-live", true, LATER)).ok();
+    cluster.apply(&claim("sc-once", "w1", "relay-1", "ss-live", false, LATER)).ok();
+    cluster.apply(&claim("sc-past", "w0", "relay-1", "ss-gone", false, now)).ok();
+    // Past its deadline for ever so long: it is ended, and was kept for long enough.
+    cluster.apply(&session("ss-old", "relay-1", now)).ok();
+    // Its window is there, though it closed long ago.
+    let window = json!({
+        "apiVersion": "tidegate.dev/v1alpha1", "kind": "SupportWindow",
+        "metadata": {"namespace": "acme", "name": "w2"},
+        "spec": {
+            "users": {"names": ["alice"]}, "terminals": {"names": ["kiosk-17"]}, "services": ["ssh"],
+            "schedule": {"once": {"start": now, "end": "2026-01-01T01:00:00Z"}}, "oneTime": true,
+            "consent": "NotRequired",
+        },
+    });
+    cluster.apply(&window.to_string()).ok();
+    cluster.apply(&claim("sc-kept", "w2", "relay-1", "ss-gone", false, now)).ok();
+
+    let there =
+        |kind: &str, namespace: &str, name: &str| get(&cluster, &[kind, "-n", namespace, name]);
+    eventually("what was kept for long enough is deleted", SOON, || {
+        there("ss", "acme", "ss-old").is_none() && there("scl", "support", "sc-past").is_none()
+    });
+
+    let late = there("ss", "acme", "ss-late").unwrap();
+    assert!(late["status"]["endedAt"].is_null(), "the relay serves and ends it itself");
+
+    // The node falls silent, the pod is evicted: nothing is reported terminated.
+    report(json!({"running": {}}), "Unknown");
+    cluster.kubectl(&["delete", "pod", "-n", "support", "relay-1", "--wait=false"]).ok();
+    let late = wait_for("the session past its deadline is ended", SOON, || {
+        let late = there("ss", "acme", "ss-late")?;
+        (late["status"]["endedBy"] == "Deadline" && late["metadata"]["finalizers"].is_null())
+            .then_some(late)
+    });
+    assert_eq!(late["status"]["endedAt"], deadline.as_str());
+    assert!(there("pod", "support", "relay-1").is_some());
+    let live = there("ss", "acme", "ss-live").unwrap();
+    assert!(live["status"]["endedAt"].is_null(), "{live}");
+    assert!(there("scl", "support", "sc-live-0").is_some());
+
+    // Now it is reported.
+    let finished = json!({"terminated": {"exitCode": 137, "finishedAt": deadline}});
+    report(finished, "False");
+    let live = wait_for("its session is ended", SOON, || {
+        let live = there("ss", "acme", "ss-live")?;
+        (live["status"]["endedBy"] == "Fault" && live["metadata"]["finalizers"].is_null())
+            .then_some(live)
+    });
+    assert_eq!(live["status"]["endedAt"], deadline.as_str());
+    assert!(live["status"]["overrun"].is_null());
+    let (status, reason, _) = condition(&live, "Ended").unwrap();
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "Fault"));
+    eventually("its place is free", SOON, || there("scl", "support", "sc-live-0").is_none());
+    for kept in ["sc-once", "sc-kept"] {
+        assert!(there("scl", "support", kept).is_some(), "{kept} is for ever, or nearly");
+    }
+    // Its window goes, and it closed long ago.
+    cluster.kubectl(&["delete", "sw", "-n", "acme", "w2"]).ok();
+    eventually("its claim goes", SOON, || there("scl", "support", "sc-kept").is_none());
+    assert!(there("scl", "support", "sc-once").is_some());
+    replica.terminate();
+}
