@@ -1,3 +1,9 @@
 //! `kubectl-tidegate`: parses the command line and calls `run`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    tidegate_cli::run(tidegate_cli::Cli::parse())
+}

@@ -212,7 +212,7 @@ pub fn quoted(path: &Path) -> Result<String, String> {
 }
 
 /// `HOST`, `HOST:PORT`, `[ADDR]:PORT` or a bare IPv6 address.
-fn address(text: &str, default: u16) -> Option<(String, u16)> {
+pub fn address(text: &str, default: u16) -> Option<(String, u16)> {
     let plain = |host: &str| {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '_');
         (!host.is_empty() && host.chars().all(good)).then(|| host.to_owned())

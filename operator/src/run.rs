@@ -17,7 +17,7 @@ use crate::events::EventRecorder;
 use crate::lease::{Held, Keeper};
 use crate::metrics::Metrics;
 use crate::write::Writer;
-use crate::{fence, mesh, relay, support_claim, support_session, world};
+use crate::{fence, mesh, records, relay, world};
 
 /// Where the relays' image is without `--relay-image` and `RELAY_IMAGE`.
 const IMAGE: &str = concat!("ghcr.io/tidegate/tidegate-relay:", env!("CARGO_PKG_VERSION"));
@@ -125,11 +125,11 @@ async fn operate(args: &RunArgs) -> anyhow::Result<()> {
 /// Starts every controller; none of them ends while the program runs.
 fn start(context: &Arc<Context>) {
     let tasks = &context.tasks;
+    let (tenancy, served) = tokio::sync::watch::channel(mesh::Tenancy::default());
     tasks.critical("world", world::run(Arc::clone(context)));
-    tasks.critical("mesh", mesh::run(Arc::clone(context)));
+    tasks.critical("mesh", mesh::run(Arc::clone(context), tenancy));
     tasks.critical("relay", relay::run(Arc::clone(context)));
-    tasks.critical("support-session", support_session::run(Arc::clone(context)));
-    tasks.critical("support-claim", support_claim::run(Arc::clone(context)));
+    tasks.critical("records", records::run(Arc::clone(context), served));
 }
 
 /// Sends no further write, and lets another replica lead as soon as none is on its way.

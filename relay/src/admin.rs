@@ -1,4 +1,5 @@
-//! The admin port: `/metrics`, `/healthz`, `/readyz`. Nothing here changes state.
+//! The admin port: `/metrics`, `/healthz`, `/readyz`, and `/terminals`, which tells `kubectl tidegate` the
+//! names of those that are connected. Nothing here changes state.
 //!
 //! Touches the network (one listener). Bounded (invariant 8): one request per connection, of at most
 //! 16 KiB, within 10 s; at the cap of connections the oldest gives way, so that slow peers cannot
@@ -20,6 +21,8 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::Listener;
+use jiff::Timestamp;
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -41,8 +44,19 @@ pub trait Health: Send + Sync + 'static {
     /// Why this replica should get no new connections, one sentence each; empty: it is ready.
     fn not_ready(&self) -> Vec<String>;
 
+    /// The terminals that are connected to this replica, by name.
+    fn attached(&self) -> Vec<Attached>;
+
     /// Brings the gauges up to date, right before they are rendered.
     fn refresh(&self, metrics: &Metrics);
+}
+
+/// A connected terminal: no more than its name and since when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attached {
+    pub name: String,
+    pub connected_since: Timestamp,
 }
 
 /// Why the admin port could not be opened.
@@ -86,8 +100,12 @@ impl Admin {
             .route("/metrics", get(render))
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
+            .route("/terminals", get(terminals))
             .fallback(async || {
-                (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz here\n")
+                (
+                    StatusCode::NOT_FOUND,
+                    "there are /metrics, /healthz, /readyz and /terminals here\n",
+                )
             })
             .layer(from_fn(read_only_once))
             .with_state(Shown { metrics, health });
@@ -121,6 +139,11 @@ async fn render(State(Shown { metrics, health }): State<Shown>) -> Response {
             (StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be rendered\n").into_response()
         }
     }
+}
+
+async fn terminals(State(Shown { health, .. }): State<Shown>) -> Response {
+    let text = serde_json::json!({ "terminals": health.attached() }).to_string() + "\n";
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 async fn readyz(State(Shown { health, .. }): State<Shown>) -> Response {

@@ -8,7 +8,7 @@ use tidegate_crds::manifest::Severity;
 use tidegate_policy::decide::Candidate;
 use tidegate_policy::model::{Label, Window};
 
-use crate::admin::Health;
+use crate::admin::{Attached, Health};
 use crate::admission::claim_refused;
 use crate::claim::Claims as _;
 use crate::clock;
@@ -257,6 +257,21 @@ impl Health for Gate {
             reasons.push(stale.to_string());
         }
         reasons
+    }
+
+    fn attached(&self) -> Vec<Attached> {
+        let policy = self.policy();
+        let mut attached: Vec<_> = policy
+            .snapshot
+            .terminals()
+            .filter_map(|terminal| {
+                let name = &terminal.meta.key.name;
+                let connected_since = self.registry.links(name).last()?.peer.since;
+                Some(Attached { name: name.to_string(), connected_since })
+            })
+            .collect();
+        attached.sort_by(|a, b| a.name.cmp(&b.name));
+        attached
     }
 
     fn refresh(&self, metrics: &Metrics) {

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidegate_relay::admin::{Admin, Health};
+use tidegate_relay::admin::{Admin, Attached, Health};
 use tidegate_relay::metrics::Metrics;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -27,6 +27,10 @@ struct Core {
 impl Health for Core {
     fn not_ready(&self) -> Vec<String> {
         self.reasons.lock().unwrap().clone()
+    }
+
+    fn attached(&self) -> Vec<Attached> {
+        vec![Attached { name: "kiosk-17".into(), connected_since: jiff::Timestamp::UNIX_EPOCH }]
     }
 
     fn refresh(&self, metrics: &Metrics) {
@@ -104,6 +108,8 @@ async fn ready_says_why_not_one_reason_a_line() {
     assert_eq!(ask(&running, "GET", "/readyz").await, (200, "ready\n".to_owned()));
     *running.core.reasons.lock().unwrap() =
         vec!["audit lines cannot be written".to_owned(), "policy is 7m old\nforged".to_owned()];
+    let attached = r#"{"terminals":[{"name":"kiosk-17","connectedSince":"1970-01-01T00:00:00Z"}]}"#;
+    assert_eq!(ask(&running, "GET", "/terminals").await, (200, format!("{attached}\n")));
     let (status, body) = ask(&running, "GET", "/readyz").await;
     assert_eq!(status, 503);
     assert_eq!(body, "audit lines cannot be written\npolicy is 7m old?forged\n");

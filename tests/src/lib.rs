@@ -6,8 +6,10 @@
 
 pub mod clients;
 pub mod clock;
+pub mod cluster;
 pub mod crowd;
 pub mod disk;
+pub mod fleet;
 pub mod gate;
 pub mod http;
 pub mod keys;

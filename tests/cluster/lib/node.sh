@@ -6,14 +6,15 @@
 
 dns_service=10.96.0.10
 
-# Where the node's cgroups are: once in cgroup v2, once per controller in v1.
+# Where the node's cgroups are: once in cgroup v2; in v1 once per controller, and once more where a
+# v2 without controllers is mounted beside them.
 cgroups_of() {
     local root=/sys/fs/cgroup
     if [[ -f $root/cgroup.controllers ]]; then
         echo "$root/tidegate-$id-$1"
         return
     fi
-    awk -v "group=tidegate-$id-$1" '$3 == "cgroup" {print $2 "/" group}' /proc/mounts
+    awk -v "group=tidegate-$id-$1" '$3 ~ /^cgroup2?$/ {print $2 "/" group}' /proc/mounts
 }
 
 cgroups_up() {
@@ -23,13 +24,13 @@ cgroups_up() {
     fi
     for group in $(cgroups_of "$1"); do
         mkdir -p "$group"
-        if [[ -e $group/cpuset.mems && -e $group/tasks ]]; then
+        if [[ $group == "$root/tidegate-$id-$1" ]]; then
+            echo "+cpu +cpuset +memory +pids" >"$group/cgroup.subtree_control"
+        elif [[ -e $group/cpuset.mems ]]; then
             # In v1 a new cpuset is empty, and holds no process until it is filled.
             echo 1 >"$group/cgroup.clone_children"
             cat "$group/../cpuset.cpus" >"$group/cpuset.cpus"
             cat "$group/../cpuset.mems" >"$group/cpuset.mems"
-        elif [[ -e $group/cgroup.subtree_control ]]; then
-            echo "+cpu +cpuset +memory +pids" >"$group/cgroup.subtree_control"
         fi
         # v2 wants processes in leaves only.
         mkdir -p "$group/system"
@@ -194,7 +195,6 @@ define_node() {
     define "$name/kubelet" "$here/lib/in-node" "$dir" "$node" \
         env PATH="$PATH:/usr/sbin:/sbin" "$control_bin/kubelet" \
         --config=/run/node/kubelet.yaml --kubeconfig="$dir/pki/$name.kubeconfig" \
-        --root-dir=/run/node/kubelet --cert-dir=/run/node/kubelet/pki \
         --hostname-override="$name" --node-ip="$(address_of "$name")" \
         --node-labels="topology.kubernetes.io/zone=zone-$node"
     define "$name/kube-proxy" "$here/lib/in-node" "$dir" "$node" \
@@ -209,7 +209,8 @@ held() {
 ctr_on() {
     local node=$1
     shift
-    "$here/lib/in-node" "$dir" "$node" "$node_bin/ctr" --namespace k8s.io "$@"
+    CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1 \
+        "$here/lib/in-node" "$dir" "$node" "$node_bin/ctr" --namespace k8s.io "$@"
 }
 
 # start_node N: all of it; what runs already is left alone.

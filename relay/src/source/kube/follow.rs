@@ -401,8 +401,8 @@ impl Follower {
         let key = (self.parts.namespace.to_string(), self.parts.relay.to_string());
         let Some(mesh) = self.early.get(&key).and_then(mesh_of) else { return };
         let home = ObjectKey { namespace: self.parts.namespace.clone(), name: mesh };
-        let mut world = World::new(home);
-        self.parts.keeper.begin(world.head(&self.parts.relay));
+        let mut world = World::new(home, self.parts.relay.clone());
+        self.parts.keeper.begin(world.head());
         self.written = Written::Anew(self.kick.borrow().relist);
         for raw in std::mem::take(&mut self.early).into_values() {
             world.put(raw, Some(&self.parts.keeper));
@@ -431,7 +431,7 @@ impl Follower {
         {
             // No copy of the objects is in memory: they are asked for again.
             self.rewrote = Some(now.boot);
-            self.parts.keeper.begin(world.head(&self.parts.relay));
+            self.parts.keeper.begin(world.head());
             self.kick.send_modify(|kick| kick.relist = kick.relist.wrapping_add(1));
             self.written = Written::Anew(self.kick.borrow().relist);
         }
@@ -469,18 +469,14 @@ impl Follower {
 
     /// Whether the Relay still belongs to the Mesh of this process.
     fn still_ours(&self) -> bool {
-        let Some(world) = &self.world else { return true };
-        let Some(relay) = world.index().relay(&self.parts.relay) else { return true };
-        let same = relay.mesh == world.home().name;
-        if !same {
-            tracing::error!(
-                was = %world.home(), now = %relay.mesh,
-                "the Relay belongs to another Mesh now; the relay ends, to begin anew"
-            );
-            // Best effort: the next process looks for the same Mesh otherwise, and ends again.
-            let _ = std::fs::remove_file(&self.parts.journal);
-        }
-        same
+        let Some(world) = self.world.as_ref().filter(|world| world.foreign()) else { return true };
+        tracing::error!(
+            was = %world.home(),
+            "the Relay belongs to another Mesh now; the relay ends, to begin anew"
+        );
+        // Best effort: the next process looks for the same Mesh otherwise, and ends again.
+        let _ = std::fs::remove_file(&self.parts.journal);
+        false
     }
 
     fn complete(&self) -> bool {
@@ -499,9 +495,7 @@ impl Follower {
             return;
         }
         let Some(world) = &mut self.world else { return };
-        let (Some(snapshot), Some(relay)) =
-            (world.index().snapshot(), world.index().relay(&self.parts.relay))
-        else {
+        let (Some(snapshot), Some(relay)) = (world.index().snapshot(), world.relay()) else {
             return;
         };
         self.uncommitted |= world.take_changed().kept;
@@ -553,7 +547,7 @@ impl Follower {
                 Snapshot::new(policy.snapshot.mesh().clone())
             });
             policy.snapshot = Arc::new(snapshot);
-            match world.index().relay(&self.parts.relay) {
+            match world.relay() {
                 Some(relay) => policy.relay = relay,
                 None => own.push(format!(
                     "{}; the settings of before stay in force",
@@ -624,7 +618,7 @@ impl Follower {
             let relay = self.parts.relay.as_str();
             reasons.push(match &self.world {
                 _ if done < self.streams.len() => status::reading(done, self.streams.len()),
-                Some(world) if world.index().relay(&self.parts.relay).is_some() => {
+                Some(world) if world.relay().is_some() => {
                     status::no_mesh(home, world.home().name.as_str())
                 }
                 _ => status::no_relay(home, relay),

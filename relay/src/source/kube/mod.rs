@@ -137,7 +137,8 @@ fn load(path: &Path, namespace: &Label, relay: &Label, boot_id: Option<&str>) ->
     if found.head != journal::Head::new(namespace.as_str(), relay.as_str(), mesh.as_str()) {
         return None;
     }
-    let mut world = World::new(ObjectKey { namespace: namespace.clone(), name: mesh });
+    let mut world =
+        World::new(ObjectKey { namespace: namespace.clone(), name: mesh }, relay.clone());
     let replayed = journal::replay(path, found.length, |entry| match entry {
         Entry::Put(object, value) => {
             if let Some(raw) = Raw::new(object.kind, value) {

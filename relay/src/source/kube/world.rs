@@ -2,7 +2,9 @@
 //! Pure, apart from what it asks the journal's keeper to write.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
+use tidegate_crds::compile::RelaySettings;
 use tidegate_crds::index::{Change, Index};
 use tidegate_crds::manifest::{Finding, Kind, Object, ObjectRef, Rule, Severity};
 use tidegate_crds::mesh::TenantsFrom;
@@ -28,10 +30,12 @@ pub struct World {
     known: BTreeMap<Kind, HashMap<Key, u64>>,
     /// Why objects could not be decoded.
     undecodable: BTreeMap<ObjectRef, String>,
-    /// Objects that the index refuses.
-    refused: BTreeSet<ObjectRef>,
+    /// Our Relay.
+    relay: Label,
     /// Whether the Mesh serves more than its own namespace.
     tenants: bool,
+    /// Our Relay belongs to another Mesh.
+    foreign: bool,
     changed: Changed,
 }
 
@@ -46,14 +50,16 @@ pub struct Changed {
 }
 
 impl World {
-    pub fn new(home: ObjectKey) -> Self {
+    /// An empty one, of the Mesh `home` and its Relay `relay`.
+    pub fn new(home: ObjectKey, relay: Label) -> Self {
         Self {
             index: Index::new(home.clone()),
             home,
             known: BTreeMap::new(),
             undecodable: BTreeMap::new(),
-            refused: BTreeSet::new(),
+            relay,
             tenants: false,
+            foreign: false,
             changed: Changed::default(),
         }
     }
@@ -70,8 +76,18 @@ impl World {
         self.tenants
     }
 
-    pub fn head(&self, relay: &Label) -> Head {
-        Head::new(self.home.namespace.as_str(), relay.as_str(), self.home.name.as_str())
+    /// Whether our Relay has come to belong to another Mesh.
+    pub fn foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// Our Relay, as far as it can be used.
+    pub fn relay(&self) -> Option<Arc<RelaySettings>> {
+        self.index.relay(&self.relay)
+    }
+
+    pub fn head(&self) -> Head {
+        Head::new(self.home.namespace.as_str(), self.relay.as_str(), self.home.name.as_str())
     }
 
     /// What has changed since the last call.
@@ -109,10 +125,11 @@ impl World {
         self.changed.kept = true;
         // What is being deleted is revoked, whatever still holds the object.
         let goes = raw.deleting && raw.reference.kind != Kind::Relay;
+        let refused = !self.index.refusals(&raw.reference).is_empty();
         let change = match &raw.object {
             Ok(object) if !goes => {
                 self.decodable(&raw.reference);
-                self.note_tenants(&raw.reference, object);
+                self.look(&raw.reference, object);
                 self.index.put(object)
             }
             Ok(_) => {
@@ -126,7 +143,7 @@ impl World {
                 self.index.remove(&raw.reference)
             }
         };
-        self.note(raw.reference.kind, change);
+        self.note(&change, refused);
         if let Some(keeper) = keeper {
             keeper.put(raw.reference, raw.value);
         }
@@ -140,8 +157,9 @@ impl World {
         }
         self.changed.kept = true;
         self.decodable(object);
+        let refused = !self.index.refusals(object).is_empty();
         let change = self.index.remove(object);
-        self.note(object.kind, change);
+        self.note(&change, refused);
         if let Some(keeper) = keeper {
             keeper.remove(object.clone());
         }
@@ -151,25 +169,28 @@ impl World {
         self.changed.findings |= self.undecodable.remove(object).is_some();
     }
 
-    fn note_tenants(&mut self, reference: &ObjectRef, object: &Object) {
-        if let Object::Mesh(mesh) = object
-            && reference.namespace == self.home.namespace.as_str()
-            && reference.name == self.home.name.as_str()
-        {
-            let tenants = mesh.spec.tenants.as_ref();
-            self.tenants = tenants.is_some_and(|tenants| tenants.from == TenantsFrom::Selector);
+    /// What the source itself goes by.
+    fn look(&mut self, reference: &ObjectRef, object: &Object) {
+        if reference.namespace != self.home.namespace.as_str() {
+            return;
+        }
+        match object {
+            Object::Mesh(mesh) if reference.name == self.home.name.as_str() => {
+                let tenants = mesh.spec.tenants.as_ref();
+                self.tenants = tenants.is_some_and(|tenants| tenants.from == TenantsFrom::Selector);
+            }
+            Object::Relay(relay) if reference.name == self.relay.as_str() => {
+                self.foreign = relay.spec.mesh_ref.name != self.home.name.as_str();
+            }
+            _ => {}
         }
     }
 
-    fn note(&mut self, kind: Kind, change: Change) {
-        self.changed.policy |= change.snapshot || matches!(kind, Kind::Mesh | Kind::Relay);
-        for object in change.touched {
-            let refused = !self.index.refusals(&object).is_empty();
-            let was =
-                if refused { !self.refused.insert(object) } else { self.refused.remove(&object) };
-            // Refused before and after: for another reason, perhaps.
-            self.changed.findings |= refused || was;
-        }
+    fn note(&mut self, change: &Change, was_refused: bool) {
+        self.changed.policy |= change.snapshot || change.relays;
+        let refused = change.touched.iter().any(|object| !self.index.refusals(object).is_empty());
+        // Refused before and after: for another reason, perhaps.
+        self.changed.findings |= refused || was_refused;
     }
 
     /// What is wrong with the objects, a bounded number of it.
@@ -182,13 +203,13 @@ impl World {
             message: format!("the object cannot be understood, so it is not in force: {why}"),
             severity: Severity::Error,
         });
-        let refused = self.refused.iter().flat_map(|object| {
-            self.index.refusals(object).into_iter().map(|refusal| Finding {
+        let refused = self.index.refused().flat_map(|(object, refusals)| {
+            refusals.iter().map(|refusal| Finding {
                 position: None,
                 object: Some(object.clone()),
-                message: refusal.to_string(),
                 field: Some(refusal.field.clone()).filter(|field| !field.is_empty()),
                 rule: Rule::InvalidValue,
+                message: refusal.to_string(),
                 severity: Severity::Error,
             })
         });

@@ -1,0 +1,3 @@
+module tidegate.test/probe
+
+go 1.26.0
