@@ -317,6 +317,7 @@ fn images() -> Vec<PathBuf> {
     let dir = std::env::var_os("TIDEGATE_IMAGES").map(PathBuf::from).unwrap_or_else(|| {
         let dir = root().join("target/images");
         let mut build = Command::new(root().join("scripts/image.sh"));
+        build.args(["--profile", "dev"]);
         Proc::run("image.sh", build.args(["--profile", "dev"]).arg(&dir), BUILD).ok();
         dir
     });
