@@ -52,8 +52,8 @@ struct Record {
     unreadable: Option<Box<str>>,
     /// Until when what is missing may be on its way.
     patience: Option<Boot>,
-    /// The refusal that an event was sent of: generation and reason.
-    told: Option<(i64, &'static str)>,
+    /// Of which refusals of a generation an event was sent.
+    told: (i64, Vec<&'static str>),
 }
 
 /// A status of one of the kinds.
@@ -220,7 +220,7 @@ impl State {
                 awaited: None,
                 unreadable,
                 patience: None,
-                told: None,
+                told: (0, Vec::new()),
             },
         };
         self.records.insert(Arc::clone(&key), record);
@@ -319,10 +319,12 @@ impl State {
             }
         }
         let (generation, reason) = (record.generation, word.reason);
-        let told =
-            record.told == Some((generation, reason)) || record.before.was_told(generation, &word);
+        if record.told.0 != generation {
+            record.told = (generation, Vec::new());
+        }
+        let told = record.told.1.contains(&reason) || record.before.was_told(generation, &word);
         let warning = (!word.accepted && !told).then(|| {
-            record.told = Some((generation, reason));
+            record.told.1.push(reason);
             (reason, word.sentence.clone())
         });
         Some(Write { key: Arc::clone(key), uid: record.uid.clone(), status, after, warning })

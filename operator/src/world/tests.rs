@@ -477,6 +477,17 @@ fn what_is_missing_is_told_once_and_flips_as_soon_as_it_is_there() {
     Act::NoUser { tenant: false, name: 0 }.act(&mut server, Some(&mut operator));
     operator.settle(&mut server);
     assert_eq!(operator.warnings.len(), told, "the same reason, the same generation");
+    Act::NoTerminal { tenant: false, name: 0 }.act(&mut server, Some(&mut operator));
+    operator.settle(&mut server);
+    for key in [0, 2] {
+        Act::User { tenant: false, name: 0, key, group: false }
+            .act(&mut server, Some(&mut operator));
+        operator.settle(&mut server);
+        Act::NoUser { tenant: false, name: 0 }.act(&mut server, Some(&mut operator));
+        operator.settle(&mut server);
+    }
+    let reasons: Vec<_> = operator.warnings.iter().map(|(_, reason)| *reason).collect();
+    assert_eq!(reasons, ["UserNotFound", "TerminalNotFound"], "however often it goes to and fro");
 }
 
 #[test]
