@@ -13,7 +13,7 @@ use tidegate_crds::compile::{self, Identity};
 use tidegate_crds::{SupportSession, SupportWindow};
 use tidegate_policy::schedule::{Schedule, human_utc};
 
-use crate::cluster::{Cluster, Kindred, Trouble};
+use crate::cluster::{Cluster, Kindred, Trouble, VIEWER};
 use crate::output::{Output, bytes, structured, table};
 
 /// Windows that are read so that deadlines are told in their zones; with more, UTC will do.
@@ -59,6 +59,8 @@ pub struct Session {
     pub opened_at: Option<Timestamp>,
     pub deadline: Option<Timestamp>,
     pub cut: bool,
+    /// It was deleted, which cuts too; its record stays until the relay has closed the sockets.
+    pub deleted: bool,
     pub ended_at: Option<Timestamp>,
     pub ended_by: Option<&'static str>,
     /// By how much the end overran what was due: `120ms`.
@@ -80,11 +82,20 @@ impl Session {
         format!("{} on {}/{}", self.user, self.terminal, self.service)
     }
 
-    fn state(&self) -> &'static str {
-        match (self.is_live(), self.cut) {
-            (true, true) => "Cutting",
-            (true, false) => "Live",
-            (false, _) => self.ended_by.unwrap_or("Ended"),
+    /// Live by its record and past its deadline: a relay has not said its end.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        self.is_live() && self.deadline.is_some_and(|deadline| deadline < now)
+    }
+
+    fn state(&self, now: Timestamp) -> &'static str {
+        if !self.is_live() {
+            self.ended_by.unwrap_or("Ended")
+        } else if self.is_overdue(now) {
+            "Overdue"
+        } else if self.cut || self.deleted {
+            "Cutting"
+        } else {
+            "Live"
         }
     }
 }
@@ -113,6 +124,7 @@ impl From<SupportSession> for Session {
             opened_at: at(&spec.opened_at),
             deadline: at(&spec.deadline),
             cut: spec.cut,
+            deleted: metadata.deletion_timestamp.is_some(),
             ended_at: status.ended_at.as_deref().and_then(at),
             ended_by: status.ended_by.map(tidegate_crds::support_session::EndedBy::as_str),
             overrun: status.overrun,
@@ -173,7 +185,7 @@ pub async fn schedules(cluster: &Cluster, sessions: &[Session]) -> Schedules {
     }
     let read = |(namespace, name): (String, String)| async move {
         let api: Api<SupportWindow> = Api::namespaced(cluster.client.clone(), &namespace);
-        let window = cluster.ask("read a support window", api.get(&name)).await.ok()?;
+        let window = cluster.ask("read a support window", VIEWER, api.get(&name)).await.ok()?;
         let nobody = Identity { uid: "".into(), generation: 0, created: Timestamp::UNIX_EPOCH };
         let window = compile::window(&window, &nobody).ok()?;
         Some(((namespace, name), window.schedule))
@@ -243,7 +255,7 @@ fn people(
             session.case.clone().unwrap_or_default(),
             at(session.opened_at),
             at(session.deadline),
-            session.state().to_owned(),
+            session.state(now).to_owned(),
         ];
         if namespace.is_none() {
             cells.insert(0, session.namespace.clone());

@@ -319,7 +319,7 @@ fn sessions_are_listed_cut_and_waited_for() {
     let refused = desk.ask_as(&viewer, &["cut", first]);
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(
-        refused.stderr.contains("cutting wants the right to patch supportsessions"),
+        refused.stderr.contains("ask for the ClusterRole tidegate-window-author"),
         "{refused:?}"
     );
     let cutter = "[{apiGroups: [tidegate.dev], resources: ['*'], verbs: [get, list, watch]}, \
