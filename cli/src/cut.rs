@@ -66,7 +66,8 @@ enum Outcome {
     Asked(Box<Session>),
     /// It has not ended in time.
     Late(Box<Session>),
-    Failed(Box<Session>, Trouble),
+    /// It could not be asked for; the sentence names the session.
+    Failed(Trouble),
 }
 
 /// The answer, once it is known.
@@ -152,7 +153,7 @@ async fn cut(cluster: &Cluster, session: Session, args: &CutArgs) -> Outcome {
     match cluster.ask(&what, AUTHOR, api.patch(&session.name, &params, &patch)).await {
         // Ended and gone since it was listed.
         Err(trouble) if trouble.absent => return Outcome::Over(session.into()),
-        Err(trouble) => return Outcome::Failed(session.into(), trouble),
+        Err(trouble) => return Outcome::Failed(trouble),
         Ok(_) if args.no_wait => return Outcome::Asked(session.into()),
         Ok(_) => {}
     }
@@ -255,8 +256,8 @@ fn tell(outcomes: &[Outcome], timeout: Duration) -> Answer {
                 );
                 1
             }
-            Outcome::Failed(session, trouble) => {
-                let _ = writeln!(answer.stderr, "{}: {trouble}", session.name);
+            Outcome::Failed(trouble) => {
+                let _ = writeln!(answer.stderr, "{trouble}");
                 2
             }
         };
@@ -319,7 +320,7 @@ mod tests {
             "{}",
             late.stderr
         );
-        let failed = Outcome::Failed(boxed("ss-3"), Trouble::new("no"));
+        let failed = Outcome::Failed(Trouble::new("no"));
         assert_eq!(tell(&[failed, ended()], took).code, 2);
     }
 

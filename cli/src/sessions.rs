@@ -345,3 +345,59 @@ impl Shown {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn session(name: &str, more: &Value, status: &Value) -> Session {
+        let mut spec = json!({
+            "window": {"name": "berlin", "uid": "u"}, "opensAt": "2026-11-23T08:00:00Z", "user": "alice",
+            "terminal": "kiosk-17", "service": "ssh", "case": "48213", "relayPod": "eu-0",
+            "openedAt": "2026-11-23T08:30:00Z", "deadline": "2026-11-23T10:00:00Z",
+        });
+        for (key, value) in more.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let object = json!({
+            "apiVersion": "tidegate.dev/v1alpha1", "kind": "SupportSession",
+            "metadata": {"name": name, "namespace": "support"}, "spec": spec, "status": status,
+        });
+        serde_json::from_value::<SupportSession>(object).unwrap().into()
+    }
+
+    #[test]
+    fn each_state_has_its_word() {
+        let none = json!({});
+        let ended = json!({
+            "endedAt": "2026-11-23T10:00:00.012Z", "endedBy": "Deadline", "overrun": "12ms",
+            "bytesIn": 812, "bytesOut": 1_572_864,
+        });
+        let sessions = [
+            session("ss-1", &none, &none),
+            session("ss-2", &json!({"cut": true}), &none),
+            session("ss-3", &json!({"deadline": "2026-11-23T08:59:00Z"}), &none),
+            session("ss-4", &none, &ended),
+        ];
+        let args = SessionsArgs {
+            ended: true,
+            user: None,
+            terminal: None,
+            window: None,
+            output: Output::Wide,
+        };
+        let now = "2026-11-23T09:00:00Z".parse().unwrap();
+        let answer = tell(&sessions, &Schedules::new(), &args, Some("support"), now);
+        insta::assert_snapshot!("sessions_wide", answer.stdout);
+        let structured = tell(
+            &sessions[3..],
+            &Schedules::new(),
+            &SessionsArgs { output: Output::Yaml, ..args },
+            None,
+            now,
+        );
+        insta::assert_snapshot!("sessions_yaml", structured.stdout);
+    }
+}

@@ -332,7 +332,7 @@ fn sessions_are_listed_cut_and_waited_for() {
     assert!(late.stderr.contains("has not ended within 1s; relay pod eu-0"), "{late:?}");
 
     // A relay that does its work, played by hand: by the watch, not by luck, the CLI hears of it.
-    let mut cut = Proc::start(
+    let cut = Proc::start(
         "cut",
         &mut desk.cli(&cutter, &["cut", "--terminal", "kiosk-18", "-n", "support"]),
     );
