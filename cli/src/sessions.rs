@@ -87,16 +87,18 @@ impl Session {
         self.is_live() && self.deadline.is_some_and(|deadline| deadline < now)
     }
 
-    fn state(&self, now: Timestamp) -> &'static str {
+    fn state(&self, now: Timestamp) -> String {
         if !self.is_live() {
-            self.ended_by.unwrap_or("Ended")
-        } else if self.is_overdue(now) {
+            return self.ended_by.map_or_else(|| "Ended".to_owned(), |by| format!("Ended ({by})"));
+        }
+        let word = if self.is_overdue(now) {
             "Overdue"
         } else if self.cut || self.deleted {
             "Cutting"
         } else {
             "Live"
-        }
+        };
+        word.to_owned()
     }
 }
 
@@ -255,7 +257,7 @@ fn people(
             session.case.clone().unwrap_or_default(),
             at(session.opened_at),
             at(session.deadline),
-            session.state(now).to_owned(),
+            session.state(now),
         ];
         if namespace.is_none() {
             cells.insert(0, session.namespace.clone());

@@ -1,13 +1,48 @@
 //! SupportClaim: the atomic claim on a window that limits its sessions.
 
-use std::fmt::Write as _;
-
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::common::{Line, Name, Time};
+
+/// Annotation: the login that holds the claim, as typed.
+pub const USER: &str = "tidegate.dev/user";
+/// Annotation: when the claimed occurrence closes, RFC 3339. A one-time claim outlives it by a day.
+pub const CLOSES_AT: &str = "tidegate.dev/closes-at";
+/// Annotation: which attempt of which relay process made the claim, so that one whose answer was lost
+/// can be told from another's.
+pub const ATTEMPT: &str = "tidegate.dev/attempt";
+/// Label: the name of a one-time claim, or what the names of an occurrence's places begin with.
+pub const CLAIM: &str = "tidegate.dev/claim";
+
+/// The name of the claim on a one-time window: one whatever the window's schedule says, and however
+/// often it is deleted and made again.
+pub fn once_name(namespace: &str, window: &str) -> String {
+    hashed(&format!("{namespace}/{window}"))
+}
+
+/// What the names of the claims on one occurrence's places begin with; `-` and the index follow.
+pub fn places_name(namespace: &str, window: &str, opens_at: Timestamp) -> String {
+    hashed(&format!("{namespace}/{window}/{opens_at}"))
+}
+
+/// The name of the claim on one place.
+pub fn place_name(places: &str, index: u32) -> String {
+    format!("{places}-{index}")
+}
+
+/// `sc-` and 160 bits in hex, which fit a label's value. No namespace and no name has a `/`, so no two
+/// windows hash the same text.
+fn hashed(text: &str) -> String {
+    use std::fmt::Write as _;
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(20).fold("sc-".to_owned(), |mut name, byte| {
+        let _ = write!(name, "{byte:02x}");
+        name
+    })
+}
 
 /// What is claimed. All of it is immutable: a claim is made by being created.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -61,59 +96,28 @@ pub struct ClaimedWindow {
     pub name: String,
 }
 
-/// The name of the claim on place `index` of a window's occurrence: `sc-`, 40 hex digits of the SHA-256
-/// of `namespace/window/opensAt`, and `-index`. `opens_at` is `None` for a one-time window, which has one
-/// claim for all its life, under `sc-` and the digits of `namespace/window` alone.
-///
-/// The name is the lock: whoever creates the object has the place. So it hangs on nothing but what stays
-/// the same when the window is edited, deleted and made again.
-pub fn name(namespace: &str, window: &str, opens_at: Option<Timestamp>, index: u32) -> String {
-    let mut hash = Sha256::new();
-    hash.update(namespace);
-    // No name has a slash, so no two windows have one text.
-    hash.update("/");
-    hash.update(window);
-    if let Some(opens_at) = opens_at {
-        hash.update("/");
-        hash.update(opens_at.to_string());
-    }
-    let mut name = "sc-".to_owned();
-    for byte in hash.finalize().iter().take(20) {
-        // To write to a String cannot fail.
-        let _ = write!(name, "{byte:02x}");
-    }
-    if opens_at.is_some() {
-        let _ = write!(name, "-{index}");
-    }
-    name
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_hang_on_window_and_occurrence_alone() {
-        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
-        // printf acme/berlin | sha256sum; printf acme/berlin/2026-11-23T08:00:00Z | sha256sum
-        assert_eq!(name("acme", "berlin", None, 0), "sc-07f4960cec5b3c65ade7137ba7df84be5f6db712");
-        assert_eq!(
-            name("acme", "berlin", at("2026-11-23T09:00:00+01:00"), 3),
-            "sc-86fd96b761d78d8eb5a570b9de202fe486e2917c-3"
-        );
-        let all = [
-            name("acme", "berlin", None, 7),
-            name("acme", "berlin", at("2026-11-23T08:00:00Z"), 0),
-            name("acme", "berlin", at("2026-11-23T08:00:00Z"), 1),
-            name("acme", "berlin", at("2026-11-24T08:00:00Z"), 0),
-            name("acme", "berlin-2", at("2026-11-23T08:00:00Z"), 0),
-            name("acme-berlin", "x", None, 0),
+    fn names_are_of_the_window_and_for_places_of_the_occurrence() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let once = once_name("acme", "berlin");
+        // printf acme/berlin | sha256sum
+        assert_eq!(once, "sc-07f4960cec5b3c65ade7137ba7df84be5f6db712");
+        let nine = places_name("acme", "berlin", at("2026-11-23T09:00:00Z"));
+        // printf acme/berlin/2026-11-23T09:00:00Z | sha256sum
+        assert_eq!(nine, "sc-7a99e4ab4beed53b942a0cef9aedb9f7d38e25c7");
+        assert_eq!(nine, places_name("acme", "berlin", at("2026-11-23T10:00:00+01:00")));
+        assert_eq!(place_name(&nine, 12), format!("{nine}-12"));
+        let others = [
+            once_name("acme", "berlin2"),
+            once_name("acme-b", "erlin"),
+            places_name("acme", "berlin", at("2026-11-23T09:00:01Z")),
         ];
-        for (i, one) in all.iter().enumerate() {
-            assert!(all.iter().skip(i + 1).all(|other| one != other), "{one}");
-            assert!(one.len() <= 63 && tidegate_policy::model::Label::parse(one).is_ok(), "{one}");
+        for other in others {
+            assert!(other != once && other != nine && other.len() <= 63, "{other}");
         }
-        // One claim for ever, whatever the place.
-        assert_eq!(name("acme", "berlin", None, 0), name("acme", "berlin", None, 7));
     }
 }

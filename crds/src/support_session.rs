@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{CaseNumber, Line, LoginName, Name, Time};
 
+/// The finalizer that holds the object until its relay has closed the session's sockets.
+pub const FINALIZER: &str = "tidegate.dev/relay";
+/// Label: the relay replica that carries the session, where its name fits a label.
+pub const RELAY_POD: &str = "tidegate.dev/relay-pod";
+
 /// What was admitted. Relays write it once; afterwards only `cut` may change, from false to true.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[kube(

@@ -192,6 +192,11 @@ pub fn claim_refused(candidate: &Candidate, claimed: &Claimed) -> Option<Refused
             let sentence = sentences::claim_failed();
             Refused::new(RefuseCode::Shortage, "ClaimUnavailable", sentence)
         }
+        Claimed::Away { why } => {
+            tracing::warn!(%window, %why, "claiming a support window");
+            let sentence = sentences::claim_away(window);
+            Refused::new(RefuseCode::Shortage, "ClaimUnavailable", sentence)
+        }
         Claimed::Uncertain { why } => {
             tracing::error!(%window, %why, "claiming a support window");
             let sentence = sentences::claim_uncertain(window);

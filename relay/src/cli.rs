@@ -19,7 +19,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gate, with its policy from a directory of YAML
+    /// Run the gate, with its policy from a directory of YAML or from a cluster
     Serve(ServeArgs),
     /// Say what is wrong with a directory of manifests, or who gains or loses reach between two
     Check(check::CheckArgs),

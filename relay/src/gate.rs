@@ -10,7 +10,7 @@ use tidegate_crds::compile::RelaySettings;
 use tokio_util::sync::CancellationToken;
 
 use crate::accept::Budget;
-use crate::claim::FileClaims;
+use crate::claim::AnyClaims;
 use crate::locate::Registry;
 use crate::metrics::Metrics;
 use crate::session::Sessions;
@@ -25,7 +25,7 @@ use crate::warden::LastLook;
 pub struct Parts {
     pub name: String,
     pub policy: Feed,
-    pub claims: FileClaims,
+    pub claims: AnyClaims,
     pub trail: Arc<Trail>,
     pub metrics: Arc<Metrics>,
     pub tasks: Supervisor,
@@ -45,7 +45,7 @@ pub struct Gate {
     pub registry: Registry,
     pub staff: StaffLinks,
     pub sessions: Sessions,
-    pub claims: FileClaims,
+    pub claims: AnyClaims,
     pub trail: Arc<Trail>,
     pub metrics: Arc<Metrics>,
     pub tasks: Supervisor,

@@ -34,6 +34,10 @@ pub struct Metrics {
     cut_overrun: Histogram,
     admission: Histogram,
     policy_age: IntGauge,
+    policy_watch_age: IntGaugeVec,
+    policy_events: IntCounterVec,
+    policy_lists: IntCounterVec,
+    policy_troubles: IntCounterVec,
     policy_objects: IntGaugeVec,
     policy_findings: IntGaugeVec,
     snapshots_applied: IntCounter,
@@ -156,6 +160,12 @@ const OVERRUN_BUCKETS: &[f64] = &[1., 5., 10., 25., 50., 100., 250., 500., 1000.
 const ADMISSION_BUCKETS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1., 2.5, 10.];
 const FSYNC_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1., 5.];
+
+/// The kinds that are watched in a cluster.
+fn watched() -> impl Iterator<Item = &'static str> {
+    let kinds = manifest::Kind::OWN.into_iter().chain([manifest::Kind::Namespace]);
+    kinds.map(manifest::Kind::as_str)
+}
 
 /// Registers as it makes.
 struct Maker(Registry);
@@ -317,6 +327,30 @@ impl Metrics {
                 "From a staff channel's request until it was joined to the terminal's.",
                 ADMISSION_BUCKETS,
             )?,
+            policy_watch_age: m.gauges(
+                "tidegate_policy_watch_age_seconds",
+                "In a cluster: since the API server last showed that this kind is as it is known here, by kind.",
+                "kind",
+                watched(),
+            )?,
+            policy_events: m.counters(
+                "tidegate_policy_events_total",
+                "In a cluster: objects that changed or went, by kind.",
+                "kind",
+                watched(),
+            )?,
+            policy_lists: m.counters(
+                "tidegate_policy_lists_total",
+                "In a cluster: lists that were begun, by kind.",
+                "kind",
+                watched(),
+            )?,
+            policy_troubles: m.counters(
+                "tidegate_policy_watch_failures_total",
+                "In a cluster: lists and watches that failed, by kind.",
+                "kind",
+                watched(),
+            )?,
             policy_age: m.gauge(
                 "tidegate_policy_age_seconds",
                 "Since the last complete look at the policy's source.",
@@ -422,6 +456,24 @@ impl Metrics {
     }
 
     /// Whole seconds; a negative age is a clock that was set back.
+    /// Of one kind that is watched in a cluster; `None`: not known.
+    pub fn set_policy_watch_age(&self, kind: manifest::Kind, age: Option<Duration>) {
+        let seconds = age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        self.policy_watch_age.with_label_values(&[kind.as_str()]).set(seconds);
+    }
+
+    pub fn policy_event(&self, kind: manifest::Kind) {
+        self.policy_events.with_label_values(&[kind.as_str()]).inc();
+    }
+
+    pub fn policy_list(&self, kind: manifest::Kind) {
+        self.policy_lists.with_label_values(&[kind.as_str()]).inc();
+    }
+
+    pub fn policy_trouble(&self, kind: manifest::Kind) {
+        self.policy_troubles.with_label_values(&[kind.as_str()]).inc();
+    }
+
     pub fn set_policy_age(&self, seconds: i64) {
         self.policy_age.set(seconds);
     }
@@ -473,7 +525,9 @@ impl From<&Claimed> for ClaimResult {
             Claimed::Taken(_) => Self::Taken,
             Claimed::Full { .. } => Self::Full,
             Claimed::Used { .. } => Self::Used,
-            Claimed::Unavailable { .. } | Claimed::Uncertain { .. } => Self::Unavailable,
+            Claimed::Unavailable { .. } | Claimed::Away { .. } | Claimed::Uncertain { .. } => {
+                Self::Unavailable
+            }
         }
     }
 }

@@ -72,6 +72,13 @@ pub fn claim_failed() -> String {
         .to_owned()
 }
 
+pub fn claim_away(window: &ObjectKey) -> String {
+    clean(&format!(
+        "the relay cannot reach its API server to claim support window {window}; try again in a \
+         moment or use a window without a limit"
+    ))
+}
+
 pub fn claim_uncertain(window: &ObjectKey) -> String {
     clean(&format!(
         "support window {window} could not be claimed for certain, so it counts as used; ask for a \
@@ -141,6 +148,12 @@ pub fn revoked(why: &str) -> String {
 
 pub fn cut() -> String {
     "the session was cut by whoever runs the relay".to_owned()
+}
+
+/// By its SupportSession object, which was deleted or has `spec.cut`.
+pub fn cut_in_cluster(session: &str, deleted: bool) -> String {
+    let how = if deleted { "deleted" } else { "set spec.cut of" };
+    format!("the session was cut by whoever {how} its SupportSession {session}")
 }
 
 pub fn no_such_session(name: &str) -> String {
@@ -350,6 +363,7 @@ mod tests {
             ("one_time_used", one_time_used(&window, Some(&holder("alice")))),
             ("one_time_used, by nobody known", one_time_used(&window, None)),
             ("claim_failed", claim_failed()),
+            ("claim_away", claim_away(&window)),
             ("claim_uncertain", claim_uncertain(&window)),
             ("audit_unavailable", audit_unavailable()),
             ("draining", draining()),
@@ -361,6 +375,11 @@ mod tests {
             ("idle", idle(&window, Duration::from_mins(10))),
             ("revoked", revoked("support window acme/berlin-maint is suspended")),
             ("cut", cut()),
+            ("cut_in_cluster", cut_in_cluster("ss-01890a5d-ac96-774b-bcce-b302099a8057", false)),
+            (
+                "cut_in_cluster, deleted",
+                cut_in_cluster("ss-01890a5d-ac96-774b-bcce-b302099a8057", true),
+            ),
             ("no_such_session", no_such_session("ss-nobody")),
             ("drained", drained()),
             ("staff_left", staff_left()),

@@ -9,34 +9,33 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use tidegate_crds::compile::RelaySettings;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::accept::{self, Listener};
 use crate::admin::Admin;
 use crate::audit::{self, Audit, Event, What};
-use crate::claim::{Claims as _, FileClaims};
+use crate::claim::{AnyClaims, Claims as _, FileClaims, KubeClaims};
 use crate::clock;
 use crate::connection::{self, KnownKeys};
 use crate::control::Control;
 use crate::end;
 use crate::gate::{Gate, Parts};
 use crate::history::Histories;
+use crate::kube::KubeArgs;
 use crate::lastseen;
 use crate::logging::{self, LogFormat};
 use crate::metrics::Metrics;
+use crate::origin::{self, Origin};
 use crate::published::Published;
 use crate::record::{EndedBy, Records};
 use crate::sentences;
-use crate::source::directory::Reload;
+use crate::signals::{Signals, Told};
 use crate::source::{self, Feed};
-use crate::ssh::{BeforeWrite, HostKey, Server, Settings as SshSettings};
+use crate::ssh::{BeforeWrite, Server, Settings as SshSettings};
 use crate::state::StateDir;
 use crate::supervisor::Supervisor;
 use crate::trail::{Trail, Who};
 use crate::warden;
 
-/// The relay's host key in the state directory, made at the first start.
-const HOST_KEY: &str = "ssh_host_ed25519_key";
 /// How often what is kept on disk is brought up to date.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// How long the ends of sessions may take to be written down at the very end.
@@ -48,8 +47,21 @@ const ONE_MORE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, Args)]
 pub struct ServeArgs {
     /// Directory of manifests: *.yaml, *.yml and *.json, read recursively
-    #[arg(long, value_name = "DIR")]
-    pub manifests: PathBuf,
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "kube",
+        conflicts_with_all = ["kube", "namespace", "pod_name", "host_key"]
+    )]
+    pub manifests: Option<PathBuf>,
+    /// Take the policy from the cluster that this relay is a pod of, or that KUBECONFIG names
+    #[arg(long, requires_all = ["relay", "host_key"])]
+    pub kube: bool,
+    #[command(flatten)]
+    pub cluster: KubeArgs,
+    /// In a cluster: the relays' SSH host key, read from here and never written
+    #[arg(long, value_name = "FILE")]
+    pub host_key: Option<PathBuf>,
     /// Directory of what the relay keeps: its host key, audit log, claims, session records
     #[arg(long, value_name = "DIR")]
     pub state: PathBuf,
@@ -100,23 +112,33 @@ pub fn run(args: &ServeArgs) -> ExitCode {
 async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     logging::init(args.log_format, args.log_level.as_deref())?;
     let now = clock::now();
-    let state = StateDir::open(&args.state)?;
     let tasks = Supervisor::new();
-    let host_key = host_key(&state)?;
-    let source =
-        source::directory::start(&args.manifests, &state, args.relay.as_deref(), &tasks).await?;
-    let feed = source.feed;
-    let mut signals = Signals::new(source.reload)?;
+    let metrics = Arc::new(Metrics::new()?);
+    let origin = if args.kube {
+        origin::cluster(args, &tasks, &metrics).await?
+    } else {
+        Some(origin::manifests(args, &tasks).await?)
+    };
+    // Told to end before there was any policy to serve by.
+    let Some(origin) = origin else { return Ok(()) };
+    let Origin { state, host_key, feed, mut signals, name, .. } = origin;
     let relay = Arc::clone(&source::current(&feed).relay);
-    let name = relay.name.to_string();
 
     let declared = args.listen.is_empty().then(|| relay.listeners.clone());
     let addresses = addresses(args, &relay);
     let listeners = accept::bind(&addresses)?;
     let bound: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-    let admin = match args.admin {
-        Some(address) => Some(Admin::bind(address).await?),
-        None => None,
+    let (admin_address, admin) = match (origin.admin, args.admin) {
+        (Some(served), _) => (Some(served), None),
+        (None, Some(asked)) => {
+            let admin = Admin::bind(asked).await?;
+            (Some(admin.address()), Some(admin))
+        }
+        (None, None) => (None, None),
+    };
+    let claims: AnyClaims = match &origin.cluster {
+        Some(cluster) => KubeClaims::new(cluster, &tasks).into(),
+        None => FileClaims::open(&state, &name)?.into(),
     };
 
     let audit = Audit::open(
@@ -129,7 +151,6 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     )?;
     let left_open = audit::left_open(&state.path("audit")?)?;
     let (records, _) = Records::open(&state, &name, now.wall)?;
-    let metrics = Arc::new(Metrics::new()?);
     let trail = Arc::new(Trail {
         audit,
         records,
@@ -141,13 +162,13 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let gate = Gate::new(Parts {
         name: name.clone(),
         policy: feed.clone(),
-        claims: FileClaims::open(&state, &name)?,
+        claims,
         trail,
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
         since: now.wall,
         listeners: bound.clone(),
-        admin: admin.as_ref().map(Admin::address),
+        admin: admin_address,
         host_keys: vec![host_key.fingerprint()],
     });
     gate.registry.restore(lastseen::load(&state));
@@ -174,6 +195,9 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     for listener in listeners {
         listen(&gate, &server, listener);
     }
+    if let Some(readiness) = origin.readiness {
+        readiness.opened(&gate);
+    }
     tracing::info!(relay = %relay.name, listeners = ?bound, "serving");
 
     let result = tokio::select! {
@@ -198,11 +222,6 @@ fn addresses(args: &ServeArgs, relay: &RelaySettings) -> Vec<SocketAddr> {
         return args.listen.clone();
     }
     relay.listeners.iter().map(|port| accept::everywhere(*port)).collect()
-}
-
-fn host_key(state: &StateDir) -> anyhow::Result<HostKey> {
-    let path = state.path(HOST_KEY)?;
-    if path.exists() { Ok(HostKey::load(&path)?) } else { Ok(HostKey::generate(&path)?) }
 }
 
 /// Writes down that this process serves, and what the one before it left open.
@@ -369,42 +388,5 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
 fn end_all(gate: &Arc<Gate>) {
     for session in gate.sessions.all() {
         end::end(gate, &session, EndedBy::Drain, &sentences::drained(), Duration::ZERO);
-    }
-}
-
-/// SIGTERM drains, a second one or SIGINT ends now; SIGHUP has the policy source look again.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-    reload: Reload,
-}
-
-/// What a signal asks for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
-    Drain,
-    EndNow,
-}
-
-impl Signals {
-    fn new(reload: Reload) -> anyhow::Result<Self> {
-        let on = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            interrupt: on(SignalKind::interrupt())?,
-            terminate: on(SignalKind::terminate())?,
-            hangup: on(SignalKind::hangup())?,
-            reload,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
-        loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => return Told::EndNow,
-                _ = self.terminate.recv() => return Told::Drain,
-                _ = self.hangup.recv() => self.reload.now(),
-            }
-        }
     }
 }

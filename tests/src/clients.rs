@@ -221,13 +221,21 @@ pub struct Terminals {
     pub name: String,
     pub key: Key,
     pub port: u16,
+    /// The relay's address as the client dials it.
+    pub host: String,
     pub host_key: String,
     dir: PathBuf,
 }
 
 impl Terminals {
     pub fn new(dir: &Path, name: &str, key: Key, port: u16, host_key: String) -> Self {
-        Self { name: name.to_owned(), key, port, host_key, dir: dir.to_owned() }
+        let (name, host) = (name.to_owned(), "127.0.0.1".to_owned());
+        Self { name, key, port, host, host_key, dir: dir.to_owned() }
+    }
+
+    /// The same terminal dialling another address.
+    pub fn dialling(&self, host: &str) -> Self {
+        Self { host: host.to_owned(), ..self.clone() }
     }
 
     /// The same terminal through another port.
@@ -254,7 +262,8 @@ impl Terminals {
         match program {
             Program::OpenSsh => {
                 let known = home.join("known_hosts");
-                fs::write(&known, format!("[127.0.0.1]:* {}\n", self.host_key)).expect("a file");
+                let line = format!("[{}]:* {}\n", self.host, self.host_key);
+                fs::write(&known, line).expect("a file");
                 command
                     .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"])
                     .args(["-o", "StrictHostKeyChecking=yes", "-o"])
@@ -281,7 +290,7 @@ impl Terminals {
             command.args(["-R", forward]);
         }
         // dbclient takes nothing after the host, plink little.
-        command.arg("terminal@127.0.0.1");
+        command.arg(format!("terminal@{}", self.host));
         command
     }
 

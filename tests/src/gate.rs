@@ -149,7 +149,7 @@ impl Setup {
 
     /// The key pair of a login user or terminal, made at the first call.
     pub fn key(&self, name: &str) -> Key {
-        key(self.dir.path(), name)
+        Key::kept(self.dir.path(), name)
     }
 
     /// Writes everything without starting the relay.
@@ -195,18 +195,6 @@ impl Setup {
     }
 }
 
-fn key(dir: &Path, name: &str) -> Key {
-    let keys = dir.join("keys");
-    std::fs::create_dir_all(&keys).expect("a directory");
-    let path = keys.join(name);
-    if path.exists() {
-        let public = std::fs::read_to_string(path.with_extension("pub")).expect("a public half");
-        let public = public.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-        return Key { path, public };
-    }
-    Key::ed25519(&path)
-}
-
 /// A relay with its manifests and its state.
 pub struct Gate {
     pub binary: PathBuf,
@@ -235,7 +223,7 @@ impl Gate {
     }
 
     pub fn key(&self, name: &str) -> Key {
-        key(self.dir.path(), name)
+        Key::kept(self.dir.path(), name)
     }
 
     pub fn relay(&self) -> &Proc {

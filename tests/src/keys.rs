@@ -20,11 +20,23 @@ impl Key {
         Self::new(path, &["-t", "ed25519"])
     }
 
+    /// The ed25519 pair that `dir` keeps under `name`, made at the first call.
+    pub fn kept(dir: &Path, name: &str) -> Self {
+        let keys = dir.join("keys");
+        std::fs::create_dir_all(&keys).expect("a directory");
+        let path = keys.join(name);
+        if path.exists() { Self::of(&path) } else { Self::ed25519(&path) }
+    }
+
     /// A new pair of the kind that `kind` asks of ssh-keygen.
     pub fn new(path: &Path, kind: &[&str]) -> Self {
         let mut command = Command::new("ssh-keygen");
         command.args(["-q", "-N", "", "-C", "test"]).args(kind).arg("-f").arg(path);
         Proc::run("ssh-keygen", &mut command, SOON).ok();
+        Self::of(path)
+    }
+
+    fn of(path: &Path) -> Self {
         let public = std::fs::read_to_string(path.with_extension("pub")).expect("a public half");
         let public = public.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
         Self { path: path.to_owned(), public }

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cluster;
 pub mod crowd;
 pub mod disk;
+pub mod fleet;
 pub mod gate;
 pub mod http;
 pub mod keys;

@@ -20,6 +20,9 @@ fn listens(port: u16) -> bool {
     std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
+/// Debian's, by its absolute path, as sshd wants to be called.
+pub const SSHD: &str = "/usr/sbin/sshd";
+
 pub struct Sshd {
     pub port: u16,
     pub host_key: Key,
@@ -34,6 +37,17 @@ impl Sshd {
 
     /// The same with further lines of sshd_config.
     pub fn with(dir: &Path, authorized: &[&str], extra: &[&str]) -> Self {
+        Self::at("127.0.0.1", Command::new(SSHD), dir, authorized, extra)
+    }
+
+    /// The same on another address, which this machine must reach; `sshd` starts the program there.
+    pub fn at(
+        address: &str,
+        mut sshd: Command,
+        dir: &Path,
+        authorized: &[&str],
+        extra: &[&str],
+    ) -> Self {
         std::fs::create_dir_all(dir).expect("a directory");
         // sshd run by root wants its privilege separation directory; /run is empty after a boot.
         if rustix::process::geteuid().is_root() {
@@ -45,7 +59,7 @@ impl Sshd {
         std::fs::write(&keys, authorized.join("\n") + "\n").expect("authorized_keys");
         let config = dir.join("sshd_config");
         let mut text = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\n\
+            "Port {port}\nListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\n\
              PidFile none\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\n\
              KbdInteractiveAuthentication no\nUsePAM no\nSubsystem sftp internal-sftp\n\
              MaxStartups 200\nMaxSessions 100\nLogLevel VERBOSE\nPrintMotd no\nPrintLastLog no\n",
@@ -56,11 +70,11 @@ impl Sshd {
             let _ = writeln!(text, "{line}");
         }
         std::fs::write(&config, text).expect("sshd_config");
-        let mut command = Command::new("/usr/sbin/sshd");
-        command.args(["-D", "-e", "-f"]).arg(&config);
-        let mut process = Proc::start("sshd", &mut command);
+        sshd.args(["-D", "-e", "-f"]).arg(&config);
+        let mut process = Proc::start("sshd", &mut sshd);
         process.quiet = true;
-        eventually("sshd listens", SOON, || listens(port) || !process.is_running());
+        let listens = || std::net::TcpStream::connect((address, port)).is_ok();
+        eventually("sshd listens", SOON, || listens() || !process.is_running());
         assert!(process.is_running(), "sshd ended: {}", process.stderr());
         Self { port, host_key, process }
     }

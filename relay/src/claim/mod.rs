@@ -1,12 +1,12 @@
 //! Claims: what makes a one-time window admit one session, and a limited one no more than it says
 //! (invariant 6).
 //!
-//! Embedded, claims are files under `STATE/claims`, made by one thread. The lock on the state
-//! directory proves that no other relay makes any. A one-time claim is never given back: it stays
-//! while a window of its name exists, and until a day after its end. The places of maxSessions are
-//! given back when their session ends, and all at the start, since no session outlives its process.
-//! When in doubt, the answer is no.
+//! Embedded, claims are files ([`FileClaims`]); in a cluster they are SupportClaim objects, made by
+//! being created ([`KubeClaims`]). A one-time claim is never given back: it stays while a window of its
+//! name exists, and until a day after its end. When in doubt, the answer is no.
 
+mod cluster;
+mod disk;
 mod files;
 mod table;
 #[cfg(test)]
@@ -14,19 +14,14 @@ mod tests;
 
 use std::fmt::Write as _;
 use std::future::Future;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use jiff::Timestamp;
 use tidegate_policy::decide::Candidate;
 use tidegate_policy::model::{Login, ObjectKey};
-use tokio::sync::oneshot;
 
 use crate::record::SessionId;
-use crate::state::{StateDir, StateError};
-use files::Files;
-use table::{Asker, Outcome, Table, Taken, Token, Wanted};
+pub use cluster::KubeClaims;
+pub use disk::FileClaims;
 
 /// Whether a session may have a window.
 #[derive(Debug)]
@@ -41,6 +36,8 @@ pub enum Claimed {
     Used { holder: Option<Holder> },
     /// No claim was made, and the reason is the relay's own; another try may do better.
     Unavailable { why: String },
+    /// No claim was made, since the API server did not answer or did not take it.
+    Away { why: String },
     /// A one-time claim may have been made or not: from now on the window counts as used.
     Uncertain { why: String },
 }
@@ -57,35 +54,42 @@ pub struct Holder {
 
 /// A claim that was made. Dropping it gives it back where it can be used again; one-time claims stay.
 #[derive(Debug)]
-pub struct Claim {
-    token: Option<Token>,
-    queue: Sender<Work>,
+pub struct Claim(Kept);
+
+#[derive(Debug)]
+enum Kept {
+    File(disk::Kept),
+    Object(cluster::Kept),
 }
 
 impl Claim {
     /// Whether the claim uses its window up.
     pub fn is_once(&self) -> bool {
-        self.token.as_ref().is_some_and(|token| token.index.is_none())
+        match &self.0 {
+            Kept::File(kept) => kept.is_once(),
+            Kept::Object(kept) => kept.is_once(),
+        }
     }
 
-    /// Gives the claim back, and returns when the next one can have it.
-    pub async fn release(mut self) {
-        let (done, released) = oneshot::channel();
-        self.give_back(Some(done));
-        // An error: the thread has gone, and with it all claims that can be given back.
-        let _ = released.await;
-    }
-
-    fn give_back(&mut self, done: Option<oneshot::Sender<()>>) {
-        if let Some(token) = self.token.take() {
-            let _ = self.queue.send(Work::Release { token, done });
+    /// Gives the claim back, and returns when the next one can have it; with the API server away,
+    /// soon, and it is given back once that can be told.
+    pub async fn release(self) {
+        match self.0 {
+            Kept::File(kept) => kept.release().await,
+            Kept::Object(kept) => kept.release().await,
         }
     }
 }
 
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.give_back(None);
+impl From<disk::Kept> for Claim {
+    fn from(kept: disk::Kept) -> Self {
+        Self(Kept::File(kept))
+    }
+}
+
+impl From<cluster::Kept> for Claim {
+    fn from(kept: cluster::Kept) -> Self {
+        Self(Kept::Object(kept))
     }
 }
 
@@ -111,7 +115,8 @@ pub trait Claims: Send + Sync {
     }
 
     /// Forgets one-time claims whose window no longer `exists` and closed more than a day before
-    /// `now`. `exists` must speak of a policy that is complete.
+    /// `now`. `exists` must speak of a policy that is complete. In a cluster the operator does, and
+    /// this does nothing.
     fn retain(
         &self,
         exists: &(dyn Fn(&ObjectKey) -> bool + Sync),
@@ -119,52 +124,26 @@ pub trait Claims: Send + Sync {
     ) -> impl Future<Output = ()> + Send;
 }
 
-enum Work {
-    Claim {
-        wanted: Wanted,
-        session: SessionId,
-        user: String,
-        at: Timestamp,
-        queue: Sender<Work>,
-        reply: oneshot::Sender<Claimed>,
-    },
-    Release {
-        token: Token,
-        done: Option<oneshot::Sender<()>>,
-    },
-    Forget {
-        stale: Vec<(String, String)>,
-        done: oneshot::Sender<()>,
-    },
-}
-
-/// Claims as files under `STATE/claims`. Clones share them.
+/// The claims of one relay, wherever they are.
 #[derive(Clone, Debug)]
-pub struct FileClaims {
-    queue: Sender<Work>,
-    table: Arc<Mutex<Table>>,
-    /// No other relay makes claims while this is held.
-    _state: StateDir,
+pub enum AnyClaims {
+    Files(FileClaims),
+    Kube(KubeClaims),
 }
 
-impl FileClaims {
-    /// Reads the one-time claims and frees all others. `relay` is the replica's name.
-    pub fn open(state: &StateDir, relay: &str) -> Result<Self, StateError> {
-        let directory = state.subdirectory("claims")?;
-        let opened = |source| StateError::Io { what: "open", path: directory.clone(), source };
-        let mut files = Files::new(directory.clone());
-        let table = Arc::new(Mutex::new(table::load(&mut files).map_err(opened)?));
-        let (queue, work) = mpsc::channel();
-        let worker = Worker { files, table: Arc::clone(&table), relay: relay.to_owned() };
-        thread::Builder::new()
-            .name("claims".to_owned())
-            .spawn(move || worker.run(&work))
-            .map_err(opened)?;
-        Ok(Self { queue, table, _state: state.clone() })
+impl From<FileClaims> for AnyClaims {
+    fn from(claims: FileClaims) -> Self {
+        Self::Files(claims)
     }
 }
 
-impl Claims for FileClaims {
+impl From<KubeClaims> for AnyClaims {
+    fn from(claims: KubeClaims) -> Self {
+        Self::Kube(claims)
+    }
+}
+
+impl Claims for AnyClaims {
     async fn claim(
         &self,
         candidate: &Candidate,
@@ -172,92 +151,24 @@ impl Claims for FileClaims {
         by: &Login,
         now: Timestamp,
     ) -> Claimed {
-        let Some(wanted) = Wanted::of(candidate) else { return Claimed::Free };
-        let (reply, answer) = oneshot::channel();
-        let (user, queue) = (by.to_string(), self.queue.clone());
-        let work = Work::Claim { wanted, session, user, at: now, queue, reply };
-        let gone =
-            || Claimed::Unavailable { why: "the thread that makes claims has ended".to_owned() };
-        if self.queue.send(work).is_err() {
-            return gone();
+        match self {
+            Self::Files(claims) => claims.claim(candidate, session, by, now).await,
+            Self::Kube(claims) => claims.claim(candidate, session, by, now).await,
         }
-        answer.await.unwrap_or_else(|_| gone())
     }
 
     fn look(&self, candidate: &Candidate) -> Option<Claimed> {
-        let Some(wanted) = Wanted::of(candidate) else { return Some(Claimed::Free) };
-        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.look(&wanted).map(told)
+        match self {
+            Self::Files(claims) => claims.look(candidate),
+            Self::Kube(claims) => claims.look(candidate),
+        }
     }
 
     async fn retain(&self, exists: &(dyn Fn(&ObjectKey) -> bool + Sync), now: Timestamp) {
-        let stale = {
-            let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-            table.stale(&exists, now)
-        };
-        let (done, forgotten) = oneshot::channel();
-        if !stale.is_empty() && self.queue.send(Work::Forget { stale, done }).is_ok() {
-            // An error: the thread has gone, and nothing is forgotten.
-            let _ = forgotten.await;
+        match self {
+            Self::Files(claims) => claims.retain(exists, now).await,
+            Self::Kube(claims) => claims.retain(exists, now).await,
         }
-    }
-}
-
-fn told(taken: Taken) -> Claimed {
-    match taken {
-        Taken::Used(holder) => Claimed::Used { holder },
-        Taken::Full(holders) => Claimed::Full { holders },
-    }
-}
-
-/// The one thread that makes and gives back claims.
-struct Worker {
-    files: Files,
-    table: Arc<Mutex<Table>>,
-    relay: String,
-}
-
-impl Worker {
-    /// Until nobody can ask any more.
-    fn run(mut self, queue: &Receiver<Work>) {
-        for work in queue {
-            let table = Arc::clone(&self.table);
-            let with = move |act: &mut dyn FnMut(&mut Table)| {
-                act(&mut table.lock().unwrap_or_else(PoisonError::into_inner));
-            };
-            match work {
-                Work::Claim { wanted, session, user, at, queue, reply } => {
-                    // Whoever asked may have given up: then there is nothing to make.
-                    if reply.is_closed() {
-                        continue;
-                    }
-                    let session = session.to_string();
-                    let asker = Asker { session: &session, user: &user, relay: &self.relay, at };
-                    let outcome = table::attempt(&mut self.files, &with, &wanted, &asker);
-                    // A claim that nobody waits for any more is dropped here, and so given back.
-                    let _ = reply.send(claimed(outcome, queue));
-                }
-                Work::Release { token, done } => {
-                    table::release(&mut self.files, &with, &token);
-                    if let Some(done) = done {
-                        let _ = done.send(());
-                    }
-                }
-                Work::Forget { stale, done } => {
-                    table::forget(&mut self.files, &with, &stale);
-                    let _ = done.send(());
-                }
-            }
-        }
-    }
-}
-
-fn claimed(outcome: Outcome, queue: Sender<Work>) -> Claimed {
-    match outcome {
-        Outcome::Made(token) => Claimed::Taken(Claim { token: Some(token), queue }),
-        Outcome::Taken(taken) => told(taken),
-        Outcome::Failed(error) => Claimed::Unavailable { why: error.to_string() },
-        Outcome::Uncertain(error) => Claimed::Uncertain { why: error.to_string() },
     }
 }
 

@@ -13,9 +13,12 @@ use tidegate_policy::model::{
 };
 use tidegate_policy::schedule::{Occurrence, Once, Schedule};
 
-use super::files::{Fate, Step};
-use super::table::Limit;
+use std::sync::Mutex;
+
+use super::files::{Fate, Files, Step};
+use super::table::{Asker, Limit, Outcome, Table, Token, Wanted};
 use super::*;
+use crate::state::StateDir;
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::place::Place;
 use super::protocol::{Request, Response, SOCKET};
 use super::tables;
+use crate::origin::WITHIN_VOLUME;
 
 /// A cut may take its time; nothing else does.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -81,6 +82,10 @@ pub enum AskError {
 
 /// Asks the relay that runs on `state`, and waits for its answer.
 pub fn ask(state: &Path, request: &Request) -> Result<Response, AskError> {
+    // A pod's volume has the relay's own directory within.
+    let within = state.join(WITHIN_VOLUME);
+    let other = !state.join(SOCKET).exists() && within.join(SOCKET).exists();
+    let state = if other { &within } else { state };
     let path = state.join(SOCKET);
     let io = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {

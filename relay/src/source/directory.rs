@@ -5,7 +5,6 @@
 //! Looks run on a blocking thread. A new policy is published before it is written down: a revocation
 //! never waits for the disk.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use tidegate_commands::known::{self, CHECK};
 use tidegate_commands::manifests::load;
 use tidegate_crds::assemble::{Inputs, Memory, assemble};
 use tidegate_crds::compile::RelaySettings;
-use tidegate_crds::manifest::{Finding, Rule, Severity};
+use tidegate_crds::manifest::Finding;
 use tidegate_policy::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc, watch as feed};
 
@@ -26,7 +25,7 @@ use super::look::{Files, LookError, MAX_FINDINGS};
 use super::pace::{Pace, SECOND_LOOK};
 use super::remember::{self, Instant, RememberError, Remembered};
 use super::watch::Watch;
-use super::{Feed, Policy, Unreadable};
+use super::{Feed, Policy, Reload, Told, Unreadable, about};
 use crate::clock::{self, Now};
 use crate::state::StateDir;
 use crate::supervisor::Supervisor;
@@ -66,16 +65,6 @@ impl SourceError {
             Self::NoMesh { findings, .. } | Self::NoRelay { findings, .. } => findings,
             _ => &[],
         }
-    }
-}
-
-/// Asks a running source for a look now, as SIGHUP does.
-#[derive(Clone, Debug)]
-pub struct Reload(Arc<Notify>);
-
-impl Reload {
-    pub fn now(&self) {
-        self.0.notify_one();
     }
 }
 
@@ -165,7 +154,7 @@ struct Source {
     policy: Policy,
     publisher: feed::Sender<Arc<Policy>>,
     /// What was last said about the findings, to say each once.
-    told: BTreeSet<String>,
+    told: Told,
     boot_id: Option<String>,
     keeper: Keeper,
     /// What was published since was not given to the keeper yet.
@@ -251,7 +240,7 @@ impl Source {
             memory,
             policy,
             publisher,
-            told: BTreeSet::new(),
+            told: Told::default(),
             boot_id,
             keeper,
             unsaved: true,
@@ -388,30 +377,7 @@ impl Source {
 
     /// Logs each finding when it appears, and how many went.
     fn tell(&mut self) {
-        let now: BTreeSet<String> = self.policy.findings.iter().map(ToString::to_string).collect();
-        for finding in self.policy.findings.iter() {
-            let text = finding.to_string();
-            if self.told.contains(&text) {
-                continue;
-            }
-            match finding.severity {
-                Severity::Error => tracing::warn!(rule = %finding.rule, "{text}"),
-                Severity::Note => tracing::info!(rule = %finding.rule, "{text}"),
-            }
-        }
-        let gone = self.told.difference(&now).count();
-        if gone > 0 {
-            tracing::info!(gone, left = now.len(), "findings in the manifests went");
-        }
-        self.told = now;
-        let snapshot = &self.policy.snapshot;
-        tracing::info!(
-            users = snapshot.users().count(),
-            terminals = snapshot.terminals().count(),
-            windows = snapshot.windows().count(),
-            findings = self.policy.findings.len(),
-            "policy in force"
-        );
+        self.told.tell(&self.policy);
     }
 }
 
@@ -443,18 +409,6 @@ impl Built {
             findings.insert(0, about(unreadable.why.clone()));
         }
         findings
-    }
-}
-
-/// A finding about the whole directory.
-fn about(message: String) -> Finding {
-    Finding {
-        position: None,
-        object: None,
-        field: None,
-        rule: Rule::Unreadable,
-        message,
-        severity: Severity::Error,
     }
 }
 

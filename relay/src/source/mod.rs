@@ -7,19 +7,21 @@
 
 pub mod directory;
 mod keeper;
+pub mod kube;
 mod look;
 mod pace;
 mod remember;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_crds::compile::RelaySettings;
-use tidegate_crds::manifest::{Finding, Kind, ObjectRef};
+use tidegate_crds::manifest::{Finding, Kind, ObjectRef, Rule, Severity};
 use tidegate_policy::model::{LoginUser, ObjectKey, Terminal, Window};
 use tidegate_policy::snapshot::Snapshot;
+use tokio::sync::Notify;
 
 use crate::clock::Now;
 use crate::sentences::duration;
@@ -33,6 +35,16 @@ pub fn current(feed: &Feed) -> Arc<Policy> {
     Arc::clone(&feed.borrow())
 }
 
+/// Asks a running source for a look now, as SIGHUP does.
+#[derive(Clone, Debug, Default)]
+pub struct Reload(Arc<Notify>);
+
+impl Reload {
+    pub fn now(&self) {
+        self.0.notify_one();
+    }
+}
+
 /// What a replica decides from, and how well it is known.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -43,7 +55,8 @@ pub struct Policy {
     pub relay: Arc<RelaySettings>,
     /// What is wrong with the source at present, in the order of files and lines.
     pub findings: Arc<[Finding]>,
-    /// The beginning of the last complete look at the source.
+    /// The beginning of the last complete look at the source; of a cluster, the last sign of life of
+    /// the watch that has been silent for the longest.
     pub as_of: Now,
     /// Since when, and why, the source cannot be looked at.
     pub unreadable: Option<Unreadable>,
@@ -150,6 +163,52 @@ impl Policy {
     /// The age up to which it admits.
     fn most(&self) -> Duration {
         Duration::try_from(self.snapshot.mesh().max_policy_age).unwrap_or(Duration::ZERO)
+    }
+}
+
+/// A finding about the whole source.
+fn about(message: String) -> Finding {
+    Finding {
+        position: None,
+        object: None,
+        field: None,
+        rule: Rule::Unreadable,
+        message,
+        severity: Severity::Error,
+    }
+}
+
+/// What was last said about the findings, to say each once.
+#[derive(Debug, Default)]
+struct Told(BTreeSet<String>);
+
+impl Told {
+    /// Logs each finding when it appears, and how many went.
+    fn tell(&mut self, policy: &Policy) {
+        let now: BTreeSet<String> = policy.findings.iter().map(ToString::to_string).collect();
+        for finding in policy.findings.iter() {
+            let text = finding.to_string();
+            if self.0.contains(&text) {
+                continue;
+            }
+            match finding.severity {
+                Severity::Error => tracing::warn!(rule = %finding.rule, "{text}"),
+                Severity::Note => tracing::info!(rule = %finding.rule, "{text}"),
+            }
+        }
+        let gone = self.0.difference(&now).count();
+        if gone > 0 {
+            tracing::info!(gone, left = now.len(), "findings in the manifests went");
+        }
+        self.0 = now;
+        let snapshot = &policy.snapshot;
+        tracing::info!(
+            users = snapshot.users().count(),
+            terminals = snapshot.terminals().count(),
+            windows = snapshot.windows().count(),
+            findings = policy.findings.len(),
+            "policy in force"
+        );
     }
 }
 

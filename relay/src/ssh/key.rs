@@ -27,6 +27,11 @@ pub enum HostKeyError {
     #[error("the host key {} cannot be read or written: {error}", .path.display())]
     Io { path: PathBuf, error: std::io::Error },
     #[error(
+        "the relays' host key {} cannot be read: {error}; mount the Secret of the Mesh's host key there \
+         and give its path by --host-key", .path.display()
+    )]
+    Mounted { path: PathBuf, error: std::io::Error },
+    #[error(
         "Permissions {mode:04o} for '{}' are too open: a host key must not be accessible by others, \
          run chmod 600 on it", .path.display()
     )]
@@ -58,6 +63,19 @@ impl HostKey {
         if mode & 0o077 != 0 {
             return Err(HostKeyError::TooOpen { path: path.to_owned(), mode });
         }
+        Self::read(path, file)
+    }
+
+    /// Reads a key that a cluster mounts, which is never written. Who may read it there is the
+    /// volume's business: the node gives it to root and the pod's group.
+    pub fn load_mounted(path: &Path) -> Result<Self, HostKeyError> {
+        let file = std::fs::File::open(path)
+            .map_err(|error| HostKeyError::Mounted { path: path.to_owned(), error })?;
+        Self::read(path, file)
+    }
+
+    fn read(path: &Path, file: std::fs::File) -> Result<Self, HostKeyError> {
+        let io = |error| HostKeyError::Io { path: path.to_owned(), error };
         let mut text = String::new();
         file.take(LARGEST).read_to_string(&mut text).map_err(io)?;
         let key = PrivateKey::from_openssh(&text).map_err(|error| HostKeyError::Malformed {

@@ -1,0 +1,154 @@
+//! Step 5 of a Mesh: its status, written when it is another than what is there.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use tidegate_crds::Mesh;
+use tidegate_crds::mesh::{Authority, AuthorityLocation, MeshStatus};
+
+use super::keys::Which;
+use super::tenancy::Objection;
+use super::validate::named;
+use crate::names::manager;
+use crate::write::{WriteError, Writer};
+
+/// The status that a Mesh should have. A key that is not there stays named.
+pub fn desired(
+    mesh: &Mesh,
+    present: &BTreeMap<Which, String>,
+    objection: Option<&Objection>,
+    now: Timestamp,
+) -> MeshStatus {
+    let old = mesh.status.as_ref();
+    let key = |which| {
+        let named = named(old, which).map(str::to_owned);
+        named.or_else(|| present.get(&which).cloned())
+    };
+    let (grant_key, host_ca, list_key) = (key(Which::Grant), key(Which::HostCa), key(Which::List));
+    let any = grant_key.is_some() || host_ca.is_some() || list_key.is_some();
+    // The serial is the grants' controller's to write.
+    let authority = any.then_some(Authority {
+        location: AuthorityLocation::Operator,
+        grant_key,
+        host_ca,
+        list_key,
+        serial: None,
+    });
+    let host_keys = key(Which::Host).into_iter().collect();
+    MeshStatus {
+        authority,
+        host_keys,
+        observed_generation: mesh.metadata.generation,
+        conditions: vec![ready(mesh, objection, now)],
+    }
+}
+
+fn ready(mesh: &Mesh, objection: Option<&Objection>, now: Timestamp) -> Condition {
+    let (status, reason, message) = match objection {
+        None => ("True", "Ready", "the keys are there, and no other Mesh is in the way"),
+        Some(objection) => ("False", objection.reason, objection.sentence.as_str()),
+    };
+    let old = condition(mesh.status.as_ref());
+    let since = old.filter(|old| old.status == status).map(|old| old.last_transition_time.clone());
+    Condition {
+        type_: "Ready".to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: mesh.metadata.generation,
+        last_transition_time: since.unwrap_or(Time(now)),
+    }
+}
+
+/// What the status says about being Ready.
+pub fn condition(status: Option<&MeshStatus>) -> Option<&Condition> {
+    status?.conditions.iter().find(|condition| condition.type_ == "Ready")
+}
+
+/// Whether the Mesh has this status already.
+pub fn unchanged(mesh: &Mesh, desired: &MeshStatus) -> bool {
+    let Some(mut old) = mesh.status.clone() else { return false };
+    if let Some(authority) = old.authority.as_mut() {
+        authority.serial = None;
+    }
+    old.conditions.retain(|condition| condition.type_ == "Ready");
+    old == *desired
+}
+
+/// Writes the status unless the Mesh has it already. `true`: it was written.
+pub async fn update(
+    writer: &Writer,
+    mesh: &Mesh,
+    desired: &MeshStatus,
+) -> Result<bool, WriteError> {
+    if unchanged(mesh, desired) {
+        return Ok(false);
+    }
+    writer.apply_status(manager::MESH, mesh, desired).await?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn mesh() -> Mesh {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "tidegate.dev/v1alpha1", "kind": "Mesh",
+            "metadata": {"namespace": "support", "name": "prod", "generation": 3},
+            "spec": {"domain": "support.example.com"},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_status_is_written_once_and_again_only_when_it_changes() {
+        let mut mesh = mesh();
+        let present = BTreeMap::from([
+            (Which::Host, "ssh-ed25519 AAAAhost".to_owned()),
+            (Which::Grant, "ssh-ed25519 AAAAgrant".to_owned()),
+        ]);
+        let first = desired(&mesh, &present, None, at(100));
+        insta::assert_json_snapshot!(first, @r#"
+        {
+          "authority": {
+            "location": "Operator",
+            "grantKey": "ssh-ed25519 AAAAgrant"
+          },
+          "hostKeys": [
+            "ssh-ed25519 AAAAhost"
+          ],
+          "observedGeneration": 3,
+          "conditions": [
+            {
+              "lastTransitionTime": "1970-01-01T00:01:40Z",
+              "message": "the keys are there, and no other Mesh is in the way",
+              "observedGeneration": 3,
+              "reason": "Ready",
+              "status": "True",
+              "type": "Ready"
+            }
+          ]
+        }
+        "#);
+        assert!(!unchanged(&mesh, &first));
+        mesh.status = Some(first.clone());
+        assert!(unchanged(&mesh, &desired(&mesh, &present, None, at(200))));
+        // Another controller's serial is none of our business.
+        mesh.status.as_mut().unwrap().authority.as_mut().unwrap().serial = Some(7);
+        assert!(unchanged(&mesh, &desired(&mesh, &present, None, at(200))));
+
+        let objection =
+            Objection { reason: "KeyMissing", sentence: "gone".to_owned(), wholly: false };
+        let second = desired(&mesh, &BTreeMap::new(), Some(&objection), at(300));
+        assert_eq!(second.host_keys, first.host_keys, "the key stays named");
+        assert_eq!(second.authority, first.authority);
+        assert_eq!(second.conditions[0].last_transition_time, Time(at(300)));
+        assert!(!unchanged(&mesh, &second));
+    }
+}

@@ -1,0 +1,315 @@
+//! What the fleets' accounts may do: which account is bound where. `desired` is pure; `reconcile`
+//! touches the network.
+//!
+//! The roles themselves are part of the installation (manifests/base/rbac-relay.yaml); the operator may
+//! bind these and no other, in objects of one name alone, so that it can hand out nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding, RoleRef, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
+use tidegate_crds::compile::{self, Identity};
+use tidegate_crds::{Mesh, Relay};
+use tidegate_policy::model::LabelSelector;
+
+use super::{Error, MANAGER};
+use crate::Context;
+use crate::names;
+use crate::relay::watch::Stores;
+
+/// The name of every binding that is made here.
+pub const BINDING: &str = "tidegate-relays";
+/// In a Mesh's own namespace: reads its policy, writes sessions and claims.
+pub const HOME_ROLE: &str = "tidegate-relay";
+/// In a tenant's namespace: writes sessions.
+pub const SESSIONS_ROLE: &str = "tidegate-relay-sessions";
+/// Everywhere, for Meshes that select their tenants: reads policy.
+pub const READER_ROLE: &str = "tidegate-relay-reader";
+
+/// The bindings that there should be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Access {
+    pub role_bindings: Vec<RoleBinding>,
+    /// Without subjects where no Mesh selects its tenants.
+    pub reader: ClusterRoleBinding,
+}
+
+/// A Mesh, as far as access goes.
+struct Served<'a> {
+    namespace: String,
+    name: String,
+    ready: bool,
+    tenants: Option<LabelSelector>,
+    relays: Vec<&'a Relay>,
+}
+
+/// Who is bound where, given all there is. `namespaces` are names with their labels.
+pub fn desired(
+    meshes: &[&Mesh],
+    relays: &[&Relay],
+    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
+) -> Access {
+    let meshes: Vec<Served<'_>> = meshes
+        .iter()
+        .filter_map(|mesh| served(mesh, relays))
+        .filter(|m| !m.relays.is_empty())
+        .collect();
+    let homes: BTreeSet<&str> = meshes.iter().map(|mesh| mesh.namespace.as_str()).collect();
+    let mut access = Access { reader: reader(&meshes), ..Access::default() };
+    for (namespace, labels) in namespaces {
+        if homes.contains(namespace.as_str()) {
+            // Several Meshes in one namespace: the first alone is ever Ready, but all are its own.
+            for mesh in meshes.iter().filter(|mesh| mesh.namespace == *namespace).take(1) {
+                access.role_bindings.push(role_binding(namespace, mesh, HOME_ROLE));
+            }
+            continue;
+        }
+        let selects = |mesh: &&Served<'_>| {
+            mesh.tenants.as_ref().is_some_and(|selector| selector.matches(labels))
+        };
+        let wanting: Vec<_> = meshes.iter().filter(selects).collect();
+        // A namespace that two Meshes select stays with the one that was accepted.
+        let having = match wanting.as_slice() {
+            [only] => Some(*only),
+            several => {
+                let mut ready = several.iter().filter(|mesh| mesh.ready);
+                ready.next().filter(|_| ready.next().is_none()).copied()
+            }
+        };
+        if let Some(mesh) = having {
+            access.role_bindings.push(role_binding(namespace, mesh, SESSIONS_ROLE));
+        }
+    }
+    access
+}
+
+fn served<'a>(mesh: &Mesh, relays: &[&'a Relay]) -> Option<Served<'a>> {
+    let nobody = Identity { uid: "".into(), generation: 0, created: jiff::Timestamp::UNIX_EPOCH };
+    let compiled = compile::mesh(mesh, &nobody).ok()?;
+    let (namespace, name) = (mesh.namespace()?, mesh.name_any());
+    let own = |relay: &&&Relay| {
+        relay.namespace().as_ref() == Some(&namespace) && relay.spec.mesh_ref.name == name
+    };
+    let conditions = mesh.status.iter().flat_map(|status| &status.conditions);
+    Some(Served {
+        relays: relays.iter().filter(own).copied().collect(),
+        ready: conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+        tenants: compiled.tenants,
+        namespace,
+        name,
+    })
+}
+
+fn subjects(mesh: &Served<'_>) -> Vec<Subject> {
+    let accounts = mesh.relays.iter().map(|relay| Subject {
+        kind: "ServiceAccount".into(),
+        name: relay.name_any(),
+        namespace: Some(mesh.namespace.clone()),
+        api_group: None,
+    });
+    accounts.collect()
+}
+
+fn role(name: &str) -> RoleRef {
+    RoleRef {
+        api_group: "rbac.authorization.k8s.io".into(),
+        kind: "ClusterRole".into(),
+        name: name.into(),
+    }
+}
+
+fn role_binding(namespace: &str, mesh: &Served<'_>, name: &str) -> RoleBinding {
+    RoleBinding {
+        metadata: ObjectMeta {
+            name: Some(BINDING.into()),
+            namespace: Some(namespace.into()),
+            labels: Some(names::labels(&mesh.name, "relay")),
+            ..ObjectMeta::default()
+        },
+        role_ref: role(name),
+        subjects: Some(subjects(mesh)),
+    }
+}
+
+/// The installation brings it without subjects; these alone are the operator's.
+fn reader(meshes: &[Served<'_>]) -> ClusterRoleBinding {
+    let selecting = meshes.iter().filter(|mesh| mesh.tenants.is_some());
+    let mut subjects: Vec<_> = selecting.flat_map(subjects).collect();
+    subjects.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    ClusterRoleBinding {
+        metadata: ObjectMeta { name: Some(BINDING.into()), ..ObjectMeta::default() },
+        role_ref: role(READER_ROLE),
+        subjects: (!subjects.is_empty()).then_some(subjects),
+    }
+}
+
+/// Binds what is not bound as it should be, and takes away the rest.
+pub async fn reconcile(ctx: &Context, stores: &Stores) -> Result<(), Error> {
+    let (meshes, relays) = (stores.meshes.state(), stores.relays.state());
+    let meshes: Vec<&Mesh> = meshes.iter().filter_map(|mesh| mesh.0.as_ref().ok()).collect();
+    let relays: Vec<&Relay> = relays
+        .iter()
+        .filter_map(|relay| relay.0.as_ref().ok())
+        .filter(|relay| relay.metadata.deletion_timestamp.is_none())
+        .collect();
+    let namespaces = stores.namespaces.state();
+    let namespaces = namespaces
+        .iter()
+        .filter(|namespace| namespace.metadata.deletion_timestamp.is_none())
+        .map(|namespace| (namespace.name_any(), namespace.labels().clone()))
+        .collect();
+    let wanted = desired(&meshes, &relays, &namespaces);
+    let there = stores.role_bindings.state();
+    let failed = |what: String| move |source| Error::Apply { what, source };
+
+    for binding in &wanted.role_bindings {
+        let same_place =
+            |other: &&std::sync::Arc<RoleBinding>| other.namespace() == binding.namespace();
+        let found = there.iter().find(same_place);
+        if found.is_some_and(|found| same(found, binding)) {
+            continue;
+        }
+        let what = format!("RoleBinding {BINDING} in {}", binding.namespace().unwrap_or_default());
+        // The role of a binding cannot be changed.
+        if let Some(other) = found.filter(|found| found.role_ref != binding.role_ref) {
+            ctx.writer.delete(&**other).await.map_err(failed(what.clone()))?;
+        }
+        ctx.writer.apply(MANAGER, binding).await.map_err(failed(what))?;
+    }
+    let managed = |binding: &&std::sync::Arc<RoleBinding>| {
+        binding.labels().get("app.kubernetes.io/managed-by").is_some_and(|by| by == names::OPERATOR)
+    };
+    for binding in there.iter().filter(managed) {
+        if !wanted.role_bindings.iter().any(|wanted| wanted.namespace() == binding.namespace()) {
+            let what =
+                format!("RoleBinding {BINDING} in {}", binding.namespace().unwrap_or_default());
+            ctx.writer.delete(&**binding).await.map_err(failed(what))?;
+        }
+    }
+    let reader = stores.cluster_role_bindings.state().into_iter().next();
+    if reader.is_none_or(|reader| {
+        !same_subjects(reader.subjects.as_ref(), wanted.reader.subjects.as_ref())
+    }) {
+        let what = format!("ClusterRoleBinding {BINDING}");
+        ctx.writer.apply(MANAGER, &wanted.reader).await.map_err(failed(what))?;
+    }
+    Ok(())
+}
+
+fn same(found: &RoleBinding, wanted: &RoleBinding) -> bool {
+    let labels = wanted.metadata.labels.iter().flatten();
+    found.role_ref == wanted.role_ref
+        && same_subjects(found.subjects.as_ref(), wanted.subjects.as_ref())
+        && labels.into_iter().all(|(key, value)| found.labels().get(key) == Some(value))
+}
+
+/// The API server fills in what is the default of an account's group.
+fn same_subjects(found: Option<&Vec<Subject>>, wanted: Option<&Vec<Subject>>) -> bool {
+    let plain = |subjects: Option<&Vec<Subject>>| {
+        let all = subjects.into_iter().flatten();
+        all.map(|s| (s.kind.clone(), s.namespace.clone(), s.name.clone())).collect::<Vec<_>>()
+    };
+    plain(found) == plain(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn mesh(namespace: &str, tenants: &serde_json::Value, ready: &str) -> Mesh {
+        serde_json::from_value(json!({
+            "apiVersion": "tidegate.dev/v1alpha1", "kind": "Mesh",
+            "metadata": {"name": "prod", "namespace": namespace, "uid": namespace, "generation": 1},
+            "spec": {"domain": "support.example.com", "tenants": tenants},
+            "status": {"conditions": [{
+                "type": "Ready", "status": ready, "reason": "R", "message": "",
+                "lastTransitionTime": "2026-11-24T22:00:00Z",
+            }]},
+        }))
+        .unwrap()
+    }
+
+    fn relay(namespace: &str, name: &str) -> Relay {
+        serde_json::from_value(json!({
+            "apiVersion": "tidegate.dev/v1alpha1", "kind": "Relay",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"meshRef": {"name": "prod"}, "replicas": 1},
+        }))
+        .unwrap()
+    }
+
+    fn bound(access: &Access) -> Vec<String> {
+        let say = |namespace: &str, role: &RoleRef, subjects: Option<&Vec<Subject>>| {
+            let who = subjects.into_iter().flatten();
+            let who: Vec<_> = who
+                .map(|s| format!("{}/{}", s.namespace.as_deref().unwrap_or(""), s.name))
+                .collect();
+            format!("{namespace}: {} to {}", role.name, who.join(" "))
+        };
+        let roles = access.role_bindings.iter().map(|binding| {
+            say(&binding.namespace().unwrap(), &binding.role_ref, binding.subjects.as_ref())
+        });
+        let reader = say("*", &access.reader.role_ref, access.reader.subjects.as_ref());
+        roles.chain([reader]).collect()
+    }
+
+    fn namespaces() -> BTreeMap<String, BTreeMap<String, String>> {
+        let label = BTreeMap::from([("mesh".to_owned(), "prod".to_owned())]);
+        [("acme", true), ("default", false), ("fleet", true), ("other", true)]
+            .into_iter()
+            .map(|(name, has)| (name.to_owned(), if has { label.clone() } else { BTreeMap::new() }))
+            .collect()
+    }
+
+    #[test]
+    fn a_mesh_of_its_own_namespace_needs_no_right_elsewhere() {
+        let mesh = mesh("fleet", &json!({"from": "Same"}), "True");
+        let (a, b, stray) = (relay("fleet", "a"), relay("fleet", "b"), relay("default", "c"));
+        let access = desired(&[&mesh], &[&a, &b, &stray], &namespaces());
+        assert_eq!(
+            bound(&access),
+            ["fleet: tidegate-relay to fleet/a fleet/b", "*: tidegate-relay-reader to "]
+        );
+    }
+
+    #[test]
+    fn a_mesh_that_selects_reads_everywhere_and_writes_sessions_at_its_tenants() {
+        let selector = json!({"from": "Selector", "selector": {"matchLabels": {"mesh": "prod"}}});
+        let first = mesh("fleet", &selector, "True");
+        let a = relay("fleet", "a");
+        let one = desired(&[&first], &[&a], &namespaces());
+        assert_eq!(
+            bound(&one),
+            [
+                "acme: tidegate-relay-sessions to fleet/a",
+                "fleet: tidegate-relay to fleet/a",
+                "other: tidegate-relay-sessions to fleet/a",
+                "*: tidegate-relay-reader to fleet/a",
+            ]
+        );
+        // A second one wants the same tenants, and does not get them.
+        let second = mesh("other", &selector, "False");
+        let b = relay("other", "b");
+        let two = desired(&[&first, &second], &[&a, &b], &namespaces());
+        assert_eq!(
+            bound(&two),
+            [
+                "acme: tidegate-relay-sessions to fleet/a",
+                "fleet: tidegate-relay to fleet/a",
+                "other: tidegate-relay to other/b",
+                "*: tidegate-relay-reader to fleet/a other/b",
+            ]
+        );
+        let neither = mesh("fleet", &selector, "False");
+        let none = desired(&[&neither, &second], &[&a, &b], &namespaces());
+        assert!(!bound(&none).iter().any(|line| line.starts_with("acme")), "in doubt nobody");
+    }
+
+    #[test]
+    fn without_relays_nothing_is_bound() {
+        let mesh = mesh("fleet", &json!({"from": "Same"}), "True");
+        assert_eq!(bound(&desired(&[&mesh], &[], &namespaces())), ["*: tidegate-relay-reader to "]);
+    }
+}

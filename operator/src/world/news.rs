@@ -1,0 +1,276 @@
+//! What the watches say, object by object, in the form that the state takes.
+//!
+//! Each object is decoded by itself: one that cannot be is news too, and stops no watch. Of a status only
+//! what [`Before`] keeps is kept.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use futures_util::stream::{BoxStream, StreamExt as _};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use tidegate_crds::login_user::LoginUserStatus;
+use tidegate_crds::manifest::{Kind, Object, ObjectRef};
+use tidegate_crds::support_window::SupportWindowStatus;
+use tidegate_crds::terminal::TerminalStatus;
+use tidegate_crds::{LoginUser, Mesh, SupportWindow, Terminal};
+
+use super::before::{self, Before, Status};
+
+/// How many objects of a list are held at once.
+const PAGE: u32 = 250;
+
+/// An object as it is now.
+#[derive(Debug)]
+pub struct Arrival {
+    pub reference: ObjectRef,
+    pub uid: Box<str>,
+    pub generation: i64,
+    /// The resourceVersion; 0 where it is no number.
+    pub version: u64,
+    /// Or why it cannot be decoded.
+    pub object: Result<Object, String>,
+    pub before: Before,
+}
+
+/// What a watch says of its kind.
+#[derive(Debug)]
+pub enum News {
+    /// A complete list begins.
+    Begins,
+    /// An object of that list.
+    Listed(Box<Arrival>),
+    /// The list is complete: what it did not show is gone.
+    Ends,
+    Put(Box<Arrival>),
+    Gone(ObjectRef),
+    /// The watch or list failed, and is tried again after a while.
+    Failed(String),
+}
+
+/// The news of one kind, for ever.
+pub fn watch(client: &Client, kind: Kind) -> BoxStream<'static, (Kind, News)> {
+    match kind {
+        Kind::Mesh => of_kind::<Mesh, Nothing>(client, kind, Object::Mesh),
+        Kind::LoginUser => of_kind::<LoginUser, LoginUserStatus>(client, kind, Object::LoginUser),
+        Kind::Terminal => of_kind::<Terminal, TerminalStatus>(client, kind, Object::Terminal),
+        Kind::SupportWindow => {
+            of_kind::<SupportWindow, SupportWindowStatus>(client, kind, Object::SupportWindow)
+        }
+        Kind::Namespace => namespaces(client),
+        // The relay controller's.
+        Kind::Relay => futures_util::stream::pending().boxed(),
+    }
+}
+
+/// Statuses that this part neither reads nor writes.
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Nothing {}
+
+/// What is kept of a status; `Nothing` keeps nothing.
+trait Kept: DeserializeOwned + Default {
+    fn before(&self) -> Before;
+}
+
+impl<S: Status + DeserializeOwned> Kept for S {
+    fn before(&self) -> Before {
+        before::before(self)
+    }
+}
+
+impl Kept for Nothing {
+    fn before(&self) -> Before {
+        Before::default()
+    }
+}
+
+/// An object with its metadata, whether or not the rest can be decoded.
+#[derive(Clone, Debug)]
+struct Guarded<K> {
+    metadata: ObjectMeta,
+    object: Result<Box<K>, String>,
+    before: Before,
+}
+
+struct Wrapped<K, S>(Guarded<K>, std::marker::PhantomData<S>);
+
+impl<K: Clone, S> Clone for Wrapped<K, S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), std::marker::PhantomData)
+    }
+}
+
+impl<K: std::fmt::Debug, S> std::fmt::Debug for Wrapped<K, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de, K: DeserializeOwned, S: Kept> Deserialize<'de> for Wrapped<K, S> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        let mut value = Value::deserialize(deserializer)?;
+        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        let nothing = Value::Null;
+        let metadata = value.get("metadata").unwrap_or(&nothing);
+        let metadata = ObjectMeta::deserialize(metadata).map_err(D::Error::custom)?;
+        // A status that cannot be read says nothing; it will be written anew.
+        let status = value.get("status").and_then(|status| S::deserialize(status).ok());
+        let object = K::deserialize(&value).map(Box::new).map_err(|error| error.to_string());
+        let before = status.unwrap_or_default().before();
+        Ok(Self(Guarded { metadata, object, before }, std::marker::PhantomData))
+    }
+}
+
+impl<K: Resource, S> Resource for Wrapped<K, S> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(of)
+    }
+
+    fn group(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(of)
+    }
+
+    fn version(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(of)
+    }
+
+    fn plural(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(of)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.0.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.0.metadata
+    }
+}
+
+fn of_kind<K, S>(
+    client: &Client,
+    kind: Kind,
+    object: fn(Box<K>) -> Object,
+) -> BoxStream<'static, (Kind, News)>
+where
+    K: Resource<DynamicType = ()>
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
+    S: Kept + Send + Sync + 'static,
+{
+    let arrival = move |Wrapped(guarded, _): Wrapped<K, S>| {
+        let Guarded { metadata, object: decoded, before } = guarded;
+        let reference = reference(kind, &metadata);
+        arrival(reference, &metadata, decoded.map(object), before)
+    };
+    let gone = move |wrapped: &Wrapped<K, S>| reference(kind, wrapped.meta());
+    let api: Api<Wrapped<K, S>> = Api::all(client.clone());
+    let config = watcher::Config::default().page_size(PAGE);
+    watcher(api, config)
+        .default_backoff()
+        .map(move |event| (kind, news(event, arrival, gone)))
+        .boxed()
+}
+
+fn namespaces(client: &Client) -> BoxStream<'static, (Kind, News)> {
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
+    let reference =
+        |name: String| ObjectRef { kind: Kind::Namespace, namespace: String::new(), name };
+    let config = watcher::Config::default().page_size(PAGE);
+    watcher(api, config)
+        .default_backoff()
+        .map(move |event| {
+            let news = news(
+                event,
+                |namespace| {
+                    let name = namespace.name_any();
+                    let labels: BTreeMap<_, _> = namespace.labels().clone();
+                    let object = Object::Namespace { name: name.clone(), labels };
+                    arrival(reference(name), namespace.meta(), Ok(object), Before::default())
+                },
+                |namespace| reference(namespace.name_any()),
+            );
+            (Kind::Namespace, news)
+        })
+        .boxed()
+}
+
+fn news<T>(
+    event: watcher::Result<watcher::Event<T>>,
+    arrival: impl Fn(T) -> Arrival,
+    gone: impl Fn(&T) -> ObjectRef,
+) -> News {
+    match event {
+        Ok(watcher::Event::Init) => News::Begins,
+        Ok(watcher::Event::InitApply(object)) => News::Listed(Box::new(arrival(object))),
+        Ok(watcher::Event::InitDone) => News::Ends,
+        Ok(watcher::Event::Apply(object)) => News::Put(Box::new(arrival(object))),
+        Ok(watcher::Event::Delete(object)) => News::Gone(gone(&object)),
+        Err(error) => News::Failed(error.to_string()),
+    }
+}
+
+fn reference(kind: Kind, metadata: &ObjectMeta) -> ObjectRef {
+    ObjectRef {
+        kind,
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+    }
+}
+
+fn arrival(
+    reference: ObjectRef,
+    metadata: &ObjectMeta,
+    object: Result<Object, String>,
+    before: Before,
+) -> Arrival {
+    let version = metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
+    Arrival {
+        reference,
+        uid: metadata.uid.clone().unwrap_or_default().into(),
+        generation: metadata.generation.unwrap_or_default(),
+        version: version.unwrap_or_default(),
+        object,
+        before,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn one_that_cannot_be_decoded_keeps_its_name_and_its_status() {
+        let value = json!({
+            "apiVersion": "tidegate.dev/v1alpha1", "kind": "LoginUser",
+            "metadata": {"name": "alice", "namespace": "support", "uid": "u", "generation": 3,
+                "managedFields": [{"manager": "kubectl"}]},
+            "spec": {"publicKeys": "not a list"},
+            "status": {"observedGeneration": 2},
+        });
+        let Wrapped(guarded, _): Wrapped<LoginUser, LoginUserStatus> =
+            serde_json::from_value(value).unwrap();
+        assert!(guarded.object.unwrap_err().contains("invalid type"));
+        assert_eq!(guarded.metadata.name.as_deref(), Some("alice"));
+        assert_eq!(guarded.metadata.managed_fields, None);
+        assert_eq!(guarded.before.observed, Some(2));
+    }
+}

@@ -1,0 +1,50 @@
+//! Whether this replica should get new connections: what its gate says, and what its policy source
+//! does. The admin port asks from before there is a policy.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use crate::admin::Health;
+use crate::gate::Gate;
+use crate::metrics::Metrics;
+use crate::source::kube::Status;
+
+/// Of a relay in a cluster.
+#[derive(Debug)]
+pub struct Readiness {
+    source: Arc<Status>,
+    gate: OnceLock<Weak<Gate>>,
+}
+
+impl Readiness {
+    pub fn new(source: Arc<Status>) -> Self {
+        Self { source, gate: OnceLock::new() }
+    }
+
+    /// The gate listens.
+    pub fn opened(&self, gate: &Arc<Gate>) {
+        let _ = self.gate.set(Arc::downgrade(gate));
+    }
+
+    fn gate(&self) -> Option<Arc<Gate>> {
+        self.gate.get()?.upgrade()
+    }
+}
+
+impl Health for Readiness {
+    fn not_ready(&self) -> Vec<String> {
+        let mut reasons = self.source.incomplete();
+        match self.gate() {
+            Some(gate) => reasons.append(&mut gate.not_ready()),
+            None if reasons.is_empty() => reasons.push("the relay is opening its ports".into()),
+            None => {}
+        }
+        reasons
+    }
+
+    fn refresh(&self, metrics: &Metrics) {
+        if let Some(gate) = self.gate() {
+            gate.refresh(metrics);
+        }
+        metrics.set_ready(self.not_ready().is_empty());
+    }
+}

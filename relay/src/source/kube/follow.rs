@@ -1,0 +1,691 @@
+//! The owner of all streams: puts what they tell into the world, and publishes the policy that comes
+//! of it.
+//!
+//! Nothing is published before every list that the Mesh needs was read to its end, and a list that is
+//! read again changes nothing before its end: half a list would revoke what is still in force
+//! (invariant 3). An event is published at once, together with those that already wait behind it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use tidegate_crds::manifest::{Finding, Kind, Object};
+use tidegate_policy::model::{Label, ObjectKey};
+use tidegate_policy::snapshot::Snapshot;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::journal::Commit;
+use super::keeper::Keeper;
+use super::raw::{Key, Raw};
+use super::reflect::{Kick, Lasting, Reflector, Said};
+use super::status::{self, Status};
+use super::stream::{Reach, Stream, needed};
+use super::wire::{Collection, Trouble};
+use super::world::World;
+use crate::clock::{self, Boot, Now, signed};
+use crate::metrics::Metrics;
+use crate::source::remember::Instant;
+use crate::source::{Feed, Policy, Reload, Told, Unreadable, about, age};
+use crate::supervisor::Supervisor;
+
+/// How often the clocks are read, to notice that one was stepped or that the machine slept.
+const TICK: Duration = Duration::from_millis(250);
+/// The difference between the clocks' advances that counts as a step.
+const STEP: Duration = Duration::from_millis(500);
+/// The process stood still for so long: connections may be dead.
+const SLEPT: Duration = Duration::from_secs(5);
+/// How long a first look at the API server may take before the policy of before is in force.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+/// Messages that are taken over before one policy is published for all of them.
+const BATCH: usize = 256;
+/// Objects that are taken over before others get a turn on this thread.
+const TURN: usize = 256;
+/// How long a connection may be broken before that is a finding.
+const LASTING: Duration = Duration::from_secs(5);
+/// Between changes, that policy was seen is written down this often.
+const SEEN_EVERY: Duration = Duration::from_secs(10);
+/// How long after a disk that failed the journal is written anew.
+const REWRITE_AFTER: Duration = Duration::from_secs(30);
+
+/// What the follower is made of.
+pub struct Parts {
+    pub client: Client,
+    pub namespace: Label,
+    pub relay: Label,
+    pub metrics: Arc<Metrics>,
+    pub tasks: Supervisor,
+    pub keeper: Keeper,
+    pub boot_id: Option<String>,
+    pub status: Arc<Status>,
+    /// The policy of before and its age.
+    pub restored: Option<(World, Now)>,
+    pub first: oneshot::Sender<Feed>,
+    pub reload: Reload,
+    /// Where the keeper's journal is.
+    pub journal: PathBuf,
+}
+
+/// One stream that is followed.
+struct Followed {
+    stream: Stream,
+    /// Dropped with it, which ends its task.
+    _stop: DropGuard,
+    listing: Option<Listing>,
+    /// It was listed to its end at least once.
+    complete: bool,
+    /// The count of the last complete list.
+    relist: u64,
+    /// Last sign of life.
+    heard: Now,
+    /// Last proof that the API server read its store.
+    proven: Now,
+    trouble: Option<(Now, Trouble)>,
+    unproven: Option<(Now, Trouble)>,
+}
+
+/// A list that is being read.
+struct Listing {
+    relist: u64,
+    seen: BTreeSet<Key>,
+    /// Objects that differ from those in force, which they replace at the list's end.
+    changed: Vec<Raw>,
+}
+
+/// How far the journal is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// There is none: the Mesh is not known yet.
+    No,
+    /// It is being written anew, by lists of this count.
+    Anew(u64),
+    Whole,
+}
+
+pub struct Follower {
+    parts: Kept,
+    world: Option<World>,
+    /// Relays that came before it was known which Mesh is ours.
+    early: BTreeMap<Key, Raw>,
+    streams: BTreeMap<u64, Followed>,
+    next_id: u64,
+    tell: mpsc::Sender<(u64, Said)>,
+    kick: watch::Sender<Kick>,
+    lasting: Arc<Lasting>,
+    began: Now,
+    restored: Option<Now>,
+    first: Option<oneshot::Sender<Feed>>,
+    policy: Option<Policy>,
+    publisher: Option<watch::Sender<Arc<Policy>>>,
+    /// Findings about the source itself.
+    own: Vec<String>,
+    told: Told,
+    written: Written,
+    /// Something was put into the journal since the last commit.
+    uncommitted: bool,
+    committed: Option<Now>,
+    rewrote: Option<Boot>,
+    ticked: Now,
+}
+
+/// What stays as it was given.
+struct Kept {
+    client: Client,
+    namespace: Label,
+    relay: Label,
+    metrics: Arc<Metrics>,
+    tasks: Supervisor,
+    keeper: Keeper,
+    boot_id: Option<String>,
+    status: Arc<Status>,
+    reload: Reload,
+    journal: PathBuf,
+}
+
+/// Why the source has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nobody holds the feed any more.
+    Unwanted,
+    /// The Relay has come to belong to another Mesh: the process must begin anew.
+    AnotherMesh,
+}
+
+/// Follows the API server until there is a reason to end.
+pub async fn run(parts: Parts) -> End {
+    let (tell, mut heard) = mpsc::channel(BATCH);
+    let mut follower = Follower::new(parts, tell);
+    follower.adjust();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let reload = Arc::clone(&follower.parts.reload.0);
+        tokio::select! {
+            message = heard.recv() => {
+                let Some(message) = message else { return End::Unwanted };
+                follower.take(message).await;
+                // What waits already is published with it.
+                for _ in 1..BATCH {
+                    let Ok(message) = heard.try_recv() else { break };
+                    follower.take(message).await;
+                }
+            }
+            _ = tick.tick() => follower.tick(clock::now()),
+            () = reload.notified() => follower.ask_again(),
+        }
+        if let Some(end) = follower.settle(clock::now()) {
+            return end;
+        }
+    }
+}
+
+impl Follower {
+    fn new(parts: Parts, tell: mpsc::Sender<(u64, Said)>) -> Self {
+        let now = clock::now();
+        let (world, restored) = parts.restored.unzip();
+        Self {
+            written: if world.is_some() { Written::Whole } else { Written::No },
+            world,
+            early: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            next_id: 0,
+            tell,
+            kick: watch::Sender::new(Kick::default()),
+            lasting: Arc::new(Lasting::default()),
+            began: now,
+            restored,
+            first: Some(parts.first),
+            policy: None,
+            publisher: None,
+            own: Vec::new(),
+            told: Told::default(),
+            uncommitted: false,
+            committed: None,
+            rewrote: None,
+            ticked: now,
+            parts: Kept {
+                client: parts.client,
+                namespace: parts.namespace,
+                relay: parts.relay,
+                metrics: parts.metrics,
+                tasks: parts.tasks,
+                keeper: parts.keeper,
+                boot_id: parts.boot_id,
+                status: parts.status,
+                reload: parts.reload,
+                journal: parts.journal,
+            },
+        }
+    }
+
+    /// Starts and stops streams as the Mesh needs them now.
+    fn adjust(&mut self) {
+        let wanted: BTreeSet<Stream> = match &self.world {
+            Some(world) => needed(world.tenants()).collect(),
+            // Which Mesh is ours is known by the Relay.
+            None => BTreeSet::from([Stream { kind: Kind::Relay, reach: Reach::Home }]),
+        };
+        let excess = |followed: &Followed| !wanted.contains(&followed.stream);
+        let stopped: Vec<u64> =
+            self.streams.iter().filter(|(_, it)| excess(it)).map(|(id, _)| *id).collect();
+        for id in stopped {
+            let Some(followed) = self.streams.remove(&id) else { continue };
+            if let Some(world) = &mut self.world {
+                for object in world.vanished(followed.stream, &BTreeSet::new()) {
+                    world.remove(&object, Some(&self.parts.keeper));
+                }
+            }
+        }
+        let running: BTreeSet<Stream> = self.streams.values().map(|it| it.stream).collect();
+        for stream in wanted.difference(&running) {
+            self.start(*stream);
+        }
+    }
+
+    fn start(&mut self, stream: Stream) {
+        self.next_id = self.next_id.saturating_add(1);
+        let home = self.parts.namespace.as_str();
+        let reflector = Reflector {
+            stream,
+            id: self.next_id,
+            collection: Collection {
+                client: self.parts.client.clone(),
+                path: stream.path(home),
+                selector: stream.selector(home),
+            },
+            lasting: Arc::clone(&self.lasting),
+            kick: self.kick.subscribe(),
+            tell: self.tell.clone(),
+        };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        self.parts.tasks.spawn("policy watch", async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = reflector.run() => {}
+            }
+        });
+        // Nothing is known of it before it was read; of a restart, what the process before knew.
+        let since = match (&self.publisher, self.restored) {
+            (None, Some(restored)) => restored,
+            _ => clock::now(),
+        };
+        let followed = Followed {
+            stream,
+            _stop: stop.drop_guard(),
+            listing: None,
+            complete: false,
+            relist: 0,
+            heard: since,
+            proven: since,
+            trouble: None,
+            unproven: None,
+        };
+        self.streams.insert(self.next_id, followed);
+    }
+
+    /// Takes over what a stream tells.
+    async fn take(&mut self, (id, said): (u64, Said)) {
+        // The last words of a stream that was stopped.
+        let Some(followed) = self.streams.get_mut(&id) else { return };
+        let kind = followed.stream.kind;
+        match said {
+            Said::Listing { relist } => {
+                self.parts.metrics.policy_list(kind);
+                followed.listing =
+                    Some(Listing { relist, seen: BTreeSet::new(), changed: Vec::new() });
+            }
+            Said::Page(raws) => self.page(id, raws).await,
+            Said::Listed { at } => self.listed(id, at).await,
+            Said::Put(raw) => {
+                self.parts.metrics.policy_event(kind);
+                self.put(*raw);
+            }
+            Said::Removed(raw) => {
+                self.parts.metrics.policy_event(kind);
+                match &mut self.world {
+                    Some(world) => world.remove(&raw.reference, Some(&self.parts.keeper)),
+                    None => drop(self.early.remove(&raw.key())),
+                }
+            }
+            Said::Alive { at, news } => {
+                followed.heard = at;
+                if news {
+                    followed.proven = at;
+                    followed.unproven = None;
+                }
+                followed.recover();
+            }
+            Said::Proven { at } => {
+                followed.proven = at;
+                followed.unproven = None;
+            }
+            Said::Unproven(trouble) => {
+                let since = followed.unproven.take().map_or_else(clock::now, |(since, _)| since);
+                followed.unproven = Some((since, trouble));
+            }
+            Said::Trouble(trouble) => {
+                self.parts.metrics.policy_trouble(kind);
+                followed.fail(self.parts.namespace.as_str(), trouble);
+            }
+        }
+    }
+
+    async fn page(&mut self, id: u64, raws: Vec<Raw>) {
+        // As long as nothing is in force, half of a list does no harm, and need not be kept apart.
+        let direct = self.publisher.is_none() && self.restored.is_none();
+        let Some(listing) = self.streams.get_mut(&id).and_then(|it| it.listing.as_mut()) else {
+            return;
+        };
+        let rewriting = matches!(self.written, Written::Anew(_)) && !direct;
+        let mut apply = Vec::new();
+        for raw in raws {
+            listing.seen.insert(raw.key());
+            match &self.world {
+                Some(world) if world.knows(&raw) => {
+                    if rewriting {
+                        self.parts.keeper.put(raw.reference, raw.value);
+                    }
+                }
+                _ if direct => apply.push(raw),
+                _ => listing.changed.push(raw),
+            }
+        }
+        self.put_all(apply).await;
+    }
+
+    async fn listed(&mut self, id: u64, at: Now) {
+        let Some(followed) = self.streams.get_mut(&id) else { return };
+        let Some(listing) = followed.listing.take() else { return };
+        followed.complete = true;
+        followed.relist = listing.relist;
+        followed.heard = at;
+        followed.proven = at;
+        followed.unproven = None;
+        followed.recover();
+        let stream = followed.stream;
+        self.put_all(listing.changed).await;
+        match &mut self.world {
+            Some(world) => {
+                for object in world.vanished(stream, &listing.seen) {
+                    world.remove(&object, Some(&self.parts.keeper));
+                }
+            }
+            None => self.early.retain(|key, _| listing.seen.contains(key)),
+        }
+    }
+
+    async fn put_all(&mut self, raws: Vec<Raw>) {
+        for (count, raw) in (1_usize..).zip(raws) {
+            self.put(raw);
+            if count.is_multiple_of(TURN) {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn put(&mut self, raw: Raw) {
+        match &mut self.world {
+            Some(world) => world.put(raw, Some(&self.parts.keeper)),
+            None => {
+                self.early.insert(raw.key(), raw);
+                self.found();
+            }
+        }
+    }
+
+    /// Begins the world of the Mesh that our Relay names, once there is one.
+    fn found(&mut self) {
+        let key = (self.parts.namespace.to_string(), self.parts.relay.to_string());
+        let Some(mesh) = self.early.get(&key).and_then(mesh_of) else { return };
+        let home = ObjectKey { namespace: self.parts.namespace.clone(), name: mesh };
+        let mut world = World::new(home, self.parts.relay.clone());
+        self.parts.keeper.begin(world.head());
+        self.written = Written::Anew(self.kick.borrow().relist);
+        for raw in std::mem::take(&mut self.early).into_values() {
+            world.put(raw, Some(&self.parts.keeper));
+        }
+        self.world = Some(world);
+    }
+
+    /// A clock was stepped, or somebody asks: a sign of life is wanted now.
+    fn ask_again(&self) {
+        self.kick.send_modify(|kick| kick.again = kick.again.wrapping_add(1));
+    }
+
+    fn tick(&mut self, now: Now) {
+        let wall = now.wall.duration_since(self.ticked.wall);
+        let gap = now.boot.since(self.ticked.boot);
+        self.ticked = now;
+        if wall.saturating_sub(signed(gap)).unsigned_abs() > STEP || gap > SLEPT {
+            tracing::info!("a clock was stepped or the process stood still; asking the API server");
+            self.ask_again();
+        }
+        let rested = self.rewrote.is_none_or(|at| now.boot.since(at) >= REWRITE_AFTER);
+        if let Some(world) = &self.world
+            && rested
+            && self.publisher.is_some()
+            && self.parts.keeper.failed()
+        {
+            // No copy of the objects is in memory: they are asked for again.
+            self.rewrote = Some(now.boot);
+            self.parts.keeper.begin(world.head());
+            self.kick.send_modify(|kick| kick.relist = kick.relist.wrapping_add(1));
+            self.written = Written::Anew(self.kick.borrow().relist);
+        }
+        let mut oldest: BTreeMap<Kind, Now> = BTreeMap::new();
+        for followed in self.streams.values() {
+            let as_of = oldest.entry(followed.stream.kind).or_insert(now);
+            *as_of = earlier(*as_of, followed.as_of());
+        }
+        for (kind, as_of) in oldest {
+            self.parts.metrics.set_policy_watch_age(kind, age(as_of, now));
+        }
+    }
+
+    /// Publishes and keeps what has changed; `Some`: it is over.
+    fn settle(&mut self, now: Now) -> Option<End> {
+        self.adjust();
+        let unwanted = match &self.publisher {
+            Some(publisher) => publisher.is_closed(),
+            None => self.first.as_ref().is_none_or(oneshot::Sender::is_closed),
+        };
+        if unwanted {
+            return Some(End::Unwanted);
+        }
+        if !self.still_ours() {
+            return Some(End::AnotherMesh);
+        }
+        match self.publisher {
+            None => self.publish_first(now),
+            Some(_) => self.publish(now),
+        }
+        self.report(now);
+        self.commit();
+        None
+    }
+
+    /// Whether the Relay still belongs to the Mesh of this process.
+    fn still_ours(&self) -> bool {
+        let Some(world) = self.world.as_ref().filter(|world| world.foreign()) else { return true };
+        tracing::error!(
+            was = %world.home(),
+            "the Relay belongs to another Mesh now; the relay ends, to begin anew"
+        );
+        // Best effort: the next process looks for the same Mesh otherwise, and ends again.
+        let _ = std::fs::remove_file(&self.parts.journal);
+        false
+    }
+
+    fn complete(&self) -> bool {
+        self.world.is_some() && self.streams.values().all(|followed| followed.complete)
+    }
+
+    /// The policy's age is that of the stream of which least is known.
+    fn as_of(&self, now: Now) -> Now {
+        self.streams.values().map(Followed::as_of).reduce(earlier).unwrap_or(now)
+    }
+
+    fn publish_first(&mut self, now: Now) {
+        let waited = now.boot.since(self.began.boot) >= FIRST_LOOK
+            || self.streams.values().any(|followed| followed.trouble.is_some());
+        if !self.complete() && !(self.restored.is_some() && waited) {
+            return;
+        }
+        let Some(world) = &mut self.world else { return };
+        let (Some(snapshot), Some(relay)) = (world.index().snapshot(), world.relay()) else {
+            return;
+        };
+        self.uncommitted |= world.take_changed().kept;
+        let mut findings = world.findings();
+        findings.splice(0..0, self.own.iter().cloned().map(about));
+        let as_of = self.as_of(now);
+        let policy = Policy {
+            serial: 1,
+            snapshot: Arc::new(snapshot),
+            relay,
+            findings: findings.into(),
+            as_of,
+            unreadable: self.unreadable(now),
+            kept: Arc::default(),
+        };
+        if !self.complete() {
+            let old = age(as_of, now);
+            tracing::warn!(age = ?old, "policy is that of before, until the API server can be read");
+        }
+        self.lasting.admits_up_to(policy.most());
+        self.told.tell(&policy);
+        let (publisher, feed) = watch::channel(Arc::new(policy.clone()));
+        self.policy = Some(policy);
+        self.publisher = Some(publisher);
+        self.first.take().map(|first| first.send(feed));
+    }
+
+    fn publish(&mut self, now: Now) {
+        let as_of = self.as_of(now);
+        let unreadable = self.unreadable(now);
+        let (Some(world), Some(policy), Some(publisher)) =
+            (&mut self.world, &mut self.policy, &self.publisher)
+        else {
+            return;
+        };
+        let changed = world.take_changed();
+        self.uncommitted |= changed.kept;
+        let own_changed = policy.unreadable != unreadable;
+        policy.as_of = as_of;
+        policy.unreadable = unreadable;
+        if changed.policy {
+            let mut own = Vec::new();
+            let snapshot = world.index().snapshot().unwrap_or_else(|| {
+                // Nobody is let in, and every session is cut.
+                own.push(status::no_mesh(
+                    self.parts.namespace.as_str(),
+                    world.home().name.as_str(),
+                ));
+                Snapshot::new(policy.snapshot.mesh().clone())
+            });
+            policy.snapshot = Arc::new(snapshot);
+            match world.relay() {
+                Some(relay) => policy.relay = relay,
+                None => own.push(format!(
+                    "{}; the settings of before stay in force",
+                    status::no_relay(self.parts.namespace.as_str(), self.parts.relay.as_str())
+                )),
+            }
+            self.lasting.admits_up_to(policy.most());
+            self.own = own;
+        }
+        let wake = changed.policy || changed.findings || own_changed;
+        if changed.findings || own_changed || changed.policy && !self.own.is_empty() {
+            let source = policy.unreadable.iter().map(|unreadable| unreadable.why.clone());
+            let mut findings: Vec<Finding> =
+                source.chain(self.own.iter().cloned()).map(about).collect();
+            findings.append(&mut world.findings());
+            policy.findings = findings.into();
+        }
+        policy.serial += u64::from(wake);
+        let publish = Arc::new(policy.clone());
+        publisher.send_if_modified(|published| {
+            *published = publish;
+            wake
+        });
+        if changed.findings || own_changed {
+            self.told.tell(policy);
+        }
+    }
+
+    /// What has kept the source from being read for a while, the gravest first.
+    fn unreadable(&self, now: Now) -> Option<Unreadable> {
+        let home = self.parts.namespace.as_str();
+        let lasting = |since: &Now| now.boot.since(since.boot) >= LASTING;
+        let troubles = self.streams.values().filter_map(|followed| {
+            let (since, trouble) = followed.trouble.as_ref()?;
+            let tell = trouble.denies() || lasting(since);
+            tell.then(|| Unreadable {
+                since: *since,
+                why: status::trouble(followed.stream, home, trouble),
+            })
+        });
+        let unproven = self.streams.values().filter_map(|followed| {
+            let (since, trouble) = followed.unproven.as_ref()?;
+            lasting(since).then(|| Unreadable {
+                since: *since,
+                why: status::unproven(followed.stream, trouble),
+            })
+        });
+        let found = troubles.chain(unproven).min_by_key(|found| found.since.boot)?;
+        // The same one for as long as it lasts.
+        let before = self.policy.as_ref().and_then(|policy| policy.unreadable.as_ref());
+        let same = before.filter(|before| before.since == found.since);
+        Some(same.cloned().unwrap_or(found))
+    }
+
+    /// Says why the policy is not complete.
+    fn report(&self, now: Now) {
+        let home = self.parts.namespace.as_str();
+        let published = self.publisher.is_some();
+        let troubles = self.streams.values().filter_map(|followed| {
+            let (_, trouble) = followed.trouble.as_ref()?;
+            // Without a connection policy grows old, which is told when it is.
+            let tell = trouble.denies() || !published;
+            tell.then(|| status::trouble(followed.stream, home, trouble))
+        });
+        let mut reasons: Vec<String> = troubles.collect::<BTreeSet<_>>().into_iter().collect();
+        if !published && reasons.is_empty() {
+            let done = self.streams.values().filter(|followed| followed.complete).count();
+            let relay = self.parts.relay.as_str();
+            reasons.push(match &self.world {
+                _ if done < self.streams.len() => status::reading(done, self.streams.len()),
+                Some(world) if world.relay().is_some() => {
+                    status::no_mesh(home, world.home().name.as_str())
+                }
+                _ => status::no_relay(home, relay),
+            });
+        }
+        if self.parts.status.set(reasons.clone()) {
+            let waited = now.boot.since(self.began.boot).as_secs();
+            for reason in reasons {
+                tracing::info!(waited, "not ready: {reason}");
+            }
+        }
+    }
+
+    /// Has what is in force be kept for a restart, without waiting for it.
+    fn commit(&mut self) {
+        let Some(policy) = &self.policy else { return };
+        if let Written::Anew(relist) = self.written {
+            let whole = |followed: &Followed| followed.complete && followed.relist >= relist;
+            if !self.streams.values().all(whole) {
+                return;
+            }
+            self.written = Written::Whole;
+            self.committed = None;
+        }
+        if self.written != Written::Whole {
+            return;
+        }
+        let due = self.committed.is_none_or(|at| {
+            policy.as_of.boot.since(at.boot) >= SEEN_EVERY || policy.as_of.wall < at.wall
+        });
+        if due || self.uncommitted {
+            self.uncommitted = false;
+            self.committed = Some(policy.as_of);
+            let as_of = Instant::of(policy.as_of, self.parts.boot_id.as_deref());
+            self.parts.keeper.commit(Commit { as_of });
+        }
+    }
+}
+
+impl Followed {
+    fn as_of(&self) -> Now {
+        earlier(self.heard, self.proven)
+    }
+
+    fn fail(&mut self, home: &str, trouble: Trouble) {
+        if self.trouble.as_ref().is_none_or(|(_, before)| *before != trouble) {
+            tracing::warn!("{}", status::trouble(self.stream, home, &trouble));
+        }
+        let since = self.trouble.take().map_or_else(clock::now, |(since, _)| since);
+        self.trouble = Some((since, trouble));
+    }
+
+    fn recover(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!("the {} can be read again", self.stream);
+        }
+    }
+}
+
+/// By each clock the earlier one: what is said of both holds of either.
+fn earlier(a: Now, b: Now) -> Now {
+    Now { wall: a.wall.min(b.wall), boot: a.boot.min(b.boot) }
+}
+
+fn mesh_of(raw: &Raw) -> Option<Label> {
+    match &raw.object {
+        Ok(Object::Relay(relay)) => Label::parse(&relay.spec.mesh_ref.name).ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,332 @@
+//! Tidegate as a platform team installs it: on a cluster with nodes, by `kubectl apply -k`, with the
+//! images of this tree; a terminal and staff outside of the cluster, each in a network of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::clients::{Forward, Program, Staff, Terminals};
+use crate::cluster::Nodes;
+use crate::keys::Key;
+use crate::manifest::{DOMAIN, LoginUser, Manifest, Mesh, NAMESPACE, Terminal};
+use crate::process::{Finished, Proc};
+use crate::servers::{SSHD, Sshd};
+use crate::wait::wait_for;
+
+/// Building the images, with a cold cache.
+const BUILD: Duration = Duration::from_mins(40);
+/// A rollout, or a node's loss being noticed and made good.
+pub const ROLLOUT: Duration = Duration::from_mins(3);
+/// The port of the Relay that terminals and staff use.
+const PORT: u16 = 5938;
+
+/// A cluster on which Tidegate is installed, with the Mesh `prod` and the Relay `eu`.
+pub struct Fleet {
+    pub nodes: Nodes,
+    dir: tempfile::TempDir,
+}
+
+/// A relay pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    pub name: String,
+    pub uid: String,
+    /// `node-1` and so on.
+    pub node: String,
+    pub ready: bool,
+}
+
+/// A terminal in the place `terminal`: its own sshd, and what carries it to the relay.
+pub struct Site {
+    pub client: Option<Proc>,
+    pub sshd: Sshd,
+    clients: Terminals,
+    /// The listen port of its service `ssh`.
+    listen: u16,
+}
+
+impl Fleet {
+    /// Brings up `nodes` nodes and installs Tidegate with `replicas` relay replicas; returns when all
+    /// of it is ready. `None` says that it was left out, loudly.
+    pub fn install(nodes: u8, replicas: u8) -> Option<Self> {
+        let cluster = Nodes::start(nodes)?;
+        for archive in images() {
+            cluster.load_image(&archive);
+        }
+        let dir =
+            tempfile::Builder::new().prefix("tidegate-fleet-").tempdir().expect("a directory");
+        let fleet = Self { nodes: cluster, dir };
+        fleet.apply_overlay();
+        // What the pods of relays ask for is what the restricted standard allows.
+        let enforce = "pod-security.kubernetes.io/enforce=restricted";
+        fleet.nodes.kubectl(&["label", "namespace", NAMESPACE, enforce]).ok();
+        fleet.declare(&Mesh { max_policy_age: Some("30s".to_owned()) });
+        fleet.declare(&FleetRelay { replicas });
+        fleet.await_ready();
+        Some(fleet)
+    }
+
+    /// `kubectl apply -k manifests/overlays/kind`, and its operator's rollout.
+    pub fn apply_overlay(&self) {
+        let overlay = root().join("manifests/overlays/kind");
+        let overlay = overlay.to_str().expect("a path");
+        // The kinds come in the same breath as objects of them, so a first try may be too early.
+        self.nodes.kubectl(&["apply", "--server-side", "-k", overlay]).ok();
+        self.nodes
+            .kubectl(&[
+                "-n",
+                "tidegate-system",
+                "rollout",
+                "status",
+                "deployment/tidegate-operator",
+                "--timeout=50s",
+            ])
+            .ok();
+    }
+
+    /// Waits as a person does: `kubectl wait --for=condition=Ready`.
+    pub fn await_ready(&self) {
+        for object in ["mesh/prod", "relay/eu"] {
+            let wait = ["wait", "--for=condition=Ready", object, "--timeout=55s"];
+            let waited = self.nodes.kubectl(&wait);
+            if waited.code != Some(0) {
+                let state = self.nodes.kubectl(&["get", object, "-o", "yaml"]);
+                let pods = self.nodes.kubectl(&["get", "pods,events", "-A"]);
+                panic!("{}\n{}\n{}", waited.stderr, state.stdout, pods.stdout);
+            }
+        }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    #[track_caller]
+    pub fn declare(&self, manifest: &impl Manifest) {
+        self.nodes.apply(&manifest.yaml()).ok();
+    }
+
+    /// `kubectl get OBJECT -o json`.
+    #[track_caller]
+    pub fn get(&self, what: &[&str]) -> Value {
+        let mut arguments = vec!["get"];
+        arguments.extend(what);
+        arguments.extend(["-o", "json"]);
+        let got = self.nodes.kubectl(&arguments).ok();
+        serde_json::from_str(&got.stdout).expect("JSON")
+    }
+
+    /// The relay's pods that are not going away.
+    pub fn pods(&self) -> Vec<Pod> {
+        let pods = self.get(&["pods", "-l", "tidegate.dev/relay=eu"]);
+        let text =
+            |pod: &Value, at: &str| pod.pointer(at).and_then(Value::as_str).map(str::to_owned);
+        let of = |pod: &Value| {
+            let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
+            let ready = conditions
+                .into_iter()
+                .flatten()
+                .any(|c| c["type"] == "Ready" && c["status"] == "True");
+            Some(Pod {
+                name: text(pod, "/metadata/name")?,
+                uid: text(pod, "/metadata/uid")?,
+                node: text(pod, "/spec/nodeName")?,
+                ready,
+            })
+        };
+        let pods = pods["items"].as_array().cloned().unwrap_or_default();
+        pods.iter()
+            .filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none())
+            .filter_map(of)
+            .collect()
+    }
+
+    /// Waits until the fleet has `count` ready pods.
+    #[track_caller]
+    pub fn await_pods(&self, count: usize) -> Vec<Pod> {
+        wait_for("the fleet's size", ROLLOUT, || {
+            let pods = self.pods();
+            (pods.len() == count && pods.iter().all(|pod| pod.ready)).then_some(pods)
+        })
+    }
+
+    /// The NodePort behind which the relay's port is.
+    pub fn node_port(&self) -> u16 {
+        let service = self.get(&["service", "eu"]);
+        let ports = service.pointer("/spec/ports").and_then(Value::as_array).expect("ports");
+        let port = ports.iter().find(|port| port["port"] == PORT).expect("the relay's port");
+        u16::try_from(port["nodePort"].as_u64().expect("a node port")).expect("a port")
+    }
+
+    /// The relay's public host key, as the Mesh's status says it.
+    pub fn host_key(&self) -> String {
+        let mesh = self.get(&["mesh", "prod"]);
+        mesh.pointer("/status/hostKeys/0").and_then(Value::as_str).expect("a host key").to_owned()
+    }
+
+    /// The key pair of a login user or terminal, made at the first call.
+    pub fn key(&self, name: &str) -> Key {
+        Key::kept(self.dir(), name)
+    }
+
+    /// Declares a login user with a key of its own.
+    pub fn user(&self, login: &str) {
+        let mut user = LoginUser::new(login);
+        user.keys = vec![self.key(login).public];
+        self.declare(&user);
+    }
+
+    /// A terminal with a real sshd in the place `terminal`, declared and not yet attached.
+    pub fn terminal(&self, name: &str, listen: u16, authorized: &[&str]) -> Site {
+        let keys: Vec<String> = authorized.iter().map(|login| self.key(login).public).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let address = self.nodes.address("terminal");
+        let sshd = self.nodes.within("terminal", SSHD);
+        let sshd = Sshd::at(&address, sshd, &self.dir().join(format!("sshd-{name}")), &keys, &[]);
+        let mut terminal =
+            Terminal::new(name).host_key(&sshd.host_key.public).service("ssh", 22, Some(listen));
+        terminal.keys = vec![self.key(name).public];
+        self.declare(&terminal);
+        let clients =
+            Terminals::new(self.dir(), name, self.key(name), self.node_port(), self.host_key());
+        self.know(&format!("{name}.{DOMAIN} {}", sshd.host_key.public));
+        Site { client: None, sshd, clients, listen }
+    }
+
+    /// Connects the terminal to the replica behind `node`, by stock `ssh -R`.
+    pub fn attach(&self, site: &mut Site, node: &str) {
+        let host = self.nodes.address(node);
+        let forward = Forward(format!(
+            "{}:{}:{}",
+            site.listen,
+            self.nodes.address("terminal"),
+            site.sshd.port
+        ));
+        let command = site.clients.dialling(&host).command(Program::OpenSsh, &[forward]);
+        site.client = Some(Proc::start("ssh -R", &mut self.inside("terminal", &command)));
+    }
+
+    /// The clients of a login user, dialling the replica behind `node`. They run in the place `staff`.
+    pub fn staff(&self, login: &str, node: &str) -> Staff {
+        let host = self.nodes.address(node);
+        self.know(&format!("[{host}]:{} {}", self.node_port(), self.host_key()));
+        Staff::new(self.dir(), login, self.key(login), self.node_port()).dialling(&host)
+    }
+
+    /// A session on a terminal, to be cut: `ssh -J` that says `up` and then waits.
+    pub fn session(&self, staff: &Staff, terminal: &str) -> Proc {
+        let command = staff.shell(terminal, &["echo up; cat"]);
+        Proc::start(format!("ssh {terminal}"), &mut self.inside("staff", &command))
+    }
+
+    /// Tries until a session is up, as a person would who waits for an opening.
+    #[track_caller]
+    pub fn await_session(&self, staff: &Staff, terminal: &str, within: Duration) -> Proc {
+        let mut last = String::new();
+        let found = crate::wait::poll(within, || {
+            let session = self.session(staff, terminal);
+            let up = crate::wait::poll(Duration::from_secs(15), || {
+                (session.stdout().contains("up") || !session.is_running()).then_some(())
+            });
+            if up.is_some() && session.is_running() {
+                return Some(session);
+            }
+            last = session.stderr();
+            None
+        });
+        found.unwrap_or_else(|| panic!("no session on {terminal}: {last}"))
+    }
+
+    /// One try that is expected to be refused.
+    pub fn refused(&self, staff: &Staff, terminal: &str) -> Finished {
+        self.session(staff, terminal).finish(Duration::from_secs(30))
+    }
+
+    /// The same command in one of the cluster's places.
+    pub fn inside(&self, place: &str, command: &Command) -> Command {
+        let mut inside = self.nodes.within(place, command.get_program());
+        inside.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => inside.env(name, value),
+                None => inside.env_remove(name),
+            };
+        }
+        inside
+    }
+
+    /// The records of sessions, oldest first.
+    pub fn records(&self) -> Vec<Value> {
+        let mut records =
+            self.get(&["supportsessions"])["items"].as_array().cloned().unwrap_or_default();
+        records.sort_by_key(|record| record["metadata"]["name"].as_str().map(str::to_owned));
+        records
+    }
+
+    /// Waits for a terminal's newest record to have ended, and returns who ended it.
+    #[track_caller]
+    pub fn await_ended(&self, terminal: &str, within: Duration) -> String {
+        wait_for("the record's end", within, || {
+            let records = self.records();
+            let newest =
+                records.iter().rev().find(|record| record["spec"]["terminal"] == terminal)?;
+            newest["status"]["endedBy"].as_str().map(str::to_owned)
+        })
+    }
+
+    fn know(&self, line: &str) {
+        let path = self.dir().join("known_hosts");
+        let mut known = std::fs::read_to_string(&path).unwrap_or_default();
+        if !known.lines().any(|there| there == line) {
+            known.push_str(line);
+            known.push('\n');
+            std::fs::write(&path, known).expect("known_hosts");
+        }
+    }
+}
+
+/// The Relay `eu`, by NodePort, since nothing here gives a LoadBalancer its address.
+pub struct FleetRelay {
+    pub replicas: u8,
+}
+
+impl Manifest for FleetRelay {
+    fn file(&self) -> String {
+        "relay.yaml".to_owned()
+    }
+
+    fn yaml(&self) -> String {
+        format!(
+            "apiVersion: tidegate.dev/v1alpha1\nkind: Relay\nmetadata: {{name: eu, namespace: {NAMESPACE}}}\n\
+             spec:\n  meshRef: {{name: prod}}\n  replicas: {}\n  exposure: {{type: NodePort}}\n  \
+             drain: {{timeout: 5s}}\n",
+            self.replicas
+        )
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the checkout")
+}
+
+/// Archives of this tree's images; `TIDEGATE_IMAGES` names a folder where they are, otherwise they
+/// are built.
+fn images() -> Vec<PathBuf> {
+    let dir = std::env::var_os("TIDEGATE_IMAGES").map(PathBuf::from).unwrap_or_else(|| {
+        let dir = root().join("target/images");
+        let mut build = Command::new(root().join("scripts/image.sh"));
+        build.args(["--profile", "dev"]);
+        Proc::run("image.sh", build.args(["--profile", "dev"]).arg(&dir), BUILD).ok();
+        dir
+    });
+    let mut archives: Vec<PathBuf> = std::fs::read_dir(&dir)
+        .expect("the images")
+        .map(|entry| entry.expect("an image").path())
+        .filter(|path| path.extension().is_some_and(|end| end == "tar"))
+        .collect();
+    archives.sort();
+    assert!(!archives.is_empty(), "no images in {}", dir.display());
+    archives
+}
