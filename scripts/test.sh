@@ -15,6 +15,9 @@ cp --remove-destination "$target/debug/tidegate-relay" "$target/debug/tidegate-r
 # The clock tests step the time of what is released; it is linked dynamically for them.
 cargo build --locked --release --package tidegate-relay --bin tidegate-relay
 
+cargo build --locked --package tidegate-cli
+
+export TIDEGATE_CLI=$target/debug/kubectl-tidegate
 export TIDEGATE_RELAY=$target/debug/tidegate-relay-tested
 export TIDEGATE_RELAY_FAILPOINTS=$target/debug/tidegate-relay-failpoints
 export TIDEGATE_RELAY_RELEASE=$target/release/tidegate-relay

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use tidegate_commands::check::CheckArgs;
-use tidegate_commands::{ssh_config, who_can_reach};
+use tidegate_commands::{Answer, ssh_config, who_can_reach};
 
 use crate::connect::ConnectArgs;
 use crate::cut::CutArgs;
@@ -36,7 +36,7 @@ pub const NAME: &str = "kubectl tidegate";
 #[command(next_help_heading = "Where to look")]
 pub struct Where {
     /// Ask a directory of manifests instead of a cluster
-    #[arg(long, global = true, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context", "mesh"])]
+    #[arg(long, global = true, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
     /// The kubeconfig file [default: as kubectl]
     #[arg(long, global = true, value_name = "FILE")]
@@ -48,11 +48,27 @@ pub struct Where {
     #[arg(short, long, global = true, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
     /// List all namespaces of the mesh
-    #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
+    #[arg(short = 'A', long, global = true)]
     pub all_namespaces: bool,
     /// The Mesh, where there are several
     #[arg(long, global = true, value_name = "[NAMESPACE/]NAME")]
     pub mesh: Option<String>,
+}
+
+impl Where {
+    /// Whether it makes sense together; clap sees what stands before a subcommand and behind it apart.
+    pub(crate) fn clash(&self) -> Result<(), Answer> {
+        let cluster = self.kubeconfig.is_some() || self.context.is_some() || self.mesh.is_some();
+        if self.manifests.is_some() && cluster {
+            return Err(Answer::usage(
+                "--manifests asks a directory, so --kubeconfig, --context and --mesh make no sense with it",
+            ));
+        }
+        if self.all_namespaces && self.namespace.is_some() {
+            return Err(Answer::usage("give one of -n and -A"));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Subcommand)]

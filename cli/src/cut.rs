@@ -19,6 +19,8 @@ use crate::sessions::{Session, list};
 
 /// Sessions that are cut and waited for at once.
 const AT_ONCE: usize = 16;
+/// The ClusterRole of those who may cut.
+const AUTHOR: &str = "tidegate-window-author";
 /// Between two attempts to watch, where the API server gives up.
 const AGAIN: Duration = Duration::from_millis(500);
 /// After this long a watch is begun anew, by the API server.
@@ -64,7 +66,8 @@ enum Outcome {
     Asked(Box<Session>),
     /// It has not ended in time.
     Late(Box<Session>),
-    Failed(Box<Session>, Trouble),
+    /// It could not be asked for; the sentence names the session.
+    Failed(Trouble),
 }
 
 /// The answer, once it is known.
@@ -147,10 +150,10 @@ async fn cut(cluster: &Cluster, session: Session, args: &CutArgs) -> Outcome {
     let what = format!("cut session {} in namespace {}", session.name, session.namespace);
     let patch = Patch::Merge(json!({ "spec": { "cut": true } }));
     let params = PatchParams::default();
-    match cluster.ask(&what, api.patch(&session.name, &params, &patch)).await {
+    match cluster.ask(&what, AUTHOR, api.patch(&session.name, &params, &patch)).await {
         // Ended and gone since it was listed.
         Err(trouble) if trouble.absent => return Outcome::Over(session.into()),
-        Err(trouble) => return Outcome::Failed(session.into(), trouble),
+        Err(trouble) => return Outcome::Failed(trouble),
         Ok(_) if args.no_wait => return Outcome::Asked(session.into()),
         Ok(_) => {}
     }
@@ -253,13 +256,8 @@ fn tell(outcomes: &[Outcome], timeout: Duration) -> Answer {
                 );
                 1
             }
-            Outcome::Failed(session, trouble) => {
-                let hint = if trouble.forbidden {
-                    "; cutting wants the right to patch supportsessions"
-                } else {
-                    ""
-                };
-                let _ = writeln!(answer.stderr, "{}: {trouble}{hint}", session.name);
+            Outcome::Failed(trouble) => {
+                let _ = writeln!(answer.stderr, "{trouble}");
                 2
             }
         };
@@ -322,7 +320,7 @@ mod tests {
             "{}",
             late.stderr
         );
-        let failed = Outcome::Failed(boxed("ss-3"), Trouble::new("no"));
+        let failed = Outcome::Failed(Trouble::new("no"));
         assert_eq!(tell(&[failed, ended()], took).code, 2);
     }
 

@@ -13,7 +13,7 @@ use tidegate_crds::compile::{self, Identity};
 use tidegate_crds::{SupportSession, SupportWindow};
 use tidegate_policy::schedule::{Schedule, human_utc};
 
-use crate::cluster::{Cluster, Kindred, Trouble};
+use crate::cluster::{Cluster, Kindred, Trouble, VIEWER};
 use crate::output::{Output, bytes, structured, table};
 
 /// Windows that are read so that deadlines are told in their zones; with more, UTC will do.
@@ -59,6 +59,8 @@ pub struct Session {
     pub opened_at: Option<Timestamp>,
     pub deadline: Option<Timestamp>,
     pub cut: bool,
+    /// It was deleted, which cuts too; its record stays until the relay has closed the sockets.
+    pub deleted: bool,
     pub ended_at: Option<Timestamp>,
     pub ended_by: Option<&'static str>,
     /// By how much the end overran what was due: `120ms`.
@@ -80,12 +82,23 @@ impl Session {
         format!("{} on {}/{}", self.user, self.terminal, self.service)
     }
 
-    fn state(&self) -> &'static str {
-        match (self.is_live(), self.cut) {
-            (true, true) => "Cutting",
-            (true, false) => "Live",
-            (false, _) => self.ended_by.unwrap_or("Ended"),
+    /// Live by its record and past its deadline: a relay has not said its end.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        self.is_live() && self.deadline.is_some_and(|deadline| deadline < now)
+    }
+
+    fn state(&self, now: Timestamp) -> String {
+        if !self.is_live() {
+            return self.ended_by.map_or_else(|| "Ended".to_owned(), |by| format!("Ended ({by})"));
         }
+        let word = if self.is_overdue(now) {
+            "Overdue"
+        } else if self.cut || self.deleted {
+            "Cutting"
+        } else {
+            "Live"
+        };
+        word.to_owned()
     }
 }
 
@@ -113,6 +126,7 @@ impl From<SupportSession> for Session {
             opened_at: at(&spec.opened_at),
             deadline: at(&spec.deadline),
             cut: spec.cut,
+            deleted: metadata.deletion_timestamp.is_some(),
             ended_at: status.ended_at.as_deref().and_then(at),
             ended_by: status.ended_by.map(tidegate_crds::support_session::EndedBy::as_str),
             overrun: status.overrun,
@@ -173,7 +187,7 @@ pub async fn schedules(cluster: &Cluster, sessions: &[Session]) -> Schedules {
     }
     let read = |(namespace, name): (String, String)| async move {
         let api: Api<SupportWindow> = Api::namespaced(cluster.client.clone(), &namespace);
-        let window = cluster.ask("read a support window", api.get(&name)).await.ok()?;
+        let window = cluster.ask("read a support window", VIEWER, api.get(&name)).await.ok()?;
         let nobody = Identity { uid: "".into(), generation: 0, created: Timestamp::UNIX_EPOCH };
         let window = compile::window(&window, &nobody).ok()?;
         Some(((namespace, name), window.schedule))
@@ -243,7 +257,7 @@ fn people(
             session.case.clone().unwrap_or_default(),
             at(session.opened_at),
             at(session.deadline),
-            session.state().to_owned(),
+            session.state(now),
         ];
         if namespace.is_none() {
             cells.insert(0, session.namespace.clone());
@@ -331,5 +345,61 @@ impl Shown {
             bytes_in: session.bytes_in,
             bytes_out: session.bytes_out,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn session(name: &str, more: &Value, status: &Value) -> Session {
+        let mut spec = json!({
+            "window": {"name": "berlin", "uid": "u"}, "opensAt": "2026-11-23T08:00:00Z", "user": "alice",
+            "terminal": "kiosk-17", "service": "ssh", "case": "48213", "relayPod": "eu-0",
+            "openedAt": "2026-11-23T08:30:00Z", "deadline": "2026-11-23T10:00:00Z",
+        });
+        for (key, value) in more.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let object = json!({
+            "apiVersion": "tidegate.dev/v1alpha1", "kind": "SupportSession",
+            "metadata": {"name": name, "namespace": "support"}, "spec": spec, "status": status,
+        });
+        serde_json::from_value::<SupportSession>(object).unwrap().into()
+    }
+
+    #[test]
+    fn each_state_has_its_word() {
+        let none = json!({});
+        let ended = json!({
+            "endedAt": "2026-11-23T10:00:00.012Z", "endedBy": "Deadline", "overrun": "12ms",
+            "bytesIn": 812, "bytesOut": 1_572_864,
+        });
+        let sessions = [
+            session("ss-1", &none, &none),
+            session("ss-2", &json!({"cut": true}), &none),
+            session("ss-3", &json!({"deadline": "2026-11-23T08:59:00Z"}), &none),
+            session("ss-4", &none, &ended),
+        ];
+        let args = SessionsArgs {
+            ended: true,
+            user: None,
+            terminal: None,
+            window: None,
+            output: Output::Wide,
+        };
+        let now = "2026-11-23T09:00:00Z".parse().unwrap();
+        let answer = tell(&sessions, &Schedules::new(), &args, Some("support"), now);
+        insta::assert_snapshot!("sessions_wide", answer.stdout);
+        let structured = tell(
+            &sessions[3..],
+            &Schedules::new(),
+            &SessionsArgs { output: Output::Yaml, ..args },
+            None,
+            now,
+        );
+        insta::assert_snapshot!("sessions_yaml", structured.stdout);
     }
 }

@@ -25,6 +25,7 @@ pub enum Source {
 impl Source {
     /// As the command line says.
     pub async fn of(place: &Where) -> Result<Self, Answer> {
+        place.clash()?;
         match &place.manifests {
             Some(directory) => Ok(Self::Manifests {
                 directory: directory.clone(),

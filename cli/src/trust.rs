@@ -103,9 +103,13 @@ pub fn wanted(host: Option<&str>) -> Wanted<'_> {
     let bare = inner.map_or(host, |(inner, _)| inner);
     let name = bare.split('.').next().unwrap_or_default();
     let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    // By a listenPort on localhost any terminal may be meant, and a selector takes names as they are written.
-    let elsewhere = matches!(bare, "localhost" | "127.0.0.1" | "::1");
-    if !plain || elsewhere || name.bytes().any(|b| b.is_ascii_uppercase()) {
+    let loopback = matches!(bare, "localhost" | "127.0.0.1" | "::1");
+    if loopback && inner.is_none() {
+        // Without a listenPort it is no terminal. ssh asks so, in order to sort its algorithms.
+        return Wanted::RELAYS;
+    }
+    // With one it may be any, and a selector takes names as they are written.
+    if !plain || loopback || name.bytes().any(|b| b.is_ascii_uppercase()) {
         return all;
     }
     Wanted { named: Some(name), ..Wanted::RELAYS }
@@ -164,7 +168,8 @@ mod tests {
         let named = |host| wanted(Some(host)).named;
         assert_eq!(named("kiosk-17"), Some("kiosk-17"));
         assert_eq!(named("[kiosk-17.support.example.com]:2222"), Some("kiosk-17"));
-        for all in ["localhost", "[localhost]:20017", "Kiosk-17", "a,b", "*", "", "::1"] {
+        assert_eq!(wanted(Some("127.0.0.1")), Wanted::RELAYS);
+        for all in ["[localhost]:20017", "Kiosk-17", "a,b", "*", "", "[::1]:22"] {
             assert_eq!(named(all), None, "{all}");
             assert!(wanted(Some(all)).terminals, "{all}");
         }

@@ -266,7 +266,7 @@ fn connect_asks_nobody() {
         (&["alice@kiosk-18"], 1, "there is no terminal kiosk-18"),
         (&["alice@kiosk-17/vnc"], 1, "kiosk-17 has no service vnc; it declares ssh, web"),
         (&["alice@kiosk-17/web", "-l", "root"], 2, "is not ssh"),
-        (&["alice@kiosk-17", "-l", "-oProxyCommand=x"], 2, "is no name of a user"),
+        (&["alice@kiosk-17", "--user=-oProxyCommand=x"], 2, "is no name of a user"),
     ] {
         let told = plan(words);
         assert!(
@@ -290,13 +290,11 @@ fn what_manifests_cannot_know_is_said() {
             "{told:?}"
         );
     }
-    for bad in [
-        &["cut"][..],
-        &["cut", "ss-1", "--window", "w"],
-        &["windows", "--mesh", "x"],
-        &["explain", "alice"],
-    ] {
+    for bad in [&["cut"][..], &["cut", "ss-1", "--window", "w"], &["explain", "alice"]] {
         assert!(desk.try_ask(OPEN, bad).is_err(), "{bad:?}");
+    }
+    for clash in [&["windows", "--mesh", "x"][..], &["windows", "-n", "a", "-A"]] {
+        assert_eq!(desk.ask(OPEN, clash).code, 2, "{clash:?}");
     }
     assert!(desk.ask(OPEN, &["completion", "bash"]).stdout.contains("who-can-reach"));
     assert!(desk.ask(OPEN, &["version"]).stdout.starts_with("kubectl-tidegate "));

@@ -319,7 +319,7 @@ fn sessions_are_listed_cut_and_waited_for() {
     let refused = desk.ask_as(&viewer, &["cut", first]);
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(
-        refused.stderr.contains("cutting wants the right to patch supportsessions"),
+        refused.stderr.contains("ask for the ClusterRole tidegate-window-author"),
         "{refused:?}"
     );
     let cutter = "[{apiGroups: [tidegate.dev], resources: ['*'], verbs: [get, list, watch]}, \
@@ -332,7 +332,7 @@ fn sessions_are_listed_cut_and_waited_for() {
     assert!(late.stderr.contains("has not ended within 1s; relay pod eu-0"), "{late:?}");
 
     // A relay that does its work, played by hand: by the watch, not by luck, the CLI hears of it.
-    let mut cut = Proc::start(
+    let cut = Proc::start(
         "cut",
         &mut desk.cli(&cutter, &["cut", "--terminal", "kiosk-18", "-n", "support"]),
     );

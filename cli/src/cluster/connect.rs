@@ -58,15 +58,17 @@ impl Cluster {
         })
     }
 
-    /// Waits for one request, which must not take for ever. `what` is tried, as after `cannot`.
+    /// Waits for one request, which must not take for ever. `what` is tried, as after `cannot`; `role` is
+    /// the ClusterRole that permits it.
     pub async fn ask<T>(
         &self,
         what: &str,
+        role: &str,
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Trouble> {
         match tokio::time::timeout(REQUEST, request).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(Trouble::of(&error, what)),
+            Ok(Err(error)) => Err(Trouble::of(&error, what, role)),
             Err(_) => Err(Trouble::late(what, REQUEST.as_secs())),
         }
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tidegate_crds::manifest::Kind;
 use tidegate_crds::{LoginUser, Mesh, Relay, SupportSession, SupportWindow, Terminal};
 
-use super::{Cluster, Trouble};
+use super::{Cluster, Trouble, VIEWER};
 
 /// Objects of one page; a list of any length is never in memory as a whole.
 const PAGE: u32 = 500;
@@ -94,7 +94,7 @@ impl Cluster {
             let request = Request::new(&path)
                 .list(&params)
                 .map_err(|error| Trouble::new(format_args!("cannot {what}: {error}")))?;
-            let page: Page = match self.ask(&what, self.client.request(request)).await {
+            let page: Page = match self.ask(&what, VIEWER, self.client.request(request)).await {
                 Ok(page) => page,
                 Err(trouble) if trouble.expired && anew < ANEW => {
                     anew += 1;

@@ -13,5 +13,5 @@ mod world;
 pub use connect::Cluster;
 pub use list::{Kindred, Page};
 pub use pods::presence;
-pub use trouble::Trouble;
+pub use trouble::{Trouble, VIEWER};
 pub use world::{Wanted, World};

@@ -10,13 +10,16 @@ use kube::api::ListParams;
 use kube::core::request::Request;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde::Deserialize;
+use tidegate_process::clock;
 
-use super::{Cluster, Trouble, World};
+use super::{Cluster, Trouble, VIEWER, World};
 use crate::presence::{Connection, Presence};
 use crate::sessions;
 
 /// The admin port of a relay pod whose containers name none `admin`.
 const ADMIN: i32 = 9090;
+/// The ClusterRole of those who may ask the pods.
+const CONNECTED: &str = "tidegate-connected";
 /// How long one pod may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pods that are asked at once.
@@ -65,7 +68,8 @@ pub async fn presence(cluster: &Cluster, world: &World) -> Presence {
     if presence.why_unknown().is_some()
         && let Ok(sessions) = sessions::list(cluster, world.scope.as_deref(), None).await
     {
-        for session in sessions.iter().filter(|session| session.is_live()) {
+        let now = clock::now().wall;
+        for session in sessions.iter().filter(|s| s.is_live() && !s.is_overdue(now)) {
             let pod = session.relay_pod.clone();
             presence.saw(&session.terminal, Connection { pod, since: None });
         }
@@ -79,7 +83,7 @@ async fn pods(cluster: &Cluster, world: &World) -> Result<Vec<Pod>, Trouble> {
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
     let what = format!("list the relay pods in namespace {namespace}");
     let params = ListParams::default().labels(&labels);
-    let pods = cluster.ask(&what, api.list(&params)).await?;
+    let pods = cluster.ask(&what, VIEWER, api.list(&params)).await?;
     let runs = |pod: &Pod| {
         pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
     };
@@ -96,7 +100,7 @@ async fn ask(cluster: &Cluster, pod: &Pod) -> Result<Attached, Trouble> {
     let request = cluster.client.request::<Attached>(request);
     match tokio::time::timeout(PATIENCE, request).await {
         Ok(Ok(attached)) => Ok(attached),
-        Ok(Err(error)) => Err(Trouble::of(&error, &what)),
+        Ok(Err(error)) => Err(Trouble::of(&error, &what, CONNECTED)),
         Err(_) => Err(Trouble::late(&what, PATIENCE.as_secs())),
     }
 }

@@ -9,6 +9,9 @@ use tidegate_policy::text::shown;
 /// The most bytes of a sentence.
 const SENTENCE: usize = 300;
 
+/// The ClusterRole of those who look.
+pub const VIEWER: &str = "tidegate-viewer";
+
 /// A question that could not be asked: one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
@@ -28,8 +31,9 @@ impl Trouble {
         Self { sentence, forbidden: false, absent: false, expired: false }
     }
 
-    /// From an error of the client. `what` was tried, as after `cannot`: `list terminals in namespace acme`.
-    pub fn of(error: &kube::Error, what: &str) -> Self {
+    /// From an error of the client. `what` was tried, as after `cannot`: `list terminals in namespace acme`;
+    /// `role` is the ClusterRole that permits it.
+    pub fn of(error: &kube::Error, what: &str, role: &str) -> Self {
         let kube::Error::Api(status) = error else {
             return Self::new(format_args!("cannot {what}: {}", innermost(error)));
         };
@@ -42,7 +46,7 @@ impl Trouble {
             403 => Self {
                 forbidden: true,
                 ..with(say(format_args!(
-                    "you may not {what}; ask for the ClusterRole tidegate-viewer ({})",
+                    "you may not {what}; ask for the ClusterRole {role} ({})",
                     status.message
                 )))
             },
