@@ -71,7 +71,8 @@ pub struct ValidatedRelay {
     pub exposure: Exposure,
     /// From `spec.egress.extraCIDRs`, without what no replica may ever reach.
     pub extra_ranges: Vec<IPBlock>,
-    /// Sorted; at least one.
+    /// Sorted. None is known while the EndpointSlices name none: then no replica gets there, and the
+    /// first event of them puts that right.
     pub api_servers: Vec<ApiServer>,
     pub pod: Pod,
     pub image: String,
@@ -104,12 +105,6 @@ pub fn validate(found: &Dereferenced) -> Result<ValidatedRelay, NotServed> {
     let extra_ranges = extra_ranges(relay)?;
     let mesh = check_mesh(relay, found.mesh.as_deref())?;
     let api_servers = api_servers(&found.api_server);
-    if api_servers.is_empty() {
-        return Err(NotServed::waits(
-            "ApiServerUnknown",
-            "the EndpointSlices of the Service default/kubernetes name no address yet, so no replica could be let out to the API server",
-        ));
-    }
     Ok(ValidatedRelay {
         owner: owner(relay)?,
         mesh: mesh.name_any(),
