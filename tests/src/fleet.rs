@@ -12,11 +12,10 @@ use crate::cluster::Nodes;
 use crate::keys::Key;
 use crate::manifest::{DOMAIN, LoginUser, Manifest, Mesh, NAMESPACE, Terminal};
 use crate::process::{Finished, Proc};
+use crate::programs;
 use crate::servers::{SSHD, Sshd};
 use crate::wait::wait_for;
 
-/// Building the images, with a cold cache.
-const BUILD: Duration = Duration::from_mins(40);
 /// A rollout, or a node's loss being noticed and made good.
 pub const ROLLOUT: Duration = Duration::from_mins(3);
 /// The port of the Relay that terminals and staff use.
@@ -70,7 +69,7 @@ impl Fleet {
 
     /// `kubectl apply -k manifests/overlays/kind`, and its operator's rollout.
     pub fn apply_overlay(&self) {
-        let overlay = root().join("manifests/overlays/kind");
+        let overlay = programs::checkout().join("manifests/overlays/kind");
         let overlay = overlay.to_str().expect("a path");
         // The kinds come in the same breath as objects of them, so a first try may be too early.
         self.nodes.kubectl(&["apply", "--server-side", "-k", overlay]).ok();
@@ -307,20 +306,9 @@ impl Manifest for FleetRelay {
     }
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the checkout")
-}
-
-/// Archives of this tree's images; `TIDEGATE_IMAGES` names a folder where they are, otherwise they
-/// are built.
+/// The archives of this tree's images.
 fn images() -> Vec<PathBuf> {
-    let dir = std::env::var_os("TIDEGATE_IMAGES").map(PathBuf::from).unwrap_or_else(|| {
-        let dir = root().join("target/images");
-        let mut build = Command::new(root().join("scripts/image.sh"));
-        build.args(["--profile", "dev"]);
-        Proc::run("image.sh", build.args(["--profile", "dev"]).arg(&dir), BUILD).ok();
-        dir
-    });
+    let dir = programs::images();
     let mut archives: Vec<PathBuf> = std::fs::read_dir(&dir)
         .expect("the images")
         .map(|entry| entry.expect("an image").path())

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -19,55 +19,8 @@ use crate::manifest::{
 };
 use crate::process::{Finished, Proc, mark};
 use crate::wait::{SOON, eventually, poll, wait_for};
-use crate::{http, ports, procfs};
-
-/// Which build of the relay a test wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Build {
-    Debug,
-    /// Debug with the fail points.
-    FailPoints,
-    /// As released; linked dynamically, so that libfaketime can be put before libc.
-    Release,
-}
-
-/// The relay's binary. `TIDEGATE_RELAY`, `TIDEGATE_RELAY_FAILPOINTS` and `TIDEGATE_RELAY_RELEASE`
-/// name one that is there; otherwise it is built, once per test program.
-pub fn relay_binary(build: Build) -> PathBuf {
-    static BUILT: [OnceLock<PathBuf>; 3] = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
-    let (slot, variable, arguments): (_, _, &[&str]) = match build {
-        Build::Debug => (&BUILT[0], "TIDEGATE_RELAY", &[]),
-        Build::FailPoints => {
-            (&BUILT[1], "TIDEGATE_RELAY_FAILPOINTS", &["--features", "failpoints"])
-        }
-        Build::Release => (&BUILT[2], "TIDEGATE_RELAY_RELEASE", &["--release"]),
-    };
-    slot.get_or_init(|| {
-        if let Some(path) = std::env::var_os(variable) {
-            return path.into();
-        }
-        // target/debug/deps/embedded_x-0123 → target
-        let this = std::env::current_exe().expect("this program's path");
-        let target = this.ancestors().nth(3).expect("a target directory").to_owned();
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .args(["build", "--quiet", "--locked", "-p", "tidegate-relay", "--target-dir"])
-            .arg(&target)
-            .args(arguments);
-        Proc::run("cargo build", &mut command, Duration::from_mins(30)).ok();
-        let profile = if build == Build::Release { "release" } else { "debug" };
-        let built = target.join(profile).join("tidegate-relay");
-        if build == Build::Release {
-            return built;
-        }
-        // Both debug builds leave the same name behind.
-        let kept = target.join(profile).join(format!("tidegate-relay-{}", std::process::id()));
-        std::fs::copy(&built, &kept).expect("a copy of the relay");
-        kept
-    })
-    .clone()
-}
+use crate::programs::Build;
+use crate::{http, ports, procfs, programs};
 
 /// What a test declares before the relay starts.
 pub struct Setup {
@@ -169,7 +122,7 @@ impl Setup {
         let manifests = dir.join("manifests");
         std::fs::create_dir_all(&manifests).expect("a directory");
         let mut gate = Gate {
-            binary: relay_binary(self.build),
+            binary: programs::relay(self.build),
             manifests,
             state: dir.join("state"),
             port: ports::free(),

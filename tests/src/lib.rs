@@ -19,6 +19,7 @@ pub mod operator;
 pub mod ports;
 pub mod process;
 pub mod procfs;
+pub mod programs;
 pub mod servers;
 pub mod services;
 pub mod tap;

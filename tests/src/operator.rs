@@ -1,23 +1,19 @@
 //! The real operator as a child process, with an account of its own in the cluster, so that the API
 //! server's audit log tells what it did.
 
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Event};
 use crate::process::{Finished, Proc};
+use crate::programs;
 
 /// The operators' own namespace.
 pub const NAMESPACE: &str = "tidegate-system";
 /// Ample for a start or an end.
 const MOVE: Duration = Duration::from_secs(30);
-/// One build, on a busy machine.
-const BUILD: Duration = Duration::from_mins(30);
-
 /// One replica of the operator.
 pub struct Operator {
     pub process: Proc,
@@ -49,7 +45,7 @@ impl Operator {
         let _ = cluster.kubectl(&binding);
         let token = cluster.kubectl(&["create", "token", account, "-n", NAMESPACE]).ok().stdout;
         let kubeconfig = kubeconfig(cluster, token.trim());
-        let mut command = Command::new(binary());
+        let mut command = Command::new(programs::operator());
         command
             .args(["run", "--namespace", NAMESPACE, "--admin", "127.0.0.1:0"])
             .args(["--relay-image", "tidegate.test/relay:1"])
@@ -90,27 +86,4 @@ fn kubeconfig(cluster: &Cluster, token: &str) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), config.to_string()).expect("a kubeconfig is written");
     file
-}
-
-/// The binary under test: TIDEGATE_OPERATOR, else what cargo builds now beside this test.
-#[track_caller]
-pub fn binary() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| std::env::var_os("TIDEGATE_OPERATOR").map_or_else(build, PathBuf::from))
-        .clone()
-}
-
-#[track_caller]
-fn build() -> PathBuf {
-    // target/debug/deps/api_x-0123 -> target
-    let this = std::env::current_exe().expect("this program's path");
-    let target = this.ancestors().nth(3).expect("a target directory").to_owned();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .args(["build", "--quiet", "--locked", "-p", "tidegate-operator", "--target-dir"])
-        .arg(&target)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    Proc::run("cargo build", &mut cargo, BUILD).ok();
-    target.join("debug/tidegate-operator")
 }

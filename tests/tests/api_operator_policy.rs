@@ -2,9 +2,7 @@
 //! not, why, and that a restart, a kill or a broken object changes nothing of it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -14,7 +12,7 @@ use tidegate_tests::cluster::ControlPlane;
 use tidegate_tests::keys::Key;
 use tidegate_tests::process::Proc;
 use tidegate_tests::wait::poll;
-use tidegate_tests::{eventually, long};
+use tidegate_tests::{eventually, long, programs};
 
 /// Ample for the operator to see a change and write its word, on a busy machine.
 const WORD: Duration = Duration::from_secs(60);
@@ -22,29 +20,6 @@ const WORD: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(60);
 /// The operator's own namespace.
 const OPERATOR: &str = "tidegate-system";
-
-/// The debug build, made once.
-fn binary() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            if let Some(path) = std::env::var_os("TIDEGATE_OPERATOR") {
-                return path.into();
-            }
-            // target/debug/deps/api_x-0123 -> target
-            let this = std::env::current_exe().expect("this program's path");
-            let target = this.ancestors().nth(3).expect("a target directory").to_owned();
-            let mut command =
-                Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            command
-                .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-                .args(["build", "--quiet", "--locked", "-p", "tidegate-operator", "--target-dir"])
-                .arg(&target);
-            Proc::run("cargo build", &mut command, Duration::from_mins(30)).ok();
-            target.join("debug/tidegate-operator")
-        })
-        .clone()
-}
 
 /// A control plane with the kinds, and keys to hand out.
 struct World {
@@ -69,7 +44,7 @@ impl World {
     /// which is taken away here: who waits for it is another test's.
     fn operator(&self) -> Proc {
         self.plane.kubectl(&["delete", "lease", "--all", "-n", OPERATOR]).ok();
-        let mut command = Command::new(binary());
+        let mut command = Command::new(programs::operator());
         command
             .args(["run", "--namespace", OPERATOR])
             .env("KUBECONFIG", self.plane.kubeconfig())

@@ -6,7 +6,6 @@ mod manifests;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use manifests::{HOST_KEY, Manifests, RELAY_KEY};
@@ -14,32 +13,12 @@ use serde_json::Value;
 use tidegate_tests::cluster::ControlPlane;
 use tidegate_tests::manifest::{in_seconds, instant};
 use tidegate_tests::process::Finished;
-use tidegate_tests::{Proc, wait_for};
+use tidegate_tests::{Proc, programs, wait_for};
 
 /// One question, on a busy machine.
 const ASK: Duration = Duration::from_mins(1);
 /// Until somebody else has acted.
 const SOON: Duration = Duration::from_secs(30);
-
-/// The CLI's binary: `TIDEGATE_CLI` names one that is there; otherwise it is built.
-fn binary() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        if let Some(path) = std::env::var_os("TIDEGATE_CLI") {
-            return path.into();
-        }
-        // target/debug/deps/cli_cluster-0123 → target
-        let this = std::env::current_exe().expect("this program's path");
-        let target = this.ancestors().nth(3).expect("a target directory").to_owned();
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .args(["build", "--quiet", "--locked", "-p", "tidegate-cli", "--target-dir"])
-            .arg(&target);
-        Proc::run("cargo build", &mut command, Duration::from_mins(30)).ok();
-        target.join("debug/kubectl-tidegate")
-    })
-}
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a plain path")
@@ -84,7 +63,7 @@ impl Desk {
     }
 
     fn cli(&self, kubeconfig: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(programs::cli());
         command.env("KUBECONFIG", kubeconfig).current_dir(self.manifests.path()).args(arguments);
         command
     }
