@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use tidegate_tests::cluster::{ControlPlane, Nodes, build_image};
+use tidegate_tests::cluster::{ControlPlane, Nodes};
 use tidegate_tests::{Proc, SOON, eventually, wait_for};
 
 /// Ample for a pod to start and for a dead node to be noticed.
 const WHILE: Duration = Duration::from_secs(90);
 
-const PODS: &str = r#"
+const PODS: &str = "
 apiVersion: apps/v1
 kind: DaemonSet
 metadata: {name: probe, namespace: default}
@@ -37,7 +37,7 @@ spec:
   externalTrafficPolicy: Local
   selector: {app: probe}
   ports: [{port: 80, targetPort: 8080, nodePort: 30080}]
-"#;
+";
 
 /// What a cluster leaves on the machine while it lives.
 struct Traces {
@@ -112,9 +112,8 @@ fn a_control_plane_serves_survives_an_outage_and_leaves_nothing() {
     control.kubectl(&["get", "namespace", "acme"]).ok();
 
     // The controller manager collects what has lost its owner.
-    wait_for("the default ServiceAccount", WHILE, || {
-        let account = control.kubectl(&["get", "serviceaccount", "default", "--namespace=acme"]);
-        (account.code == Some(0)).then_some(())
+    eventually("the default ServiceAccount", WHILE, || {
+        control.kubectl(&["get", "serviceaccount", "default", "--namespace=acme"]).code == Some(0)
     });
     control.kubectl(&["create", "deployment", "web", "--image=none:1", "--namespace=acme"]).ok();
     let sets =
@@ -147,14 +146,7 @@ fn nodes_run_pods_get_lost_and_leave_nothing() {
     let Some(nodes) = Nodes::start(2) else { return };
     let traces = Traces::of(nodes.dir());
 
-    let scratch = tempfile::tempdir().expect("a directory");
-    let (dockerfile, archive) =
-        (scratch.path().join("Dockerfile"), scratch.path().join("probe.tar"));
-    let probe = "FROM scratch\nCOPY probe /probe\nUSER 65532\nENTRYPOINT [\"/probe\"]\n";
-    std::fs::write(&dockerfile, probe).expect("a file");
-    std::fs::copy(nodes.dir().join("bin/probe"), scratch.path().join("probe")).expect("a copy");
-    build_image("tidegate.test/probe:1", &dockerfile, scratch.path(), &archive);
-    nodes.load_image(&archive);
+    nodes.load_probe();
     nodes.apply(PODS).ok();
     nodes.kubectl(&["rollout", "status", "daemonset/probe", "--timeout=60s"]).ok();
 

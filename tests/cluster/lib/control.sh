@@ -67,7 +67,7 @@ define_apiserver() {
 define_controller_manager() {
     user_kubeconfig controller-manager /CN=system:kube-controller-manager
     # A dead node is noticed soon, so that tests of it are short.
-    define kube-controller-manager "${in_control[@]}" "$control_bin/kube-controller-manager" \
+    define_restarted kube-controller-manager "${in_control[@]}" "$control_bin/kube-controller-manager" \
         --kubeconfig="$dir/pki/controller-manager.kubeconfig" \
         --authentication-kubeconfig="$dir/pki/controller-manager.kubeconfig" \
         --authorization-kubeconfig="$dir/pki/controller-manager.kubeconfig" \
@@ -81,7 +81,7 @@ define_controller_manager() {
 
 define_scheduler() {
     user_kubeconfig scheduler /CN=system:kube-scheduler
-    define kube-scheduler "${in_control[@]}" "$control_bin/kube-scheduler" \
+    define_restarted kube-scheduler "${in_control[@]}" "$control_bin/kube-scheduler" \
         --kubeconfig="$dir/pki/scheduler.kubeconfig" \
         --authentication-kubeconfig="$dir/pki/scheduler.kubeconfig" \
         --authorization-kubeconfig="$dir/pki/scheduler.kubeconfig" \
@@ -92,17 +92,26 @@ api_ready() {
     admin get --raw /readyz
 }
 
-# start_control [COMPONENT...]: etcd and the API server, then the others once it is ready.
+# healthy PORT: whether the component that serves its health there says that it is well.
+healthy() {
+    [[ $(curl -sk --max-time 2 "https://$address:$1/healthz") == ok ]]
+}
+
+# start_serving COMPONENT: of the control plane; returns when it serves.
+start_serving() {
+    local component=$1
+    start "$component"
+    case $component in
+    kube-apiserver) wait_until "the API server at $server" 60 api_ready ;;
+    kube-controller-manager) wait_until "$component" 60 healthy 10257 ;;
+    kube-scheduler) wait_until "$component" 60 healthy 10259 ;;
+    esac || { complain "$component" && return 1; }
+}
+
+# start_control [COMPONENT...]: etcd and the API server, then the others.
 start_control() {
-    start etcd
-    start kube-apiserver
-    if ! wait_until "the API server at $server" 60 api_ready; then
-        complain etcd
-        complain kube-apiserver
-        return 1
-    fi
     local component
-    for component in "$@"; do
-        start "$component"
+    for component in etcd kube-apiserver "$@"; do
+        start_serving "$component"
     done
 }

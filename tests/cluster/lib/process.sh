@@ -1,17 +1,32 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables are shared between files
-# Components: processes that are started by a script of their own and ended by their recorded id.
-# A recorded id is good only with the start time beside it, since ids are used again.
+# Components: each is a process group that a script of its own starts and that its leader's recorded
+# id ends. An id is good only with the start time beside it, since ids are used again.
 
 # define NAME COMMAND...: writes the script that starts it.
 define() {
-    local name=$1 folder=$dir/components/$1
+    local name=$1
     shift
+    write_run "$name" 'exec %s\n' "$@"
+}
+
+# define_restarted NAME COMMAND...: one that is meant to end when it finds the API server away, and to
+# be started again.
+define_restarted() {
+    local name=$1
+    shift
+    # shellcheck disable=SC2016  # the script expands it
+    write_run "$name" 'while :; do\n    %s\n    echo "ended with $?" >&2\n    sleep 1\ndone\n' "$@"
+}
+
+# write_run NAME FORMAT COMMAND...
+write_run() {
+    local folder=$dir/components/$1 format=$2
+    shift 2
     mkdir -p "$folder"
     {
         echo '#!/usr/bin/env bash'
-        printf 'exec'
-        printf ' %q' "$@"
-        echo
+        # shellcheck disable=SC2059  # it is one of the two above
+        printf "$format" "$(printf '%q ' "$@")"
     } >"$folder/run"
     chmod +x "$folder/run"
 }
@@ -53,16 +68,21 @@ gone() {
     ! pid_of "$1" >/dev/null
 }
 
+# empty_group PID
+empty_group() {
+    ! kill -s 0 -- "-$1"
+}
+
 # stop NAME [SIGNAL]: asks it to end, and ends it 5 s later. Returns when it is gone.
 stop() {
     local name=$1 pid
     pid=$(pid_of "$name") || return 0
     # One that is paused would not hear without the second.
-    kill -s "${2:-TERM}" "$pid" 2>/dev/null || true
-    kill -s CONT "$pid" 2>/dev/null || true
-    if ! wait_until "the end of $name" 5 gone "$name" 2>/dev/null; then
-        kill -s KILL "$pid" 2>/dev/null || true
-        wait_until "the end of $name" 10 gone "$name"
+    kill -s "${2:-TERM}" -- "-$pid" 2>/dev/null || true
+    kill -s CONT -- "-$pid" 2>/dev/null || true
+    if ! wait_until "the end of $name" 5 empty_group "$pid" 2>/dev/null; then
+        kill -s KILL -- "-$pid" 2>/dev/null || true
+        wait_until "the end of $name" 10 empty_group "$pid"
     fi
     rm -f "$dir/components/$name/pid"
 }
@@ -71,7 +91,7 @@ stop() {
 signal() {
     local pid
     pid=$(pid_of "$1") || die "$1 is not running"
-    kill -s "$2" "$pid"
+    kill -s "$2" -- "-$pid"
 }
 
 components() {

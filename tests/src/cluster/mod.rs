@@ -24,6 +24,8 @@ const MOVE: Duration = Duration::from_mins(4);
 /// One call of kubectl.
 const CALL: Duration = Duration::from_mins(1);
 
+const PROBE: &str = "FROM scratch\nCOPY probe /probe\nUSER 65532\nENTRYPOINT [\"/probe\"]\n";
+
 /// The API server, etcd and the controller manager: for tests of what is written to the API.
 pub struct ControlPlane(Cluster);
 
@@ -87,6 +89,18 @@ impl Nodes {
     #[track_caller]
     pub fn load_image(&self, archive: &Path) {
         run(script("load").arg("--dir").arg(self.dir()).arg(archive), MOVE);
+    }
+
+    /// Brings `tidegate.test/probe:1` into every node, which tells what its pod sees
+    /// (tests/cluster/go/probe).
+    #[track_caller]
+    pub fn load_probe(&self) {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let (from, archive) = (scratch.path().join("Dockerfile"), scratch.path().join("probe.tar"));
+        std::fs::write(&from, PROBE).expect("a file");
+        std::fs::copy(self.dir().join("bin/probe"), scratch.path().join("probe")).expect("a copy");
+        build_image("tidegate.test/probe:1", &from, scratch.path(), &archive);
+        self.load_image(&archive);
     }
 
     /// A command of a network namespace: `control`, `node-1`…, or outside of the cluster `client`,
@@ -256,8 +270,9 @@ impl Drop for Cluster {
 fn show_logs(dir: &Path) {
     let mut tail = Command::new("sh");
     tail.args(["-c", "tail -n 5 components/*/log components/*/*/log"]).current_dir(dir);
-    let logs = Proc::run("tail", &mut tail, CALL);
-    eprintln!("{}", logs.stdout);
+    if let Ok(logs) = tail.output() {
+        eprintln!("{}", String::from_utf8_lossy(&logs.stdout));
+    }
 }
 
 /// Builds a part of the programs unless that was done before; false where Go is missing.
