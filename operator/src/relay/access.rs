@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
 use tidegate_crds::compile::{self, Identity};
 use tidegate_crds::{Mesh, Relay};
 use tidegate_policy::model::LabelSelector;
 
-use super::{Error, MANAGER};
+use super::{Error, MANAGER, apply};
 use crate::Context;
 use crate::names;
 use crate::relay::watch::Stores;
@@ -151,7 +152,7 @@ pub async fn reconcile(ctx: &Context, stores: &Stores) -> Result<(), Error> {
     let relays: Vec<&Relay> = relays
         .iter()
         .filter_map(|relay| relay.0.as_ref().ok())
-        .filter(|relay| relay.metadata.deletion_timestamp.is_none())
+        .filter(|relay| relay.metadata.deletion_timestamp.is_none() && has_account(relay, stores))
         .collect();
     let namespaces = stores.namespaces.state();
     let namespaces = namespaces
@@ -195,6 +196,14 @@ pub async fn reconcile(ctx: &Context, stores: &Stores) -> Result<(), Error> {
         ctx.writer.apply(MANAGER, &wanted.reader).await.map_err(failed(what))?;
     }
     Ok(())
+}
+
+/// Whether the account of the Relay's name is the Relay's own: another's, such as `default`, gets nothing.
+fn has_account(relay: &Relay, stores: &Stores) -> bool {
+    let reference =
+        ObjectRef::new(&relay.name_any()).within(&relay.namespace().unwrap_or_default());
+    let account = stores.accounts.get(&reference);
+    account.zip(relay.uid()).is_some_and(|(account, uid)| apply::owns(&uid, &*account))
 }
 
 fn same(found: &RoleBinding, wanted: &RoleBinding) -> bool {

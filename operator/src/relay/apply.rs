@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,8 +15,8 @@ use crate::Context;
 
 /// Applies all of `resources`, by server-side apply, and deletes what is not wanted any more.
 ///
-/// Nothing is taken over: an object of one of these names that is not the Relay's own (by the uid of
-/// its controller) is left as it is, and named in the answer.
+/// Nothing is taken over: where an object of one of these names is not the Relay's own (by the uid of
+/// its controller), nothing is applied, and it is named in the answer.
 pub async fn apply(
     ctx: &Context,
     owner: &str,
@@ -32,21 +34,38 @@ pub async fn apply(
     let namespace = deployment.namespace().unwrap_or_default();
     let name = deployment.name_any();
     let step = Step { ctx, owner, namespace: &namespace };
-    // What confines the pods, and what they are, is there before them.
-    let taken = [
-        step.put(&service_account).await?,
-        step.put(&network_policy).await?,
-        step.put(&mesh_service).await?,
-        step.put(&service).await?,
-        match &disruption_budget {
-            Some(budget) => step.put(budget).await?,
-            None => step.drop_budget(&name).await?,
-        },
-    ];
-    if let Some(taken) = taken.into_iter().flatten().next() {
-        return Ok(Some(taken));
+    let there = step.read::<PodDisruptionBudget>(&name, "PodDisruptionBudget").await?;
+    for taken in [
+        step.taken(&service_account).await?,
+        step.taken(&network_policy).await?,
+        step.taken(&mesh_service).await?,
+        step.taken(&service).await?,
+        step.taken(&deployment).await?,
+        there
+            .as_ref()
+            .filter(|_| disruption_budget.is_some())
+            .and_then(|there| step.foreign(there)),
+    ] {
+        if taken.is_some() {
+            return Ok(taken);
+        }
     }
-    step.put(&deployment).await
+    // What confines the pods, and what they are, is there before them.
+    step.put(&service_account).await?;
+    step.put(&network_policy).await?;
+    step.put(&mesh_service).await?;
+    step.put(&service).await?;
+    match (&disruption_budget, there) {
+        (Some(budget), _) => step.put(budget).await?,
+        (None, Some(there)) if step.foreign(&there).is_none() => {
+            let deleted = ctx.writer.delete(&there).await;
+            let what = format!("PodDisruptionBudget {name}");
+            deleted.map_err(|source| Error::Apply { what, source })?;
+        }
+        (None, _) => {}
+    }
+    step.put(&deployment).await?;
+    Ok(None)
 }
 
 struct Step<'a> {
@@ -56,53 +75,49 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// `Some`: another's object has the name.
-    async fn put<K>(&self, object: &K) -> Result<Option<NotServed>, Error>
+    /// `Some`: another's object has the name of this one.
+    async fn taken<K>(&self, object: &K) -> Result<Option<NotServed>, Error>
     where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-            + Serialize
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + DeserializeOwned
             + Clone
             + Debug,
     {
         let name = object.name_any();
-        let what = format!("{} {name}", K::kind(&()));
-        if let Some(there) = self.read::<K>(&name, &what).await?
-            && !self.owns(&there)
-        {
-            return Ok(Some(status::taken(&what)));
-        }
-        let applied = self.ctx.writer.apply(MANAGER, object).await;
-        applied.map_err(|source| Error::Apply { what, source })?;
-        Ok(None)
+        let there = self.read::<K>(&name, &K::kind(&())).await?;
+        Ok(there.and_then(|there| self.foreign(&there)))
     }
 
-    /// Deletes the Relay's budget if there is one.
-    async fn drop_budget(&self, name: &str) -> Result<Option<NotServed>, Error> {
-        use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-        let what = format!("PodDisruptionBudget {name}");
-        let there: Option<PodDisruptionBudget> = self.read(name, &what).await?;
-        if let Some(there) = there.filter(|there| self.owns(there)) {
-            let deleted = self.ctx.writer.delete(&there).await;
-            deleted.map_err(|source| Error::Apply { what, source })?;
-        }
-        Ok(None)
+    /// `Some`: the object is not the Relay's own.
+    fn foreign<K: Resource<DynamicType = ()>>(&self, object: &K) -> Option<NotServed> {
+        let what = format!("{} {}", K::kind(&()), object.name_any());
+        (!owns(self.owner, object)).then(|| status::taken(&what))
     }
 
-    async fn read<K>(&self, name: &str, what: &str) -> Result<Option<K>, Error>
+    async fn put<K>(&self, object: &K) -> Result<(), Error>
     where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+    {
+        let what = format!("{} {}", K::kind(&()), object.name_any());
+        let applied = self.ctx.writer.apply(MANAGER, object).await;
+        applied.map(drop).map_err(|source| Error::Apply { what, source })
+    }
+
+    async fn read<K>(&self, name: &str, kind: &str) -> Result<Option<K>, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + DeserializeOwned
             + Clone
             + Debug,
     {
         let api: Api<K> = Api::namespaced(self.ctx.client.clone(), self.namespace);
         let read = api.get_opt(name).await;
-        read.map_err(|source| Error::Read { what: what.to_owned(), source })
+        read.map_err(|source| Error::Read { what: format!("{kind} {name}"), source })
     }
+}
 
-    fn owns<K: Resource>(&self, object: &K) -> bool {
-        let owners = object.meta().owner_references.iter().flatten();
-        owners.into_iter().any(|o| o.controller == Some(true) && o.uid == self.owner)
-    }
+/// Whether the object is controlled by the one of that uid.
+pub fn owns<K: Resource>(owner: &str, object: &K) -> bool {
+    let owners = object.meta().owner_references.iter().flatten();
+    owners.into_iter().any(|o| o.controller == Some(true) && o.uid == owner)
 }

@@ -338,3 +338,165 @@ fn best_addresses(node: &Node) -> Vec<String> {
     let external = of("ExternalIP");
     if external.is_empty() { of("InternalIP") } else { external }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::relay::admin_port::Count;
+    use crate::relay::build::tests::found;
+    use crate::relay::validate::validate;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn said(found: &Dereferenced, counts: &Counts, second: i64) -> RelayStatus {
+        let outcome = validate(found);
+        let view = View { found, outcome: outcome.as_ref(), counts, failed: None };
+        desired(&view, at(second))
+    }
+
+    /// The same Relay, with what was written of it.
+    fn written(mut found: Dereferenced, status: RelayStatus) -> Dereferenced {
+        Arc::make_mut(&mut found.relay).status = Some(status);
+        found
+    }
+
+    fn the<'a>(status: &'a RelayStatus, kind: &str) -> &'a Condition {
+        status.conditions.iter().find(|condition| condition.type_ == kind).unwrap()
+    }
+
+    fn counted(terminals: u32) -> Counts {
+        let key = Key { namespace: "fleet".into(), name: "berlin".into() };
+        Counts::from([(key, Count { terminals, sessions: 1 })])
+    }
+
+    fn deployment(available: i32) -> Value {
+        json!({
+            "metadata": {"name": "berlin", "namespace": "fleet", "generation": 4},
+            "spec": {"selector": {}, "template": {}},
+            "status": {"observedGeneration": 4, "replicas": 2, "updatedReplicas": 2, "availableReplicas": available},
+        })
+    }
+
+    fn deployed(spec: Value, available: i32) -> Dereferenced {
+        let mut found = found(spec);
+        found.deployment = Some(Arc::new(serde_json::from_value(deployment(available)).unwrap()));
+        found.service = Some(Arc::new(
+            serde_json::from_value(json!({
+                "metadata": {"name": "berlin"},
+                "spec": {"ports": [{"port": 5938, "nodePort": 30001}]},
+                "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}, {"hostname": "lb.example.com"}]}},
+            }))
+            .unwrap(),
+        ));
+        for (node, address) in [("n1", "192.0.2.1"), ("n2", "fd00::2")] {
+            found.nodes.push(Arc::new(
+                serde_json::from_value(json!({
+                    "metadata": {"name": node},
+                    "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+                }))
+                .unwrap(),
+            ));
+        }
+        for (node, ready) in [("n1", "False"), ("n2", "True")] {
+            found.pods.push(Arc::new(
+                serde_json::from_value(json!({
+                    "metadata": {"name": node, "namespace": "fleet"},
+                    "spec": {"containers": [], "nodeName": node},
+                    "status": {
+                        "conditions": [{"type": "Ready", "status": ready}],
+                        "containerStatuses": [{
+                            "name": "relay", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                            "state": {"waiting": {"reason": "ImagePullBackOff"}},
+                        }],
+                    },
+                }))
+                .unwrap(),
+            ));
+        }
+        found
+    }
+
+    #[test]
+    fn a_fleet_is_ready_when_all_of_it_is() {
+        let none = Counts::new();
+        let before = said(&found(json!({})), &none, 1);
+        assert_eq!(the(&before, "Ready").reason, "Deploying");
+        let half = said(&deployed(json!({}), 1), &none, 1);
+        assert_eq!(
+            the(&half, "Ready").message,
+            "1 of 2 replicas are ready; the others wait: ImagePullBackOff"
+        );
+        let all = said(&deployed(json!({}), 2), &none, 1);
+        assert_eq!(
+            (the(&all, "Ready").status.as_str(), the(&all, "Ready").message.as_str()),
+            ("True", "2 of 2 replicas are ready")
+        );
+        assert_eq!(the(&all, "Progressing").reason, "RolledOut");
+        assert!(!all.conditions.iter().any(|condition| condition.type_ == "Stalled"));
+        let refused = said(&found(json!({"dns": {"provider": "Embedded"}})), &none, 1);
+        assert_eq!(the(&refused, "Stalled").reason, "NotSupported");
+        assert_eq!(the(&refused, "Ready").observed_generation, Some(3));
+    }
+
+    #[test]
+    fn what_has_not_changed_is_not_written() {
+        let first = said(&deployed(json!({}), 2), &counted(100), 1);
+        let same = written(deployed(json!({}), 2), first.clone());
+        assert_eq!(said(&same, &counted(104), 99), first, "4 in 100 are not worth a write");
+        let second = said(&same, &counted(105), 99);
+        assert_eq!(second.terminals, Some(105));
+        assert_eq!(the(&second, "Ready").last_transition_time, Time(at(1)));
+        // Nobody was asked since the operator was started: what was counted before stands.
+        assert_eq!(said(&same, &Counts::new(), 99), first);
+        let gone = written(deployed(json!({}), 0), first);
+        assert_eq!(
+            the(&said(&gone, &counted(100), 99), "Ready").last_transition_time,
+            Time(at(99))
+        );
+    }
+
+    #[test]
+    fn where_a_fleet_is_reached() {
+        let none = Counts::new();
+        let by = |spec: Value| said(&deployed(spec, 2), &none, 1).addresses;
+        assert_eq!(
+            by(json!({"listeners": [{"port": 5938}]})),
+            ["203.0.113.9:5938", "lb.example.com:5938"]
+        );
+        assert_eq!(by(json!({"exposure": {"type": "NodePort"}})), ["[fd00::2]:30001"]);
+        assert_eq!(
+            by(json!({"exposure": {"type": "NodePort", "externalTrafficPolicy": "Cluster"}})),
+            ["192.0.2.1:30001", "[fd00::2]:30001"]
+        );
+        assert_eq!(
+            by(json!({"exposure": {"type": "HostPort"}})),
+            ["[fd00::2]:5938", "[fd00::2]:80"]
+        );
+    }
+
+    #[test]
+    fn whether_the_source_address_is_known() {
+        let by = |spec: Value| {
+            let status = said(&deployed(spec, 2), &Counts::new(), 1);
+            let condition = the(&status, "SourceAddressKnown");
+            (condition.status.clone(), condition.reason.clone())
+        };
+        assert_eq!(by(json!({})), ("True".into(), "ExternalTrafficPolicyLocal".into()));
+        let cluster =
+            json!({"exposure": {"type": "LoadBalancer", "externalTrafficPolicy": "Cluster"}});
+        assert_eq!(by(cluster), ("False".into(), "ExternalTrafficPolicyCluster".into()));
+        assert_eq!(by(json!({"exposure": {"type": "HostPort"}})).0, "True");
+        let mut proxied = deployed(json!({}), 2);
+        let service = Arc::make_mut(proxied.service.as_mut().unwrap());
+        let ingress = service.status.as_mut().unwrap().load_balancer.as_mut().unwrap();
+        ingress.ingress.as_mut().unwrap()[0].ip_mode = Some("Proxy".into());
+        let status = said(&proxied, &Counts::new(), 1);
+        assert_eq!(the(&status, "SourceAddressKnown").reason, "LoadBalancerProxies");
+    }
+}

@@ -68,6 +68,7 @@ pub struct Stores {
     pub pods: Store<Pod>,
     pub nodes: Store<Node>,
     pub endpoint_slices: Store<EndpointSlice>,
+    pub accounts: Store<PartialObjectMeta<ServiceAccount>>,
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     pub role_bindings: Store<RoleBinding>,
     pub cluster_role_bindings: Store<ClusterRoleBinding>,
@@ -129,7 +130,11 @@ pub fn start(client: &Client, metrics: &Arc<Metrics>) -> (Stores, Events) {
         Touched::all(Depth::Objects),
         owned::<Service>,
     );
-    follow.names::<ServiceAccount>(fleet());
+    let accounts = follow.metadata::<ServiceAccount>(
+        fleet(),
+        Touched { access: true, ..Touched::all(Depth::Objects) },
+        |account| Touched { access: true, ..owned(account) },
+    );
     follow.names::<NetworkPolicy>(fleet());
     follow.names::<PodDisruptionBudget>(fleet());
     let pods = follow.full(Api::all(client.clone()), fleet(), Touched::all(Depth::Status), |pod| {
@@ -148,7 +153,7 @@ pub fn start(client: &Client, metrics: &Arc<Metrics>) -> (Stores, Events) {
         Touched::all(Depth::Objects),
         |_: &EndpointSlice| Touched::all(Depth::Objects),
     );
-    let namespaces = follow.metadata(all());
+    let namespaces = follow.metadata::<Namespace>(all(), Touched::access(), |_| Touched::access());
     let role_bindings =
         follow.full(Api::all(client.clone()), named(), Touched::access(), |_: &RoleBinding| {
             Touched::access()
@@ -167,6 +172,7 @@ pub fn start(client: &Client, metrics: &Arc<Metrics>) -> (Stores, Events) {
         pods,
         nodes,
         endpoint_slices,
+        accounts,
         namespaces,
         role_bindings,
         cluster_role_bindings,
@@ -205,17 +211,20 @@ impl Follow<'_> {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let stream =
-            kube::runtime::watcher(Api::<PartialObjectMeta<K>>::all(self.client.clone()), config);
-        self.add(stream, Touched::all(Depth::Objects), owned::<PartialObjectMeta<K>>);
+        self.metadata::<K>(config, Touched::all(Depth::Objects), owned);
     }
 
-    fn metadata(&mut self, config: watcher::Config) -> Store<PartialObjectMeta<Namespace>> {
-        let stream = kube::runtime::watcher(
-            Api::<PartialObjectMeta<Namespace>>::all(self.client.clone()),
-            config,
-        );
-        self.add(stream, Touched::access(), |_| Touched::access())
+    fn metadata<K>(
+        &mut self,
+        config: watcher::Config,
+        listed: Touched,
+        map: impl Fn(&PartialObjectMeta<K>) -> Touched + Send + 'static,
+    ) -> Store<PartialObjectMeta<K>>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let api: Api<PartialObjectMeta<K>> = Api::all(self.client.clone());
+        self.add(kube::runtime::watcher(api, config), listed, map)
     }
 
     fn add<K>(

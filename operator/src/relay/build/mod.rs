@@ -8,7 +8,7 @@ pub mod pdb;
 pub mod service;
 pub mod service_account;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 

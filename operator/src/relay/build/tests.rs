@@ -26,7 +26,7 @@ fn relay(spec: &Value) -> Relay {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "written as literals")]
-fn found(spec: Value) -> Dereferenced {
+pub fn found(spec: Value) -> Dereferenced {
     Dereferenced {
         relay: Arc::new(relay(&spec)),
         mesh: Some(Arc::new(
