@@ -8,6 +8,7 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "a measurement that meets something it did not expect has to fail loudly"
 )]
@@ -83,7 +84,7 @@ async fn main() -> Result<()> {
     let total = args.users + args.terminals + args.windows;
     println!("| what | figure | bound |");
     println!("|---|---|---|");
-    let rate = total as f64 / (applied - began).as_secs_f64();
+    let rate = f64::from(u32::try_from(total)?) / (applied - began).as_secs_f64();
     println!(
         "| {total} objects created | {:.1} s, {rate:.0} a second | |",
         (applied - began).as_secs_f64()
