@@ -93,7 +93,10 @@ fn what_only_compile_can_see_is_read_and_refused() {
         let [document] = &read.documents[..] else { panic!("{name}: not one document") };
         let findings = document.refusals();
         assert!(!findings.is_empty(), "{name}: nothing is refused");
-        let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+        let mut lines = String::new();
+        for finding in &findings {
+            writeln!(lines, "{finding}").unwrap();
+        }
         wrong.extend(compare(&path, &lines).err());
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

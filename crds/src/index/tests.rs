@@ -252,6 +252,7 @@ fn changes_name_the_windows_that_refer_to_them() {
 
 /// The least time that a change of one window takes among `count` of them, and of one user and terminal
 /// that none of them names.
+#[expect(clippy::disallowed_methods, reason = "a test that measures needs a clock")]
 fn cost(count: usize) -> std::time::Duration {
     let users = json!({"names": ["alice"]});
     let one = window("acme", "w", &users, &json!({"names": ["kiosk"]}));
