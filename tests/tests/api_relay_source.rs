@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tidegate_tests::cluster::ControlPlane;
 use tidegate_tests::http::metric;
+use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::manifest::{Manifest as _, NAMESPACE, SupportWindow, instant};
 use tidegate_tests::{Gate, Kiosk, SOON, Setup, eventually, wait_for};
 
@@ -71,14 +72,14 @@ fn not_ready(gate: &Gate, because: &str) {
 fn what_is_applied_is_enforced_and_survives_the_api_server() {
     let Some(cluster) = control_plane() else { return };
     let mut kiosk = kiosk(&cluster, "1h");
-    let window = SupportWindow::open("now", "alice", "kiosk-17");
+    let window = alice_everywhere("now");
 
     // Applied: enforced. Suspended: cut. Applied again, deleted: cut.
     kiosk.gate.await_why("alice", "kiosk-17", false);
     apply(&cluster, &window);
     kiosk.gate.await_why("alice", "kiosk-17", true);
     for round in ["suspended", "deleted"] {
-        let mut session = kiosk.gate.staff("alice").w("kiosk-17", 20_018);
+        let mut session = kiosk.gate.staff("alice").w("kiosk-17", 443);
         session.write(b"through\n").expect("a live session");
         session.await_stdout("through", SOON);
         let began = Instant::now();
@@ -99,7 +100,7 @@ fn what_is_applied_is_enforced_and_survives_the_api_server() {
     kiosk.gate.await_why("alice", "kiosk-17", true);
 
     // Without the API server a session goes on, and new ones are let in by young policy.
-    let mut session = kiosk.gate.staff("alice").w("kiosk-17", 20_018);
+    let mut session = kiosk.gate.staff("alice").w("kiosk-17", 443);
     session.write(b"before\n").expect("a live session");
     session.await_stdout("before", SOON);
     cluster.kill("kube-apiserver");
@@ -113,7 +114,7 @@ fn what_is_applied_is_enforced_and_survives_the_api_server() {
     kiosk.gate.start();
     attach(&mut kiosk);
     kiosk.gate.await_why("alice", "kiosk-17", true);
-    let mut session = kiosk.gate.staff("alice").w("kiosk-17", 20_018);
+    let mut session = kiosk.gate.staff("alice").w("kiosk-17", 443);
     session.write(b"again\n").expect("a live session");
     session.await_stdout("again", SOON);
 
@@ -128,10 +129,10 @@ fn what_is_applied_is_enforced_and_survives_the_api_server() {
 fn policy_that_cannot_be_confirmed_grows_old() {
     let Some(cluster) = control_plane() else { return };
     let kiosk = kiosk(&cluster, "10s");
-    let window = SupportWindow::open("now", "alice", "kiosk-17");
+    let window = alice_everywhere("now");
     apply(&cluster, &window);
     kiosk.gate.await_why("alice", "kiosk-17", true);
-    let mut session = kiosk.gate.staff("alice").w("kiosk-17", 20_018);
+    let mut session = kiosk.gate.staff("alice").w("kiosk-17", 443);
 
     // Stopped, and answering from memory with its store standing still: the same.
     for (away, component) in [("kube-apiserver", "stop"), ("etcd", "pause")] {

@@ -410,7 +410,7 @@ impl Follower {
 
     /// A clock was stepped, or somebody asks: a sign of life is wanted now.
     fn ask_again(&self) {
-        self.kick.send_modify(|kick| kick.again = kick.again.wrapping_add(1));
+        self.kick.send_modify(Kick::again);
     }
 
     fn tick(&mut self, now: Now) {

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::follow::{End, Followed, Follower, Written, earlier};
 use super::journal::Commit;
+use super::reflect::Kick;
 use super::status;
 use crate::clock::Now;
 use crate::source::remember::Instant;
@@ -96,7 +97,9 @@ impl Follower {
             let old = age(as_of, now);
             tracing::warn!(age = ?old, "policy is that of before, until the API server can be read");
         }
-        self.lasting.admits_up_to(policy.most());
+        if self.lasting.admits_up_to(policy.most()) {
+            self.kick.send_modify(Kick::again);
+        }
         self.told.tell(&policy);
         let (publisher, feed) = watch::channel(Arc::new(policy.clone()));
         self.policy = Some(policy);
@@ -135,7 +138,9 @@ impl Follower {
                     status::no_relay(self.parts.namespace.as_str(), self.parts.relay.as_str())
                 )),
             }
-            self.lasting.admits_up_to(policy.most());
+            if self.lasting.admits_up_to(policy.most()) {
+                self.kick.send_modify(Kick::again);
+            }
             self.own = own;
         }
         let wake = changed.policy || changed.findings || own_changed;

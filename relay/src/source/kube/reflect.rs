@@ -73,9 +73,16 @@ pub enum Said {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kick {
     /// Counts: the watch that runs is replaced.
-    pub again: u64,
+    again: u64,
     /// Counts: everything is listed anew.
     pub relist: u64,
+}
+
+impl Kick {
+    /// Asks for a sign of life now.
+    pub fn again(&mut self) {
+        self.again = self.again.wrapping_add(1);
+    }
 }
 
 /// How long watches last, shared by all streams.
@@ -89,10 +96,11 @@ impl Default for Lasting {
 }
 
 impl Lasting {
-    /// The policy admits up to this age.
-    pub fn admits_up_to(&self, age: Duration) {
+    /// The policy admits up to this age; whether the watches that run last too long for that.
+    pub fn admits_up_to(&self, age: Duration) -> bool {
         let seconds = (age / SIGNS_PER_AGE).clamp(SHORTEST, WATCH).as_secs();
-        self.0.store(u32::try_from(seconds).unwrap_or(30), Ordering::Relaxed);
+        let seconds = u32::try_from(seconds).unwrap_or(30);
+        self.0.swap(seconds, Ordering::Relaxed) > seconds
     }
 
     fn seconds(&self) -> u32 {
