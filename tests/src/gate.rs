@@ -18,8 +18,8 @@ use crate::manifest::{
     DOMAIN, LoginUser, Manifest, Mesh, NAMESPACE, Relay, SupportWindow, Terminal,
 };
 use crate::process::{Finished, Proc, mark};
-use crate::wait::{SOON, eventually, poll, wait_for};
 use crate::programs::Build;
+use crate::wait::{SOON, eventually, poll, wait_for};
 use crate::{http, ports, procfs, programs};
 
 /// What a test declares before the relay starts.

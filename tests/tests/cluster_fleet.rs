@@ -46,7 +46,7 @@ fn withdraw(fleet: &Fleet, name: &str) {
 /// Nothing without a window; one that is applied lets in; the cut is on time.
 fn the_window_opens_and_shuts(fleet: &Fleet, alice: &Staff) {
     let refused = fleet.refused(alice, "kiosk-17");
-    assert!(refused.stderr.contains("no open support window"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("no support window of alice"), "{}", refused.stderr);
 
     let closes = in_seconds(25);
     fleet.declare(&SupportWindow::open("berlin", "alice", "kiosk-17").closing_at(closes));

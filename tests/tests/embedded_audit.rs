@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
-use tidegate_tests::programs::Build;
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::process::Finished;
+use tidegate_tests::programs::Build;
 use tidegate_tests::{Gate, Kiosk, Proc, SOON, SmallDisk, eventually};
 
 fn echoes(gate: &Gate) -> bool {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::Signal;
 use tidegate_tests::clock::{after, monotonic, until};
-use tidegate_tests::programs::Build;
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::manifest::in_seconds;
+use tidegate_tests::programs::Build;
 use tidegate_tests::{Gate, Kiosk, Proc, SOON, SupportWindow, eventually, in_ci, wait_for};
 
 const ON_TIME: Duration = Duration::from_secs(1);

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use tidegate_tests::clients::{Forward, Program};
 use tidegate_tests::clock::{after, monotonic};
 use tidegate_tests::crowd::Crowd;
-use tidegate_tests::programs::Build;
 use tidegate_tests::http::metric;
 use tidegate_tests::manifest::{LoginUser, SupportWindow, Terminal, in_seconds};
+use tidegate_tests::programs::Build;
 use tidegate_tests::{Echo, SOON, Setup, eventually};
 
 const SESSIONS: usize = 1000;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use tidegate_relay::failpoint::Point;
-use tidegate_tests::programs::Build;
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::manifest::{LoginUser, SupportWindow};
+use tidegate_tests::programs::Build;
 use tidegate_tests::{Gate, Kiosk, SOON, Schedule, eventually};
 
 /// How often each point is tried.
