@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tidegate_crds::manifest::{self, Kind, Read, Rule, Severity};
 use tidegate_tests::Proc;
 use tidegate_tests::cluster::ControlPlane;
 
-const CALL: Duration = Duration::from_secs(60);
+const CALL: Duration = Duration::from_mins(1);
 
 /// An API server with the definitions, and two namespaces.
 struct Server {
@@ -52,8 +53,13 @@ impl Server {
         for namespace in ["acme", "fleet"] {
             plane.kubectl(&["create", "namespace", namespace]).ok();
         }
-        let mut command = plane.kubectl_command();
-        let proxy = Proc::start("kubectl proxy", command.args(["proxy", "--port=0"]));
+        // It ends with this process, whose end closes its standard input.
+        let kubectl = plane.kubectl_command();
+        let mut command = Command::new("sh");
+        command.args(["-c", "\"$0\" proxy --port=0 & cat >&2; kill $!; wait"]);
+        command.arg(kubectl.get_program());
+        command.env("KUBECONFIG", plane.kubeconfig());
+        let proxy = Proc::start("kubectl proxy", &mut command);
         proxy.await_stdout("Starting to serve", CALL);
         let port = proxy.stdout().trim().rsplit(':').next().unwrap().parse().unwrap();
         Some(Self { plane, port, _proxy: proxy })
