@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use crate::admin::Health;
+use crate::admin::{Attached, Health};
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::source::kube::Status;
@@ -39,6 +39,10 @@ impl Health for Readiness {
             None => {}
         }
         reasons
+    }
+
+    fn attached(&self) -> Vec<Attached> {
+        self.gate().map(|gate| gate.attached()).unwrap_or_default()
     }
 
     fn refresh(&self, metrics: &Metrics) {
