@@ -1,6 +1,8 @@
 //! The operator's word on windows, users and terminals, by a real API server: what is accepted and what
 //! not, why, and that a restart, a kill or a broken object changes nothing of it.
 
+#![expect(clippy::needless_pass_by_value, reason = "values are written where they are used")]
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -15,9 +17,9 @@ use tidegate_tests::wait::poll;
 use tidegate_tests::{eventually, long, programs};
 
 /// Ample for the operator to see a change and write its word, on a busy machine.
-const WORD: Duration = Duration::from_secs(60);
+const WORD: Duration = Duration::from_mins(1);
 /// Ample for an operator to lead and know everything.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// The operator's own namespace.
 const OPERATOR: &str = "tidegate-system";
 
