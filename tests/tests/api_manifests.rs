@@ -63,7 +63,6 @@ fn check(cluster: &ControlPlane, who: &str, allowed: bool, each: &[&str]) {
     }
 }
 
-/// Every resource of the API server, as `resource.group`, `resource` or `resource.group --subresource=x`.
 #[test]
 fn all_of_it_applies_again_without_a_change() {
     let Some(cluster) = installed() else { return };
