@@ -69,20 +69,16 @@ impl Fleet {
 
     /// `kubectl apply -k manifests/overlays/kind`, and its operator's rollout.
     pub fn apply_overlay(&self) {
-        let overlay = programs::checkout().join("manifests/overlays/kind");
-        let overlay = overlay.to_str().expect("a path");
-        // The kinds come in the same breath as objects of them, so a first try may be too early.
-        self.nodes.kubectl(&["apply", "--server-side", "-k", overlay]).ok();
-        self.nodes
-            .kubectl(&[
-                "-n",
-                "tidegate-system",
-                "rollout",
-                "status",
-                "deployment/tidegate-operator",
-                "--timeout=50s",
-            ])
-            .ok();
+        let overlay = manifests("overlays/kind");
+        self.nodes.kubectl(&["apply", "--server-side", "-k", &overlay]).ok();
+        let deployment = "deployment/tidegate-operator";
+        let rollout = ["-n", "tidegate-system", "rollout", "status", deployment, "--timeout=50s"];
+        self.nodes.kubectl(&rollout).ok();
+    }
+
+    /// Takes the operator away, and leaves kinds, objects and keys.
+    pub fn uninstall(&self) {
+        self.nodes.kubectl(&["delete", "-k", &manifests("operator")]).ok();
     }
 
     /// Waits as a person does: `kubectl wait --for=condition=Ready`.
@@ -304,6 +300,10 @@ impl Manifest for FleetRelay {
             self.replicas
         )
     }
+}
+
+fn manifests(folder: &str) -> String {
+    programs::checkout().join("manifests").join(folder).display().to_string()
 }
 
 /// The archives of this tree's images.

@@ -14,7 +14,7 @@ use tidegate_tests::manifest::{Manifest as _, NAMESPACE, SupportWindow, instant}
 use tidegate_tests::{Gate, Kiosk, SOON, Setup, eventually, wait_for};
 
 /// Longer than a watch that died is noticed in, and than policy may be old in these tests.
-const AGED: Duration = Duration::from_secs(60);
+const AGED: Duration = Duration::from_mins(1);
 /// Windows whose way from the API server to the relay is measured.
 const MEASURED: usize = 200;
 

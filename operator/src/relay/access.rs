@@ -1,7 +1,7 @@
 //! What the fleets' accounts may do: which account is bound where. `desired` is pure; `reconcile`
 //! touches the network.
 //!
-//! The roles themselves are part of the installation (manifests/base/rbac-relay.yaml); the operator may
+//! The roles themselves are part of the installation (manifests/operator/rbac-relay.yaml); the operator may
 //! bind these and no other, in objects of one name alone, so that it can hand out nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
