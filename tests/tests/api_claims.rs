@@ -96,10 +96,17 @@ impl Pair {
         asked
     }
 
+    /// A session through the first relay. On a busy machine an API server may be too slow for a claim,
+    /// and the sentence says to try again.
     fn session(&self) -> Proc {
-        let session = self.ask(false);
-        session.await_stdout("through", SOON);
-        session
+        wait_for("a session", SOON * 2, || {
+            let session = self.ask(false);
+            let told = || session.stdout().contains("through") || !session.is_running();
+            eventually("an answer", SOON, told);
+            let (up, why) = (session.is_running(), session.stderr());
+            assert!(up || why.contains("try again in a moment"), "{why}");
+            up.then_some(session)
+        })
     }
 
     fn get(&self, kind: &str) -> Vec<Value> {
