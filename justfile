@@ -65,3 +65,15 @@ cluster-up *ARGS='--nodes 2':
 # Its end: just cluster-down DIR
 cluster-down DIR:
     tests/cluster/down --dir {{DIR}}
+
+# Lost nodes, and ten minutes without an operator, on a cluster with two nodes
+fleet-long:
+    TIDEGATE_LONG=1 cargo test --locked -p tidegate-tests --test cluster_fleet -- --nocapture --test-threads 1
+
+# Fifty kills of the operator in a storm of applies, five minutes at rest
+operator-long:
+    TIDEGATE_LONG=1 cargo test --locked -p tidegate-tests --test api_operator_policy -- --nocapture --test-threads 1
+
+# 10,000 windows and 1,000 users: convergence and memory of the operator
+bench-operator *ARGS:
+    scripts/bench-operator.sh {{ARGS}}

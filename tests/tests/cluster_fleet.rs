@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_tests::fleet::{Fleet, FleetRelay, ROLLOUT, Site};
 use tidegate_tests::manifest::{Manifest as _, SupportWindow, in_seconds};
-use tidegate_tests::{Staff, clock, eventually, wait_for};
+use tidegate_tests::{Staff, clock, eventually, long, wait_for};
 
 /// How late a cut may be by the invariants, beside what kubectl itself takes.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -29,7 +29,62 @@ fn a_fleet_serves_cuts_and_survives() {
     every_revocation_cuts(&fleet, &alice);
     a_killed_pod_takes_its_own_sessions_only(&fleet, &mut kiosk);
     the_fleet_follows_its_replicas(&fleet);
+    without_an_operator_all_goes_on(&fleet, &alice);
     a_reinstall_keeps_all_windows(&fleet);
+}
+
+/// How a node is lost: its name, the deed, and what brings the node back.
+type Loss = (&'static str, fn(&Fleet), fn(&Fleet));
+
+/// Minutes long, so for `just fleet-long`: a node that dies, and one that is cut off and comes back.
+#[test]
+fn a_lost_node_takes_its_own_sessions_only() {
+    if !long() {
+        return;
+    }
+    let Some(fleet) = Fleet::install(2, 2) else { return };
+    fleet.await_pods(2);
+    fleet.user("alice");
+    let mut near = fleet.terminal("kiosk-17", 20_017, &["alice"]);
+    fleet.attach(&mut near, "node-1");
+    let mut far = fleet.terminal("kiosk-18", 20_018, &["alice"]);
+    open(&fleet, "berlin", "kiosk-17");
+    let window = SupportWindow::open("hamburg", "alice", "kiosk-18");
+    let window = SupportWindow { max_session_duration: Some("40s".to_owned()), ..window };
+    fleet.declare(&window);
+    let [here, there] = ["node-1", "node-2"].map(|node| fleet.staff("alice", node));
+    let mine = fleet.await_session(&here, "kiosk-17", IN);
+
+    let losses: [Loss; 2] = [
+        ("killed", |fleet| fleet.nodes.kill_node(2), |fleet| fleet.nodes.start_node(2)),
+        ("cut off", |fleet| fleet.nodes.cut_node(2), |fleet| fleet.nodes.heal_node(2)),
+    ];
+    for (size, (loss, lose, mend)) in (2..).zip(losses) {
+        fleet.attach(&mut far, "node-2");
+        let theirs = fleet.await_session(&there, "kiosk-18", IN);
+        eventually("both records", IN, || running(&fleet).len() == 2);
+        lose(&fleet);
+        // The fleet is back to its size on the node that is left.
+        let pods = fleet.await_pods(size);
+        assert!(pods.iter().all(|pod| pod.node == "node-1"), "{loss}: {pods:?}");
+        assert!(mine.is_running(), "{loss}: the other node's session ended: {}", mine.stderr());
+        // Nobody can say of a silent relay that it has ended but its deadline.
+        let by = fleet.await_ended("kiosk-18", ROLLOUT);
+        assert!(["Fault", "Deadline"].contains(&by.as_str()), "{loss}: ended by {by}");
+        eprintln!("{loss}: ended by {by}");
+        mend(&fleet);
+        far.client = None;
+        drop(theirs);
+        // All replicas are on node-1 now; one more goes to the other node.
+        fleet
+            .nodes
+            .kubectl(&["wait", "--for=condition=Ready", "node/node-2", "--timeout=55s"])
+            .ok();
+        let more = format!("--replicas={}", size + 1);
+        fleet.nodes.kubectl(&["scale", "relay/eu", &more]).ok();
+        fleet.await_pods(size + 1);
+        assert!(mine.is_running(), "{loss}: the other node's session ended: {}", mine.stderr());
+    }
 }
 
 /// A window that is open, declared.
@@ -180,6 +235,36 @@ fn the_fleet_follows_its_replicas(fleet: &Fleet) {
     });
     fleet.nodes.kubectl(&["scale", "relay/eu", "--replicas=2"]).ok();
     fleet.await_pods(2);
+}
+
+/// Ten minutes of it in the long form.
+fn without_an_operator_all_goes_on(fleet: &Fleet, alice: &Staff) {
+    let operator = |replicas: &str| {
+        let replicas = format!("--replicas={replicas}");
+        let system = ["-n", "tidegate-system"];
+        let scale = ["scale", "deployment/tidegate-operator", &replicas];
+        fleet.nodes.kubectl(&[&system[..], &scale[..]].concat()).ok();
+        let gone = ["get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "name"];
+        let gone = [&system[..], &gone[..]].concat();
+        eventually("the operator's pods", ROLLOUT, || {
+            let pods = fleet.nodes.kubectl(&gone).ok().stdout;
+            (replicas == "--replicas=0") == pods.trim().is_empty()
+        });
+    };
+    operator("0");
+    let until = Instant::now() + if long() { Duration::from_mins(10) } else { Duration::ZERO };
+    loop {
+        open(fleet, "berlin", "kiosk-17");
+        let session = fleet.await_session(alice, "kiosk-17", IN);
+        withdraw(fleet, "berlin");
+        let answered = Instant::now();
+        let ended = session.exit(Duration::from_secs(40));
+        assert!(ended.at.saturating_duration_since(answered) < AT_ONCE);
+        if Instant::now() > until {
+            break;
+        }
+    }
+    operator("2");
 }
 
 fn a_reinstall_keeps_all_windows(fleet: &Fleet) {
