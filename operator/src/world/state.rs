@@ -398,7 +398,12 @@ impl State {
     pub fn written(&mut self, write: Write, outcome: Written, now: Boot) -> Option<Duration> {
         let Write { key, uid, after, .. } = write;
         if outcome == Written::Failed {
-            return self.records.contains_key(&key).then(|| self.queue.failed(&key, now));
+            if self.records.contains_key(&key) {
+                return Some(self.queue.failed(&key, now));
+            }
+            // It was deleted meanwhile. Another of its name must not wait for this write.
+            self.queue.landed(&key, now);
+            return None;
         }
         if let Some(record) = self.records.get_mut(&key).filter(|record| record.uid == uid) {
             match outcome {

@@ -565,6 +565,37 @@ fn what_fails_is_tried_again_after_a_while() {
     assert_eq!(server.writes, 3);
 }
 
+#[test]
+fn one_that_was_deleted_while_its_write_failed_stands_in_nobodys_way() {
+    let mut server = Server::default();
+    for act in &small() {
+        act.act(&mut server, None);
+    }
+    let mut operator = Operator::new(&server, begin());
+    while operator.step(&mut server, 0) && !operator.state.is_complete() {}
+    let mut writes = Vec::new();
+    while let Some(write) = operator.state.next(100, operator.now) {
+        writes.push(write);
+    }
+    assert_eq!(writes.len(), 3);
+    for write in &writes {
+        let gone = News::Gone((*write.key).clone());
+        operator.state.hear(write.key.kind, gone, operator.now.boot);
+    }
+    let keys: Vec<_> = writes.iter().map(|write| (*write.key).clone()).collect();
+    for write in writes {
+        let wait = operator.state.written(write, Written::Failed, operator.now.boot);
+        assert_eq!(wait, None, "nothing is there to be tried again");
+    }
+    assert!(operator.state.next(100, operator.now).is_none() && operator.state.is_idle());
+    for key in &keys {
+        let again = News::Put(Box::new(server.arrival(key)));
+        operator.state.hear(key.kind, again, operator.now.boot);
+    }
+    operator.settle(&mut server);
+    assert_eq!(server.writes, 3);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
