@@ -16,8 +16,8 @@ use tidegate_crds::relay::{
 };
 use tidegate_crds::{Mesh, Relay};
 
-use super::MESH_SERVICE_SUFFIX;
 use super::dereference::Dereferenced;
+use super::{ADMIN_PORT, MESH_PORT, MESH_SERVICE_SUFFIX};
 
 /// Why a Relay is not served as written: the reason and message of `Ready=False`. What runs of it
 /// already goes on as it was.
@@ -101,6 +101,7 @@ pub fn validate(found: &Dereferenced) -> Result<ValidatedRelay, NotServed> {
         NotServed::refused(reason, sentence)
     })?;
     unsupported(relay)?;
+    reserved_ports(&settings.listeners)?;
     let replicas = relay.spec.replicas.unwrap_or(1);
     let extra_ranges = extra_ranges(relay)?;
     let mesh = check_mesh(relay, found.mesh.as_deref())?;
@@ -157,6 +158,24 @@ fn unsupported(relay: &Relay) -> Result<(), NotServed> {
         && *provider != DnsProvider::None
     {
         return refused(&"spec.dns.provider", "set None and publish the names by hand");
+    }
+    Ok(())
+}
+
+/// Ports that a replica has for itself: no listener can be bound there.
+fn reserved_ports(listeners: &[u16]) -> Result<(), NotServed> {
+    for (i, port) in listeners.iter().enumerate() {
+        let what = match *port {
+            ADMIN_PORT => "probes and metrics",
+            MESH_PORT => "the other replicas",
+            _ => continue,
+        };
+        return Err(NotServed::refused(
+            "PortReserved",
+            format!(
+                "spec.listeners[{i}].port: {port} is the replicas' own port for {what}; take another"
+            ),
+        ));
     }
     Ok(())
 }

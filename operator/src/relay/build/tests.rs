@@ -188,6 +188,21 @@ fn what_is_not_built_yet_is_refused_where_it_is_set() {
 }
 
 #[test]
+fn a_listener_on_a_port_of_the_replicas_own_is_refused() {
+    for (port, what) in [(9090, "probes and metrics"), (7938, "the other replicas")] {
+        let refused = refused(json!({"listeners": [{"port": 443}, {"port": port}]}));
+        assert_eq!((refused.reason, refused.refused), ("PortReserved", true));
+        assert_eq!(
+            refused.sentence,
+            format!(
+                "spec.listeners[1].port: {port} is the replicas' own port for {what}; take another"
+            )
+        );
+    }
+    assert!(validate(&found(json!({"listeners": [{"port": 443}, {"port": 5938}]}))).is_ok());
+}
+
+#[test]
 fn names_that_services_cannot_have_are_refused() {
     for name in ["1st", "berlin-mesh", &"x".repeat(59)] {
         let mut found = found(json!({}));
