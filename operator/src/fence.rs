@@ -6,7 +6,10 @@
 //! finds its connections shut; nothing that it had prepared is sent.
 //!
 //! What was sent in time must not be done late either: each request tells the server how long it may
-//! take, which is never longer than the lease.
+//! take, which is never longer than the lease. And what the kernel was given in time it would send again
+//! and again for minutes, should the network be parted meanwhile: by `TCP_USER_TIMEOUT` it drops the
+//! connection once a byte has not been acknowledged for as long as lies between the end of what this
+//! replica counts on and the lease's own, so that nothing arrives when another leads.
 
 use std::io;
 use std::pin::Pin;
@@ -21,16 +24,17 @@ use kube::client::{Body, ConfigExt as _};
 use kube::{Client, Config};
 use tower::{BoxError, Service, ServiceBuilder};
 
-use crate::lease::Held;
+use crate::lease::{DURATION, HOLD, Held};
 
 /// No write is waited for longer, on either side.
 pub const LONGEST_WRITE: Duration = Duration::from_secs(10);
 
+/// How long the kernel may go on sending what was not acknowledged.
+const UNACKNOWLEDGED: Duration = DURATION.saturating_sub(HOLD);
+
 /// A client whose requests leave the machine only while the lease is held.
 pub fn client(config: &Config, held: &Held) -> Result<Client, kube::Error> {
-    let mut plain = HttpConnector::new();
-    plain.enforce_http(false);
-    plain.set_connect_timeout(Some(LONGEST_WRITE));
+    let plain = connector();
     let fenced = Fenced { inner: plain, held: held.clone() };
     let connector = config.rustls_https_connector_with_connector(fenced)?;
     let http: hyper_util::client::legacy::Client<_, Body> =
@@ -44,6 +48,15 @@ pub fn client(config: &Config, held: &Held) -> Result<Client, kube::Error> {
         .map_err(BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace.clone()))
+}
+
+/// What makes the connections, below TLS.
+fn connector() -> HttpConnector {
+    let mut plain = HttpConnector::new();
+    plain.enforce_http(false);
+    plain.set_connect_timeout(Some(LONGEST_WRITE));
+    plain.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    plain
 }
 
 /// The request, with the time that the server may take for it.
@@ -203,6 +216,16 @@ mod tests {
         held.give_up();
         assert!(matches!(send(b"after"), Poll::Ready(Err(_))));
         assert_eq!(*fenced.inner.0.lock().unwrap(), b"before");
+    }
+
+    #[tokio::test]
+    async fn the_kernel_sends_nothing_for_longer_than_the_lease_lasts() {
+        assert_eq!(UNACKNOWLEDGED, Duration::from_secs(3));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let connection = connector().call(to).await.unwrap();
+        let timeout = rustix::net::sockopt::tcp_user_timeout(connection.inner()).unwrap();
+        assert_eq!(timeout, 3000);
     }
 
     #[test]
