@@ -1,7 +1,8 @@
 //! What may reach a replica, and what it may reach: all else is refused. A replica that was taken over
 //! gets no further than this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
@@ -23,10 +24,7 @@ pub fn build(relay: &ValidatedRelay) -> NetworkPolicy {
     let ingress = vec![
         // From anywhere: terminals and staff. Who they are, the relay asks.
         NetworkPolicyIngressRule { ports: Some(listeners), from: None },
-        NetworkPolicyIngressRule {
-            ports: Some(vec![tcp(ADMIN_PORT)]),
-            from: Some(vec![operator(relay)]),
-        },
+        NetworkPolicyIngressRule { ports: Some(vec![tcp(ADMIN_PORT)]), from: Some(admin(relay)) },
         NetworkPolicyIngressRule {
             ports: Some(vec![tcp(MESH_PORT)]),
             from: Some(vec![peers(relay)]),
@@ -59,9 +57,7 @@ pub fn build(relay: &ValidatedRelay) -> NetworkPolicy {
 fn api_servers(relay: &ValidatedRelay) -> impl Iterator<Item = NetworkPolicyEgressRule> {
     let mut by_port: BTreeMap<u16, Vec<NetworkPolicyPeer>> = BTreeMap::new();
     for server in &relay.api_servers {
-        let bits = if server.address.is_ipv4() { 32 } else { 128 };
-        let cidr = format!("{}/{bits}", server.address);
-        by_port.entry(server.port).or_default().push(block(IPBlock { cidr, except: None }));
+        by_port.entry(server.port).or_default().push(address(server.address));
     }
     by_port
         .into_iter()
@@ -81,6 +77,20 @@ fn peers(relay: &ValidatedRelay) -> NetworkPolicyPeer {
         }),
         ..NetworkPolicyPeer::default()
     }
+}
+
+/// Who may ask a replica how it is: the operator, and the API server on behalf of those who may read it
+/// through `pods/proxy`.
+fn admin(relay: &ValidatedRelay) -> Vec<NetworkPolicyPeer> {
+    let servers: BTreeSet<IpAddr> = relay.api_servers.iter().map(|server| server.address).collect();
+    let mut from = vec![operator(relay)];
+    from.extend(servers.into_iter().map(address));
+    from
+}
+
+fn address(address: IpAddr) -> NetworkPolicyPeer {
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    block(IPBlock { cidr: format!("{address}/{bits}"), except: None })
 }
 
 /// The operator, which counts terminals and sessions.
