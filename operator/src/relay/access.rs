@@ -145,7 +145,66 @@ fn reader(meshes: &[Served<'_>]) -> ClusterRoleBinding {
     }
 }
 
-/// Binds what is not bound as it should be, and takes away the rest.
+/// One thing to be done about a binding.
+#[derive(Clone, Debug, PartialEq)]
+enum Step {
+    Delete(RoleBinding),
+    Apply(RoleBinding),
+    ApplyReader(ClusterRoleBinding),
+}
+
+impl Step {
+    fn what(&self) -> String {
+        match self {
+            Self::Delete(binding) | Self::Apply(binding) => {
+                format!("RoleBinding {BINDING} in {}", binding.namespace().unwrap_or_default())
+            }
+            Self::ApplyReader(_) => format!("ClusterRoleBinding {BINDING}"),
+        }
+    }
+}
+
+/// What there is to do, what takes rights away first. A namespace that is `leaving` keeps its binding as
+/// it is: relays have the ends of its sessions to write yet, or it never goes. Another's binding is not
+/// deleted, whatever it binds.
+fn steps(
+    wanted: Access,
+    there: &[impl AsRef<RoleBinding>],
+    reader: Option<&ClusterRoleBinding>,
+    leaving: &BTreeSet<String>,
+) -> Vec<Step> {
+    let is_ours = |binding: &RoleBinding| {
+        binding.labels().get("app.kubernetes.io/managed-by").is_some_and(|by| by == names::OPERATOR)
+    };
+    let mut steps = Vec::new();
+    for found in there.iter().map(AsRef::as_ref).filter(|found| is_ours(found)) {
+        let same_place = |other: &&RoleBinding| other.namespace() == found.namespace();
+        let stays = match wanted.role_bindings.iter().find(same_place) {
+            // The role of a binding cannot be changed.
+            Some(wanted) => wanted.role_ref == found.role_ref,
+            None => found.namespace().is_some_and(|namespace| leaving.contains(&namespace)),
+        };
+        if !stays {
+            steps.push(Step::Delete(found.clone()));
+        }
+    }
+    if reader.is_none_or(|reader| {
+        !same_subjects(reader.subjects.as_ref(), wanted.reader.subjects.as_ref())
+    }) {
+        steps.push(Step::ApplyReader(wanted.reader));
+    }
+    for binding in wanted.role_bindings {
+        let same_place = |other: &&RoleBinding| other.namespace() == binding.namespace();
+        let found = there.iter().map(AsRef::as_ref).find(same_place);
+        if !found.is_some_and(|found| same(found, &binding)) {
+            steps.push(Step::Apply(binding));
+        }
+    }
+    steps
+}
+
+/// Takes away what should not be bound, and binds what is not bound as it should be. What one namespace
+/// refuses keeps nothing from the others; the first error is told.
 pub async fn reconcile(ctx: &Context, stores: &Stores) -> Result<(), Error> {
     let (meshes, relays) = (stores.meshes.state(), stores.relays.state());
     let meshes: Vec<&Mesh> = meshes.iter().filter_map(|mesh| mesh.0.as_ref().ok()).collect();
@@ -154,48 +213,29 @@ pub async fn reconcile(ctx: &Context, stores: &Stores) -> Result<(), Error> {
         .filter_map(|relay| relay.0.as_ref().ok())
         .filter(|relay| relay.metadata.deletion_timestamp.is_none() && has_account(relay, stores))
         .collect();
-    let namespaces = stores.namespaces.state();
-    let namespaces = namespaces
-        .iter()
-        .filter(|namespace| namespace.metadata.deletion_timestamp.is_none())
-        .map(|namespace| (namespace.name_any(), namespace.labels().clone()))
-        .collect();
+    let (mut namespaces, mut leaving) = (BTreeMap::new(), BTreeSet::new());
+    for namespace in stores.namespaces.state() {
+        if namespace.metadata.deletion_timestamp.is_some() {
+            leaving.insert(namespace.name_any());
+        } else {
+            namespaces.insert(namespace.name_any(), namespace.labels().clone());
+        }
+    }
     let wanted = desired(&meshes, &relays, &namespaces);
     let there = stores.role_bindings.state();
-    let failed = |what: String| move |source| Error::Apply { what, source };
-
-    for binding in &wanted.role_bindings {
-        let same_place =
-            |other: &&std::sync::Arc<RoleBinding>| other.namespace() == binding.namespace();
-        let found = there.iter().find(same_place);
-        if found.is_some_and(|found| same(found, binding)) {
-            continue;
-        }
-        let what = format!("RoleBinding {BINDING} in {}", binding.namespace().unwrap_or_default());
-        // The role of a binding cannot be changed.
-        if let Some(other) = found.filter(|found| found.role_ref != binding.role_ref) {
-            ctx.writer.delete(&**other).await.map_err(failed(what.clone()))?;
-        }
-        ctx.writer.apply(MANAGER, binding).await.map_err(failed(what))?;
-    }
-    let managed = |binding: &&std::sync::Arc<RoleBinding>| {
-        binding.labels().get("app.kubernetes.io/managed-by").is_some_and(|by| by == names::OPERATOR)
-    };
-    for binding in there.iter().filter(managed) {
-        if !wanted.role_bindings.iter().any(|wanted| wanted.namespace() == binding.namespace()) {
-            let what =
-                format!("RoleBinding {BINDING} in {}", binding.namespace().unwrap_or_default());
-            ctx.writer.delete(&**binding).await.map_err(failed(what))?;
-        }
-    }
     let reader = stores.cluster_role_bindings.state().into_iter().next();
-    if reader.is_none_or(|reader| {
-        !same_subjects(reader.subjects.as_ref(), wanted.reader.subjects.as_ref())
-    }) {
-        let what = format!("ClusterRoleBinding {BINDING}");
-        ctx.writer.apply(MANAGER, &wanted.reader).await.map_err(failed(what))?;
+    let mut first = Ok(());
+    for step in steps(wanted, &there, reader.as_deref(), &leaving) {
+        let done = match &step {
+            Step::Delete(binding) => ctx.writer.delete(binding).await.map(drop),
+            Step::Apply(binding) => ctx.writer.apply(MANAGER, binding).await.map(drop),
+            Step::ApplyReader(reader) => ctx.writer.apply(MANAGER, reader).await.map(drop),
+        };
+        if let Err(source) = done {
+            first = first.and(Err(Error::Apply { what: step.what(), source }));
+        }
     }
-    Ok(())
+    first
 }
 
 /// Whether the account of the Relay's name is the Relay's own: another's, such as `default`, gets nothing.
@@ -224,6 +264,8 @@ fn same_subjects(found: Option<&Vec<Subject>>, wanted: Option<&Vec<Subject>>) ->
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use serde_json::json;
 
@@ -314,6 +356,47 @@ mod tests {
         let neither = mesh("fleet", &selector, "False");
         let none = desired(&[&neither, &second], &[&a, &b], &namespaces());
         assert!(!bound(&none).iter().any(|line| line.starts_with("acme")), "in doubt nobody");
+    }
+
+    #[test]
+    fn rights_are_taken_first_and_never_from_others_or_from_what_is_leaving() {
+        let selector = json!({"from": "Selector", "selector": {"matchLabels": {"mesh": "prod"}}});
+        let (mesh, relay) = (mesh("fleet", &selector, "True"), relay("fleet", "a"));
+        let wanted = desired(&[&mesh], &[&relay], &namespaces());
+        let binding = |namespace: &str, role: &str, by: &str| -> Arc<RoleBinding> {
+            let binding = json!({
+                "metadata": {"name": BINDING, "namespace": namespace, "labels": {
+                    "app.kubernetes.io/managed-by": by,
+                }},
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role,
+                },
+            });
+            Arc::new(serde_json::from_value(binding).unwrap())
+        };
+        let there = [
+            binding("acme", HOME_ROLE, names::OPERATOR),
+            binding("fleet", "edit", "someone"),
+            binding("gone", SESSIONS_ROLE, names::OPERATOR),
+            binding("leaving", SESSIONS_ROLE, names::OPERATOR),
+            binding("theirs", "edit", "someone"),
+        ];
+        let leaving = BTreeSet::from(["leaving".to_owned()]);
+        let said = |there: &[Arc<RoleBinding>], reader: Option<&ClusterRoleBinding>| {
+            let steps = steps(wanted.clone(), there, reader, &leaving);
+            let say = |step: &Step| match step {
+                Step::Delete(binding) => format!("delete {}", binding.namespace().unwrap()),
+                Step::Apply(binding) => format!("apply {}", binding.namespace().unwrap()),
+                Step::ApplyReader(_) => "apply *".to_owned(),
+            };
+            steps.iter().map(say).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            said(&there, None),
+            ["delete acme", "delete gone", "apply *", "apply acme", "apply fleet", "apply other"]
+        );
+        let right: Vec<_> = wanted.role_bindings.iter().cloned().map(Arc::new).collect();
+        assert_eq!(said(&right, Some(&wanted.reader)), Vec::<String>::new());
     }
 
     #[test]
