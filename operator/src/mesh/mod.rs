@@ -175,6 +175,8 @@ async fn reconcile(
     let status = mesh.status.as_ref();
     let mut present = BTreeMap::new();
     let mut wrong = None;
+    let misplaced = validate::misplaced(key);
+    let objection = misplaced.as_ref().or(objection);
     // For one that serves nothing no key is made or looked at.
     if objection.is_none_or(|objection| !objection.wholly) {
         let found = dereference::secrets(&ctx.client, key, &ctx.namespace).await?;
