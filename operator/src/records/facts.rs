@@ -40,8 +40,9 @@ impl Pod {
 }
 
 /// A container that ended is started again in the same pod, and its relay then ends the sessions of
-/// the one before itself. So a pod has ended only once its phase says so, or it is being deleted and all
-/// its containers are reported terminated. That the node is silent reports nothing.
+/// the one before itself. So a pod has ended only once all its containers are reported terminated, and
+/// its phase says that they stay so, or it is being deleted. The phase alone reports nothing: others than
+/// the kubelet set it to Failed, of a node that is silent and may well go on running them.
 fn state(pod: &KubePod) -> PodState {
     let Some(status) = &pod.status else { return PodState::Unknown };
     let containers = status.container_statuses.as_deref().unwrap_or_default();
@@ -52,10 +53,12 @@ fn state(pod: &KubePod) -> PodState {
     let phase = status.phase.as_deref();
     let deleted = pod.metadata.deletion_timestamp.is_some();
     let never_ran = pod.spec.as_ref().is_none_or(|spec| spec.node_name.is_none());
-    if matches!(phase, Some("Succeeded" | "Failed"))
-        || deleted && !containers.is_empty() && containers.iter().all(terminated)
-        || deleted && containers.is_empty() && never_ran
-    {
+    let for_good = deleted || matches!(phase, Some("Succeeded" | "Failed"));
+    let none_runs = match containers {
+        [] => never_ran,
+        some => some.iter().all(terminated),
+    };
+    if for_good && none_runs {
         return PodState::Ended(finished);
     }
     let ready = status
@@ -189,6 +192,18 @@ mod tests {
                 "it failed",
                 json!({"status": {"phase": "Failed", "containerStatuses": terminated()}}),
                 ended,
+            ),
+            (
+                "it is said to have failed, by one that does not see its containers",
+                json!({"spec": {"containers": [], "nodeName": "n"},
+                    "status": {"phase": "Failed", "conditions": away, "containerStatuses": running()}}),
+                PodState::Unknown,
+            ),
+            (
+                "the same, and nothing is reported of its containers",
+                json!({"metadata": {"deletionTimestamp": AT}, "spec": {"containers": [], "nodeName": "n"},
+                    "status": {"phase": "Failed"}}),
+                PodState::Unknown,
             ),
             (
                 "it was deleted before it had a node",
