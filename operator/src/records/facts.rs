@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod as KubePod};
 use kube::ResourceExt as _;
+use tidegate_crds::support_claim::CLOSES_AT;
 use tidegate_crds::{SupportClaim, SupportSession};
 use tidegate_policy::text;
 
@@ -110,6 +111,8 @@ pub struct Claim {
     pub uid: Option<String>,
     pub window: Key,
     pub opens_at: Option<Timestamp>,
+    /// When the occurrence closes, where its relay said so.
+    pub closes_at: Option<Timestamp>,
     /// The session, in the window's namespace.
     pub session: Key,
     pub pod: String,
@@ -120,10 +123,12 @@ pub struct Claim {
 impl Claim {
     pub fn of(claim: &SupportClaim) -> Self {
         let spec = &claim.spec;
+        let closes_at = claim.annotations().get(CLOSES_AT);
         Self {
             uid: claim.uid(),
             window: Key::new(&spec.window.namespace, &spec.window.name),
             opens_at: text::timestamp(&spec.opens_at).ok(),
+            closes_at: closes_at.and_then(|at| at.parse().ok()),
             session: Key::new(&spec.window.namespace, &spec.session),
             pod: spec.relay_pod.clone(),
             reusable: spec.reusable,

@@ -16,8 +16,8 @@ use crate::Context;
 use crate::records::{Claim, PodState, RecordError, Records, Session, Step};
 use crate::watching::Key;
 
-/// No occurrence lasts longer (DESIGN.md section 5), so that one which opened earlier has closed. A
-/// claim does not say when its window closes, and the window may be gone.
+/// No occurrence lasts longer (DESIGN.md section 5), so that one which opened earlier has closed: that
+/// counts where a claim does not say when its occurrence closes. The window may be gone.
 const LONGEST: SignedDuration = SignedDuration::from_hours(168);
 /// How long a claim is kept after that.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
@@ -88,8 +88,10 @@ fn rule(
     }
     let over = claim.opens_at.map(|opens| after(after(opens, LONGEST), KEPT));
     if !claim.reusable {
+        // One that closes before it opens says nothing.
+        let closes = claim.closes_at.filter(|closes| claim.opens_at.is_none_or(|at| at <= *closes));
         // The window's end wakes this again.
-        return match over {
+        return match closes.map(|closes| after(closes, KEPT)).or(over) {
             Some(over) if !window => when(over, Free::Once),
             _ => Step::Nothing,
         };
@@ -147,6 +149,7 @@ mod tests {
             uid: Some("u".to_owned()),
             window: Key::new("acme", "w"),
             opens_at: Some(at(1000)),
+            closes_at: None,
             session: Key::new("acme", "ss-1"),
             pod: "relay-1".to_owned(),
             reusable,
@@ -180,6 +183,43 @@ mod tests {
         }
         let unreadable = Claim { opens_at: None, ..claim };
         assert_eq!(rule(&unreadable, PodState::Gone, None, false, at(1 << 30)), Step::Nothing);
+    }
+
+    #[test]
+    fn a_one_time_claim_that_says_when_it_closes_is_kept_for_a_day_after_that() {
+        let says = |closes| Claim { closes_at: Some(at(closes)), ..claim(false) };
+        let look = |claim: &Claim, window, now| rule(claim, PodState::Gone, None, window, at(now));
+        let day = 24 * 3600;
+        let short = says(4600);
+        assert_eq!(look(&short, true, 1 << 30), Step::Nothing, "its window is there");
+        assert_eq!(look(&short, false, 4600 + day - 1), Step::At(at(4600 + day)));
+        assert_eq!(look(&short, false, 4600 + day), Step::Act(Free::Once));
+        let nonsense = says(999);
+        assert_eq!(look(&nonsense, false, 5000 + day), Step::At(at(1000 + WEEK_AND_DAY)));
+    }
+
+    #[test]
+    fn what_a_claim_says_of_its_end_is_read() {
+        for (said, expected) in [
+            (Some("2026-11-24T22:00:00Z"), "2026-11-24T22:00:00Z".parse().ok()),
+            (Some("tomorrow"), None),
+            (None, None),
+        ] {
+            let mut object: SupportClaim = serde_json::from_value(serde_json::json!({
+                "apiVersion": "tidegate.dev/v1alpha1", "kind": "SupportClaim",
+                "metadata": {"namespace": "fleet", "name": "sc-1"},
+                "spec": {
+                    "window": {"namespace": "acme", "name": "w", "uid": "u"},
+                    "opensAt": "2026-11-24T20:00:00Z", "index": 0, "session": "ss-1",
+                    "relayPod": "relay-1", "reusable": false,
+                },
+            }))
+            .unwrap();
+            object.metadata.annotations = said.map(|at| {
+                [(tidegate_crds::support_claim::CLOSES_AT.to_owned(), at.to_owned())].into()
+            });
+            assert_eq!(Claim::of(&object).closes_at, expected, "{said:?}");
+        }
     }
 
     #[test]
