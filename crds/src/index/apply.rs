@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tidegate_policy::model::{Label, ObjectKey, Window};
 
 use super::rivals::Before;
-use super::tenants::Owner;
+use super::tenants::{Owner, Readiness};
 use super::{Change, Claimant, Index, Policy};
-use crate::claims;
-use crate::common::Holds;
+use crate::claims::{self, Claim};
 use crate::compile::{self, Identity, Refusal, RelaySettings, reason};
 use crate::manifest::{Kind, Object, ObjectRef};
 use crate::{LoginUser, Mesh, Relay, SupportWindow, Terminal};
@@ -23,13 +23,8 @@ impl Index {
         match object {
             Object::Mesh(mesh) => self.put_mesh(&reference, mesh, &mut change),
             Object::Relay(relay) => self.put_relay(&reference, relay, &mut change),
-            Object::LoginUser(user) => {
-                let compiled = self.compile_user(user);
-                self.put_claimant(&reference, compiled, &mut change);
-            }
-            Object::Terminal(terminal) => {
-                self.put_claimant(&reference, compile_terminal(terminal), &mut change);
-            }
+            Object::LoginUser(user) => self.put_user(&reference, user, &mut change),
+            Object::Terminal(terminal) => self.put_terminal(&reference, terminal, &mut change),
             Object::SupportWindow(window) => self.put_window(&reference, window, &mut change),
             Object::Namespace { name, labels } => {
                 self.refuse(&reference, None);
@@ -41,7 +36,8 @@ impl Index {
         change.tidy()
     }
 
-    /// Takes an object that could not even be decoded: it is there, and out of force.
+    /// Takes an object that could not even be decoded: it is there, and out of force. A user or terminal
+    /// keeps what it was last known to hold.
     pub fn put_unreadable(&mut self, object: &ObjectRef, sentence: impl Into<String>) -> Change {
         let refusal = Refusal {
             field: String::new(),
@@ -57,6 +53,12 @@ impl Index {
                     self.tenants.put_mesh(key, None, false);
                 }
                 self.recount_all(&mut change);
+            }
+            Kind::LoginUser | Kind::Terminal => {
+                // Of which generation that was said is not known any more.
+                let known = self.claimants.get(object).cloned();
+                let left = known.map(|known| Claimant { accepted: false, ..known });
+                self.replace_claimant(object, left.and_then(Claimant::bare), &mut change);
             }
             _ => self.drop_object(object, &mut change),
         }
@@ -174,9 +176,7 @@ impl Index {
         let compiled = compile::mesh(mesh, &Identity::of(&mesh.metadata));
         let compiled = self.good(reference, compiled);
         if let Some(key) = key_of(reference) {
-            let conditions = mesh.status.as_ref().map(|status| status.conditions.as_slice());
-            let ready = holds_now(conditions, "Ready", mesh.metadata.generation);
-            self.tenants.put_mesh(key, compiled, ready);
+            self.tenants.put_mesh(key, compiled, Readiness::of(mesh));
         }
         self.recount_all(change);
     }
@@ -226,11 +226,10 @@ impl Index {
             for (object, claimant) in
                 own.take_while(|(object, _)| object.kind == kind && object.namespace == namespace)
             {
-                let Claimant { wants, accepted, .. } = claimant;
                 if served {
-                    self.rivals.enlist(wants, object, *accepted, &mut before);
+                    self.rivals.enlist(claimant, object, &mut before);
                 } else {
-                    self.rivals.withdraw(wants, object, &mut before);
+                    self.rivals.withdraw(&claimant.wants, object, &mut before);
                 }
                 moved.insert(Arc::clone(object));
             }
@@ -322,28 +321,59 @@ impl Index {
         }
     }
 
-    fn compile_user(&self, user: &LoginUser) -> Result<Claimant, Vec<Refusal>> {
+    fn put_user(&mut self, object: &ObjectRef, user: &LoginUser, change: &mut Change) {
         let LoginUser { metadata, status, .. } = user;
-        let compiled = compile::login_user(user, &Identity::of(metadata), &self.home.namespace)?;
-        let wants = claims::of_user(&compiled).into_iter().map(|(claim, _)| claim).collect();
+        let compiled = compile::login_user(user, &Identity::of(metadata), &self.home.namespace);
+        let compiled = compiled.map(|user| {
+            let wants = claims::of_user(&user).into_iter().map(|(claim, _)| claim).collect();
+            (wants, Policy::User(Arc::new(user)))
+        });
         let conditions = status.as_ref().map(|status| status.conditions.as_slice());
         let holds = status.as_ref().and_then(|status| status.holds.as_ref());
-        Ok(Claimant {
-            wants,
+        let word = Word {
             holds: holds.map(|holds| claims::held(None, holds)).unwrap_or_default().into(),
-            accepted: holds_now(conditions, "Accepted", metadata.generation),
-            policy: Policy::User(Arc::new(compiled)),
-        })
+            accepted: accepted_now(conditions, metadata.generation),
+        };
+        self.put_claimant(object, compiled, word, Identity::of(metadata).created, change);
     }
 
+    fn put_terminal(&mut self, object: &ObjectRef, terminal: &Terminal, change: &mut Change) {
+        let Terminal { metadata, status, .. } = terminal;
+        let compiled = compile::terminal(terminal, &Identity::of(metadata)).map(|terminal| {
+            let wants =
+                claims::of_terminal(&terminal).into_iter().map(|(claim, _)| claim).collect();
+            (wants, Policy::Terminal(Arc::new(terminal)))
+        });
+        let conditions = status.as_ref().map(|status| status.conditions.as_slice());
+        let holds = status.as_ref().and_then(|status| status.holds.as_ref());
+        let name = Label::parse(&object.name).ok();
+        let word = Word {
+            holds: holds.map(|holds| claims::held(name.as_ref(), holds)).unwrap_or_default().into(),
+            accepted: accepted_now(conditions, metadata.generation),
+        };
+        self.put_claimant(object, compiled, word, Identity::of(metadata).created, change);
+    }
+
+    /// Takes a user or terminal as it is now. One that does not compile is out of force and gives nothing
+    /// away: it keeps what it holds.
     fn put_claimant(
         &mut self,
         object: &ObjectRef,
-        compiled: Result<Claimant, Vec<Refusal>>,
+        compiled: Result<(Box<[Claim]>, Policy), Vec<Refusal>>,
+        word: Word,
+        created: Timestamp,
         change: &mut Change,
     ) {
-        let compiled = self.good(object, compiled);
-        self.replace_claimant(object, compiled, change);
+        let Word { holds, accepted } = word;
+        let new = match self.good(object, compiled) {
+            Some((wants, policy)) => {
+                Some(Claimant { policy: Some(policy), created, wants, holds, accepted })
+            }
+            None => {
+                Claimant { policy: None, created, wants: Box::default(), holds, accepted }.bare()
+            }
+        };
+        self.replace_claimant(object, new, change);
     }
 
     fn replace_claimant(&mut self, object: &ObjectRef, new: Option<Claimant>, change: &mut Change) {
@@ -356,7 +386,7 @@ impl Index {
         let shared = old.map_or_else(|| Arc::new(object.clone()), |(shared, _)| shared);
         if let Some(new) = new {
             if served {
-                self.rivals.enlist(&new.wants, &shared, new.accepted, &mut before);
+                self.rivals.enlist(&new, &shared, &mut before);
             }
             self.claimants.insert(Arc::clone(&shared), new);
         }
@@ -384,14 +414,15 @@ impl Index {
     pub(super) fn has_all(&self, object: &ObjectRef) -> bool {
         self.serves(&object.namespace)
             && self.claimants.get(object).is_some_and(|claimant| {
-                claimant.wants.iter().all(|claim| self.rivals.has(claim, object))
+                claimant.policy.is_some()
+                    && claimant.wants.iter().all(|claim| self.rivals.has(claim, object))
             })
     }
 
     fn enforce(&mut self, object: &ObjectRef, change: &mut Change) {
-        let Some(claimant) = self.claimants.get(object) else { return };
-        let key = claimant.meta().key.clone();
-        let policy = claimant.policy.clone();
+        let policy = self.claimants.get(object).and_then(|claimant| claimant.policy.clone());
+        let Some(policy) = policy else { return };
+        let key = policy.meta().key.clone();
         let same = match &policy {
             Policy::User(user) => self.snapshot.user_at(&key) == Some(user),
             Policy::Terminal(terminal) => self.snapshot.terminal_at(&key) == Some(terminal),
@@ -446,25 +477,24 @@ impl Index {
     }
 }
 
-fn compile_terminal(terminal: &Terminal) -> Result<Claimant, Vec<Refusal>> {
-    let Terminal { metadata, status, .. } = terminal;
-    let compiled = compile::terminal(terminal, &Identity::of(metadata))?;
-    let wants = claims::of_terminal(&compiled).into_iter().map(|(claim, _)| claim).collect();
-    let conditions = status.as_ref().map(|status| status.conditions.as_slice());
-    let holds: Option<&Holds> = status.as_ref().and_then(|status| status.holds.as_ref());
-    let name = Some(&compiled.meta.key.name);
-    Ok(Claimant {
-        wants,
-        holds: holds.map(|holds| claims::held(name, holds)).unwrap_or_default().into(),
-        accepted: holds_now(conditions, "Accepted", metadata.generation),
-        policy: Policy::Terminal(Arc::new(compiled)),
-    })
+/// What the operator wrote of a user or terminal.
+struct Word {
+    holds: Box<[Claim]>,
+    accepted: bool,
 }
 
-/// Whether a condition is true and speaks of the present generation.
-fn holds_now(conditions: Option<&[Condition]>, kind: &str, generation: Option<i64>) -> bool {
+impl Claimant {
+    /// What is left of it once it is not valid: what it holds, if that is anything.
+    fn bare(self) -> Option<Self> {
+        let wants = self.holds.clone();
+        (!wants.is_empty()).then_some(Self { policy: None, wants, ..self })
+    }
+}
+
+/// Whether the condition Accepted is true and speaks of the present generation.
+fn accepted_now(conditions: Option<&[Condition]>, generation: Option<i64>) -> bool {
     conditions.into_iter().flatten().any(|condition| {
-        condition.type_ == kind
+        condition.type_ == "Accepted"
             && condition.status == "True"
             && condition.observed_generation.is_some()
             && condition.observed_generation == generation

@@ -7,8 +7,10 @@
 //!
 //! Uniqueness in the mesh (names of terminals, keys, listen ports) needs a word on who was first, which
 //! only the operator gives: where two want one value, the one that is `Accepted` in its present
-//! generation has it, else neither. The other is wholly out of force. [`Index::acceptance`] is what the
-//! operator gives that word by.
+//! generation has it; while none is, the one that holds it by its status, so that an edit which nobody
+//! has looked at yet loses nothing; else neither. The other is wholly out of force. What does not compile
+//! is out of force and keeps what its status holds: its values are free once it is gone, or wants others.
+//! [`Index::acceptance`] is what the operator gives that word by.
 //!
 //! Tenancy (invariant 1, DESIGN "Who and what"): an object counts only in a namespace that this Mesh
 //! serves, and references never cross namespaces.
@@ -30,8 +32,9 @@ use tidegate_policy::snapshot::Snapshot;
 use crate::claims::{self, Acceptance, Candidate, Claim};
 use crate::compile::{CompiledMesh, Refusal, RelaySettings};
 use crate::manifest::ObjectRef;
+use jiff::Timestamp;
 use rivals::Rivals;
-pub use tenants::{Owner, Tenants};
+pub use tenants::{Owner, Readiness, Tenants};
 pub use verdict::Verdict;
 
 /// The objects of one Mesh, compiled.
@@ -41,7 +44,7 @@ pub struct Index {
     tenants: Tenants,
     /// Namespaces that are this Mesh's now.
     served: BTreeSet<String>,
-    /// Valid users and terminals, wherever they are.
+    /// Valid users and terminals, and those that are not but hold something, wherever they are.
     claimants: BTreeMap<Arc<ObjectRef>, Claimant>,
     /// Of those in served namespaces.
     rivals: Rivals,
@@ -58,10 +61,13 @@ pub struct Index {
     tracing: bool,
 }
 
-/// A user or terminal that is valid.
+/// A user or terminal that only one may have something of.
 #[derive(Clone, Debug)]
 struct Claimant {
-    policy: Policy,
+    /// `None`: it is not valid, and in force nowhere.
+    policy: Option<Policy>,
+    created: Timestamp,
+    /// Of one that is not valid: what it holds.
     wants: Box<[Claim]>,
     /// By its status.
     holds: Box<[Claim]>,
@@ -75,11 +81,11 @@ enum Policy {
     Terminal(Arc<model::Terminal>),
 }
 
-impl Claimant {
+impl Policy {
     fn meta(&self) -> &model::Meta {
-        match &self.policy {
-            Policy::User(user) => &user.meta,
-            Policy::Terminal(terminal) => &terminal.meta,
+        match self {
+            Self::User(user) => &user.meta,
+            Self::Terminal(terminal) => &terminal.meta,
         }
     }
 }
@@ -196,7 +202,8 @@ impl Index {
 
     /// The names, keys and ports that a valid user or terminal wants for itself.
     pub fn wants(&self, object: &ObjectRef) -> &[Claim] {
-        self.claimants.get(object).map_or(&[], |claimant| &claimant.wants)
+        let valid = self.claimants.get(object).filter(|claimant| claimant.policy.is_some());
+        valid.map_or(&[], |claimant| &claimant.wants)
     }
 
     /// Those that it has by its status.
@@ -220,32 +227,47 @@ impl Index {
     }
 
     /// Who is to be accepted of `object` and all with whom it contends, directly or through others, by
-    /// what their statuses say that they hold and what their specs want. Empty if `object` is not a valid
-    /// user or terminal of a served namespace. Once each has its outcome in its status, exactly the
-    /// accepted ones are in force.
+    /// what their statuses say that they hold and what their specs want. One that is not valid gets no
+    /// outcome, but keeps what it holds from the others. Empty if `object` is no user or terminal of a
+    /// served namespace that wants or holds something. Once each has its outcome in its status, exactly
+    /// the accepted ones are in force.
     pub fn acceptance(&self, object: &ObjectRef) -> Vec<(ObjectRef, Acceptance)> {
         let Some((first, _)) = self.claimants.get_key_value(object) else { return Vec::new() };
         if !self.serves(&object.namespace) {
             return Vec::new();
         }
+        let wants = |object: &ObjectRef| -> &[Claim] {
+            self.claimants.get(object).map_or(&[], |claimant| &claimant.wants)
+        };
         let mut group = BTreeSet::from([first]);
         let mut left = vec![first];
         while let Some(next) = left.pop() {
-            for other in self.rivals.wanting(self.wants(next)) {
+            for other in self.rivals.wanting(wants(next)) {
                 if group.insert(other) {
                     left.push(other);
                 }
             }
         }
-        let candidates: Vec<_> = group
+        // What a status says of values that were another's since is no longer so.
+        let kept: Vec<(&ObjectRef, Vec<Claim>)> = group
             .iter()
-            .filter_map(|object| {
-                let Claimant { wants, holds, .. } = self.claimants.get(*object)?;
-                let created = self.claimants.get(*object)?.meta().created;
-                Some(Candidate { object, created, holds, wants })
+            .map(|object| {
+                let own = wants(object).iter().filter(|claim| self.rivals.keeps(claim, object));
+                (&***object, own.cloned().collect())
+            })
+            .collect();
+        let candidates: Vec<_> = kept
+            .iter()
+            .filter_map(|(object, kept)| {
+                let Claimant { policy, created, wants, .. } = self.claimants.get(*object)?;
+                let wants = if policy.is_some() { wants } else { kept.as_slice() };
+                Some(Candidate { object, created: *created, holds: kept, wants })
             })
             .collect();
         let outcomes = claims::accept(&candidates);
-        candidates.iter().map(|candidate| candidate.object.clone()).zip(outcomes).collect()
+        let all = candidates.iter().map(|candidate| candidate.object.clone()).zip(outcomes);
+        let valid =
+            |object: &ObjectRef| self.claimants.get(object).is_some_and(|own| own.policy.is_some());
+        all.filter(|(object, _)| valid(object)).collect()
     }
 }

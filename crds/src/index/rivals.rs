@@ -1,18 +1,41 @@
 //! Who wants each value that only one object of the mesh may have.
 //!
-//! A value is its only wanter's; of several it is the one's that alone is accepted in its present
-//! generation, else nobody's.
+//! A value is its only wanter's. Of several it is the one's that alone is accepted in its present
+//! generation; while none of them is, the one's that alone holds the value by its status; else nobody's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Claimant;
 use crate::claims::Claim;
 use crate::manifest::ObjectRef;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rivals {
-    /// In the order of their names; whether each is accepted in its present generation.
-    wanters: BTreeMap<Claim, Vec<(Arc<ObjectRef>, bool)>>,
+    /// In the order of their names.
+    wanters: BTreeMap<Claim, Vec<(Arc<ObjectRef>, Standing)>>,
+}
+
+/// What an object that wants a value has for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    Wants,
+    /// By its status.
+    Holds,
+    /// In its present generation.
+    Accepted,
+}
+
+impl Standing {
+    fn of(claimant: &Claimant, claim: &Claim) -> Self {
+        if claimant.accepted {
+            Self::Accepted
+        } else if claimant.holds.contains(claim) {
+            Self::Holds
+        } else {
+            Self::Wants
+        }
+    }
 }
 
 /// How claims stood before a change.
@@ -27,23 +50,18 @@ pub(super) struct State {
 }
 
 impl Rivals {
-    pub fn enlist(
-        &mut self,
-        claims: &[Claim],
-        who: &Arc<ObjectRef>,
-        accepted: bool,
-        before: &mut Before,
-    ) {
-        for claim in claims {
+    pub fn enlist(&mut self, claimant: &Claimant, who: &Arc<ObjectRef>, before: &mut Before) {
+        for claim in &claimant.wants {
+            let standing = Standing::of(claimant, claim);
             self.note(claim, before);
             let wanters = self.wanters.entry(claim.clone()).or_default();
             match wanters.binary_search_by(|(other, _)| other.cmp(who)) {
                 Ok(at) => {
                     if let Some(wanter) = wanters.get_mut(at) {
-                        wanter.1 = accepted;
+                        wanter.1 = standing;
                     }
                 }
-                Err(at) => wanters.insert(at, (Arc::clone(who), accepted)),
+                Err(at) => wanters.insert(at, (Arc::clone(who), standing)),
             }
         }
     }
@@ -65,7 +83,7 @@ impl Rivals {
         }
     }
 
-    fn wanters(&self, claim: &Claim) -> &[(Arc<ObjectRef>, bool)] {
+    fn wanters(&self, claim: &Claim) -> &[(Arc<ObjectRef>, Standing)] {
         self.wanters.get(claim).map_or(&[], Vec::as_slice)
     }
 
@@ -74,8 +92,11 @@ impl Rivals {
         match self.wanters(claim) {
             [(only, _)] => Some(only),
             several => {
-                let mut accepted = several.iter().filter(|(_, accepted)| *accepted);
-                match (accepted.next(), accepted.next()) {
+                let having = |standing| several.iter().filter(move |(_, has)| *has == standing);
+                let any = having(Standing::Accepted).next().is_some();
+                let best = if any { Standing::Accepted } else { Standing::Holds };
+                let mut best = having(best);
+                match (best.next(), best.next()) {
                     (Some((holder, _)), None) => Some(holder),
                     _ => None,
                 }
@@ -86,6 +107,18 @@ impl Rivals {
     fn state(&self, claim: &Claim) -> State {
         let mut first = self.wanters(claim).iter().map(|(who, _)| Arc::clone(who));
         State { holder: self.holder(claim).cloned(), first: first.next(), second: first.next() }
+    }
+
+    /// Whether an object that wants the value keeps it against all others: it has it or, while nobody
+    /// does, holds it by its status.
+    pub fn keeps(&self, claim: &Claim, who: &ObjectRef) -> bool {
+        self.holder(claim).map_or_else(
+            || {
+                let mut wanters = self.wanters(claim).iter();
+                wanters.any(|(other, standing)| **other == *who && *standing != Standing::Wants)
+            },
+            |holder| **holder == *who,
+        )
     }
 
     pub fn has(&self, claim: &Claim, who: &ObjectRef) -> bool {

@@ -1,12 +1,14 @@
 //! Which Mesh serves which namespace.
 //!
 //! A Mesh's own namespace is always its own. Any other belongs to the one Mesh whose selector matches its
-//! labels; of several to the one that is Ready in its present generation, else to none.
+//! labels; of several to the one that alone is Ready in its present generation, else to the one that alone
+//! is Ready in whichever generation, else to none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_policy::model::ObjectKey;
 
+use crate::Mesh;
 use crate::compile::CompiledMesh;
 
 /// The label that the API server puts on every namespace.
@@ -24,8 +26,37 @@ pub struct Tenants {
 struct Known {
     /// `None`: its spec is refused. It serves nobody, but its namespace is no other Mesh's either.
     mesh: Option<CompiledMesh>,
-    /// In its present generation.
-    ready: bool,
+    ready: Readiness,
+}
+
+/// What a Mesh's condition Ready says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Readiness {
+    /// That it is not, or nothing.
+    Not,
+    /// That a former generation was: nobody has looked at the present one.
+    Formerly,
+    Now,
+}
+
+impl Readiness {
+    pub fn of(mesh: &Mesh) -> Self {
+        let conditions = mesh.status.iter().flat_map(|status| &status.conditions);
+        let ready = conditions.filter(|c| c.type_ == "Ready" && c.status == "True");
+        let generation = mesh.metadata.generation;
+        let each = ready.map(|c| match c.observed_generation {
+            Some(observed) if Some(observed) == generation => Self::Now,
+            _ => Self::Formerly,
+        });
+        each.max().unwrap_or(Self::Not)
+    }
+}
+
+impl From<bool> for Readiness {
+    /// Whether it is in its present generation, where nothing is known of others.
+    fn from(ready: bool) -> Self {
+        if ready { Self::Now } else { Self::Not }
+    }
 }
 
 /// Whose a namespace is.
@@ -38,10 +69,14 @@ pub enum Owner {
 }
 
 impl Tenants {
-    /// Takes a Mesh: `None` where its spec is refused; `ready` if its condition Ready is true in its
-    /// present generation.
-    pub fn put_mesh(&mut self, key: ObjectKey, mesh: Option<CompiledMesh>, ready: bool) {
-        self.meshes.insert(key, Known { mesh, ready });
+    /// Takes a Mesh: `None` where its spec is refused.
+    pub fn put_mesh(
+        &mut self,
+        key: ObjectKey,
+        mesh: Option<CompiledMesh>,
+        ready: impl Into<Readiness>,
+    ) {
+        self.meshes.insert(key, Known { mesh, ready: ready.into() });
     }
 
     pub fn remove_mesh(&mut self, key: &ObjectKey) {
@@ -96,10 +131,14 @@ impl Tenants {
 
 fn decided<'a>(wanting: impl Iterator<Item = (&'a ObjectKey, &'a Known)>) -> Owner {
     let wanting: Vec<_> = wanting.collect();
-    let mut ready = wanting.iter().filter(|(_, known)| known.ready);
-    match (wanting.as_slice(), ready.next(), ready.next()) {
-        ([], ..) => Owner::Nobody,
-        ([(key, _)], ..) | (_, Some((key, _)), None) => Owner::Mesh((*key).clone()),
+    let only = |least: Readiness| {
+        let mut ready = wanting.iter().filter(move |(_, known)| known.ready >= least);
+        ready.next().filter(|_| ready.next().is_none())
+    };
+    let owner = [Readiness::Now, Readiness::Formerly, Readiness::Not].into_iter().find_map(only);
+    match (wanting.as_slice(), owner) {
+        ([], _) => Owner::Nobody,
+        (_, Some((key, _))) => Owner::Mesh((*key).clone()),
         _ => Owner::Contested(wanting.iter().map(|(key, _)| (*key).clone()).collect()),
     }
 }

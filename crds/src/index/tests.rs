@@ -156,6 +156,127 @@ fn a_contested_value_is_nobodys_until_one_is_accepted() {
     assert_eq!(index.verdict(&first), Verdict::InForce);
 }
 
+/// A status as of a generation that was accepted once.
+fn holding(value: Value, wants: &Index) -> Value {
+    let generation = value["metadata"]["generation"].as_i64().unwrap();
+    let mut value = accepted(value, true);
+    let holds = claims::holds(wants.wants(&reference_of(&value)), generation);
+    value["status"]["holds"] = serde_json::to_value(holds).unwrap();
+    value
+}
+
+/// An edit that nobody has looked at yet.
+fn edited(value: &Value, edit: impl FnOnce(&mut Value)) -> Value {
+    let mut value = value.clone();
+    let generation = value["metadata"]["generation"].as_i64().unwrap();
+    value["metadata"]["generation"] = json!(generation + 1);
+    edit(&mut value["spec"]);
+    value
+}
+
+#[test]
+fn an_edit_that_does_not_compile_gives_nothing_to_a_rival() {
+    // Invariants 1 and 5: the other tenant waits for the key to come free.
+    let own = terminal("acme", "kiosk", &KEYS[..1], 7);
+    let thief = terminal("bolt", "thief", &KEYS[..1], 8);
+    let (victim, rival) =
+        (of(Kind::Terminal, "acme", "kiosk"), of(Kind::Terminal, "bolt", "thief"));
+    let mut index = index(&[base(), vec![own.clone()]].concat());
+    let own = holding(own, &index);
+    let _ = index.put(&decode(&own));
+    let _ = index.put(&decode(&accepted(thief.clone(), false)));
+    let key = index.wants(&victim).iter().find(|claim| matches!(claim, Claim::Key(_)));
+    let refused = Acceptance::Refused { claim: key.unwrap().clone(), holder: victim.clone() };
+    let bad = edited(&own, |spec| spec["publicKeys"] = json!(["ssh-rsa AAAA"]));
+    let named_alike = terminal("bolt", "kiosk", &KEYS[1..2], 9);
+    let _ = index.put(&decode(&named_alike));
+    for unreadable in [false, true] {
+        let change = if unreadable {
+            let _ = index.put(&decode(&own));
+            index.put_unreadable(&victim, "expected a string")
+        } else {
+            index.put(&decode(&bad))
+        };
+        assert!(change.snapshot);
+        assert!(matches!(index.verdict(&victim), Verdict::Invalid(_)));
+        assert_eq!(index.wants(&victim), []);
+        assert_eq!(index.snapshot().unwrap().terminals().count(), 0);
+        assert!(
+            matches!(index.verdict(&rival), Verdict::Contested { with, held: true, .. } if with == [victim.clone()])
+        );
+        assert_eq!(index.acceptance(&rival)[1], (rival.clone(), refused.clone()));
+        assert!(index.acceptance(&victim).iter().all(|(object, _)| *object != victim));
+        assert!(matches!(
+            index.verdict(&reference_of(&named_alike)),
+            Verdict::Contested { held: true, .. }
+        ));
+    }
+    // What is good again has what it had; what is gone has nothing.
+    let _ = index.put(&decode(&own));
+    assert_eq!(index.verdict(&victim), Verdict::InForce);
+    let _ = index.put(&decode(&bad));
+    let _ = index.remove(&victim);
+    assert_eq!(index.verdict(&rival), Verdict::InForce);
+    // What never held anything keeps nothing from anyone.
+    let mut squatter = bad;
+    squatter.as_object_mut().unwrap().remove("status");
+    let _ = index.put(&decode(&squatter));
+    let _ = index.put_unreadable(&victim, "expected a string");
+    assert_eq!(index.verdict(&rival), Verdict::InForce);
+    assert_eq!(index.verdict(&reference_of(&named_alike)), Verdict::InForce);
+}
+
+#[test]
+fn an_edit_that_nobody_has_looked_at_yet_loses_nothing() {
+    let one = terminal("acme", "one", &KEYS[..1], 7);
+    let two = terminal("bolt", "two", &KEYS[1..2], 7);
+    let mut index = index(&[base(), vec![one.clone()]].concat());
+    let one = holding(one, &index);
+    for value in [&one, &accepted(two.clone(), false)] {
+        let _ = index.put(&decode(value));
+    }
+    let (first, second) = (reference_of(&one), reference_of(&two));
+    let edit = |spec: &mut Value| spec["services"][0]["port"] = json!(2222);
+    let _ = index.put(&decode(&edited(&one, edit)));
+    assert_eq!(index.verdict(&first), Verdict::InForce);
+    assert!(matches!(index.verdict(&second), Verdict::Contested { held: true, .. }));
+    // What it wants besides is not its yet, and what it had is nobody else's.
+    let more = terminal("bolt", "three", &KEYS[2..], 9);
+    let _ = index.put(&decode(&accepted(more, true)));
+    let _ = index.put(&decode(&edited(&one, |spec| {
+        spec["services"] = json!([
+            {"name": "ssh", "port": 22, "listenPort": 7},
+            {"name": "web", "port": 80, "listenPort": 9},
+        ]);
+    })));
+    assert!(matches!(index.verdict(&first), Verdict::Contested { held: true, .. }));
+    assert!(matches!(index.verdict(&second), Verdict::Contested { held: true, .. }));
+    // What it wants no more is free.
+    let free = |spec: &mut Value| spec["services"][0]["listenPort"] = json!(10);
+    let _ = index.put(&decode(&edited(&one, free)));
+    assert_eq!(index.verdict(&second), Verdict::InForce);
+}
+
+#[test]
+fn a_mesh_whose_edit_nobody_has_looked_at_yet_keeps_its_namespaces() {
+    let ours = accepted(mesh("fleet", "prod", Some("prod")), true);
+    let theirs = mesh("other", "test", Some("prod"));
+    let mut index =
+        index(&[ours.clone(), accepted(theirs.clone(), false), namespace("acme", "prod")]);
+    assert!(index.serves("acme"));
+    let edit = |spec: &mut Value| spec["maxPolicyAge"] = json!("6m");
+    let ours = edited(&ours, edit);
+    let _ = index.put(&decode(&ours));
+    assert!(index.serves("acme"));
+    // Two that were Ready once: neither. One that is Ready now: that one.
+    let _ = index.put(&decode(&edited(&accepted(theirs.clone(), true), edit)));
+    assert!(!index.serves("acme"));
+    let _ = index.put(&decode(&accepted(ours, true)));
+    assert!(index.serves("acme"));
+    let _ = index.put(&decode(&accepted(theirs, true)));
+    assert!(!index.serves("acme"));
+}
+
 #[test]
 fn a_namespace_that_two_meshes_select_is_the_ready_ones() {
     let ours = mesh("fleet", "prod", Some("prod"));
@@ -299,6 +420,8 @@ fn one_change_costs_the_same_among_many() {
 #[derive(Clone, Debug)]
 enum Step {
     Put(Value),
+    /// It is there and cannot be decoded.
+    Spoil(ObjectRef),
     Remove(ObjectRef),
 }
 
@@ -358,6 +481,24 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
+/// Steps of which some leave a user or terminal there that is in no order.
+fn edits() -> impl Strategy<Value = Vec<Step>> {
+    let step = (anything(), 0..8).prop_map(|(mut value, what)| {
+        let object = reference_of(&value);
+        let people = matches!(object.kind, Kind::LoginUser | Kind::Terminal);
+        match what {
+            0 | 1 => Step::Remove(object),
+            2 if people => Step::Spoil(object),
+            3 if people => {
+                value["spec"]["publicKeys"] = json!(["ssh-rsa AAAA"]);
+                Step::Put(value)
+            }
+            _ => Step::Put(value),
+        }
+    });
+    prop::collection::vec(step, 1..40)
+}
+
 type World = BTreeMap<ObjectRef, Value>;
 
 fn take(index: &mut Index, world: &mut World, step: &Step) -> Change {
@@ -365,6 +506,12 @@ fn take(index: &mut Index, world: &mut World, step: &Step) -> Change {
         Step::Put(value) => {
             world.insert(reference_of(value), value.clone());
             index.put(&decode(value))
+        }
+        Step::Spoil(object) => {
+            if let Some(value) = world.get_mut(object) {
+                *value = edited(value, |spec| *spec = json!("spoiled"));
+            }
+            index.put_unreadable(object, "expected a string")
         }
         Step::Remove(object) => {
             world.remove(object);
@@ -387,12 +534,24 @@ fn plain(world: &World) -> BTreeSet<ObjectRef> {
         condition["status"] == "True"
             && condition["observedGeneration"] == value["metadata"]["generation"]
     };
+    // What is bad wants what it holds.
+    let bad: Vec<&ObjectRef> = world
+        .keys()
+        .filter(|o| !index.refusals(o).is_empty() && index.serves(&o.namespace))
+        .collect();
     let has = |object: &ObjectRef| {
         index.wants(object).iter().all(|claim| {
-            let rivals: Vec<_> =
-                good.iter().filter(|other| index.wants(other).contains(claim)).collect();
+            let rivals: Vec<&ObjectRef> = good
+                .iter()
+                .filter(|other| index.wants(other).contains(claim))
+                .chain(bad.iter().filter(|other| index.holds(other).contains(claim)))
+                .copied()
+                .collect();
             let accepted: Vec<_> = rivals.iter().filter(|o| accepted(o)).collect();
-            rivals.len() == 1 || (accepted.len() == 1 && ***accepted[0] == *object)
+            let holding: Vec<_> =
+                rivals.iter().filter(|o| index.holds(o).contains(claim)).collect();
+            let best = if accepted.is_empty() { holding } else { accepted };
+            rivals.len() == 1 || (best.len() == 1 && **best[0] == *object)
         })
     };
     good.iter().filter(|object| has(object)).map(|object| (*object).clone()).collect()
@@ -505,8 +664,10 @@ proptest! {
     }
 
     #[test]
-    fn a_later_edit_takes_nothing_from_anyone(steps in steps()) {
+    fn a_later_edit_takes_nothing_from_anyone(steps in edits()) {
         let (mut index, mut world) = (Index::new(home()), World::new());
+        // What was in force when it was spoiled, as it was and with what it had.
+        let mut spoiled: BTreeMap<ObjectRef, (Value, Vec<Claim>)> = BTreeMap::new();
         for step in &steps {
             let before: BTreeMap<_, _> = in_force(&index, &world)
                 .into_iter()
@@ -514,7 +675,8 @@ proptest! {
                 .collect();
             // The API server keeps what the operator wrote, and counts generations.
             let step = match step {
-                Step::Remove(object) => Step::Remove(object.clone()),
+                Step::Spoil(object) if world.contains_key(object) => Step::Spoil(object.clone()),
+                Step::Spoil(object) | Step::Remove(object) => Step::Remove(object.clone()),
                 Step::Put(value) => {
                     let mut value = value.clone();
                     let people = matches!(reference_of(&value).kind, Kind::LoginUser | Kind::Terminal);
@@ -532,8 +694,9 @@ proptest! {
             };
             let changed = match &step {
                 Step::Put(value) => reference_of(value),
-                Step::Remove(object) => object.clone(),
+                Step::Remove(object) | Step::Spoil(object) => object.clone(),
             };
+            let had = index.wants(&changed).to_vec();
             let _ = take(&mut index, &mut world, &step);
             operate(&mut index, &mut world);
             // In force are exactly those that the operator accepted.
@@ -544,7 +707,26 @@ proptest! {
                 prop_assert_eq!(accepted, now.contains(object), "{}", object);
             }
             if matches!(changed.kind, Kind::Mesh | Kind::Namespace) {
+                spoiled.clear();
                 continue;
+            }
+            if index.refusals(&changed).is_empty() {
+                spoiled.remove(&changed);
+            } else if let Some(was) = before.get(&changed) {
+                spoiled.insert(changed.clone(), (was.clone(), had));
+            }
+            for (object, (was, had)) in &spoiled {
+                for other in &now {
+                    let taken = index.wants(other).iter().find(|claim| had.contains(claim));
+                    prop_assert!(taken.is_none(), "{} took {:?} from {}", other, taken, object);
+                }
+                // As it was, it is in force again.
+                let (mut index, mut world) = (index.clone(), world.clone());
+                let mut again = edited(&world[object], |spec| *spec = was["spec"].clone());
+                again["metadata"]["labels"] = was["metadata"]["labels"].clone();
+                let _ = take(&mut index, &mut world, &Step::Put(again));
+                operate(&mut index, &mut world);
+                prop_assert_eq!(index.verdict(object), Verdict::InForce);
             }
             for object in before.keys().filter(|object| **object != changed) {
                 prop_assert!(now.contains(object), "{} lost what it had to {}", object, changed);

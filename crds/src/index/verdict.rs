@@ -86,7 +86,8 @@ impl Index {
         if let Some(verdict) = self.in_served(&object.namespace) {
             return verdict;
         }
-        let wants = match &claimant.policy {
+        let Some(policy) = &claimant.policy else { return Verdict::Unknown };
+        let wants = match policy {
             Policy::User(user) => claims::of_user(user),
             Policy::Terminal(terminal) => claims::of_terminal(terminal),
         };
