@@ -139,8 +139,9 @@ impl World {
             Err(why) => {
                 let sentence = sentence(why);
                 self.changed.findings = true;
-                self.undecodable.insert(raw.reference.clone(), sentence);
-                self.index.remove(&raw.reference)
+                self.undecodable.insert(raw.reference.clone(), sentence.clone());
+                // It is still there: a namespace is not ours because another's Mesh cannot be read.
+                self.index.put_unreadable(&raw.reference, sentence)
             }
         };
         self.note(&change, refused);
@@ -203,7 +204,10 @@ impl World {
             message: format!("the object cannot be understood, so it is not in force: {why}"),
             severity: Severity::Error,
         });
-        let refused = self.index.refused().flat_map(|(object, refusals)| {
+        let refused = self.index.refused();
+        // The index has what cannot be decoded too.
+        let refused = refused.filter(|(object, _)| !self.undecodable.contains_key(*object));
+        let refused = refused.flat_map(|(object, refusals)| {
             refusals.iter().map(|refusal| Finding {
                 position: None,
                 object: Some(object.clone()),

@@ -355,6 +355,25 @@ async fn what_cannot_be_decoded_is_out_of_force_and_stops_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_mesh_that_cannot_be_decoded_keeps_its_namespace() {
+    let bench = Bench::new().await;
+    let labels = json!({"metadata": {"labels": {"tidegate.dev/mesh": "prod"}}});
+    for namespace in ["acme", "bolt"] {
+        bench.server.put(Kind::Namespace, "", namespace, labels.clone());
+        bench.window(namespace, "paris", false);
+    }
+    bench.server.put(Kind::Mesh, "acme", "theirs", json!({"spec": {"domain": 7}}));
+    bench.mesh(&json!({"tenants": {
+        "from": "Selector", "selector": {"matchLabels": {"tidegate.dev/mesh": "prod"}},
+    }}));
+    let mut feed = bench.feed().await;
+    let policy = until(&mut feed, |policy| windows(policy).contains("bolt/paris")).await;
+    assert!(!windows(&policy).contains("acme/paris"));
+    let meshes = policy.findings.iter().filter(|it| it.to_string().contains("Mesh acme/theirs"));
+    assert_eq!(meshes.count(), 1, "{:?}", policy.findings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_stalls_is_noticed_and_replaced() {
     let bench = Bench::new().await;
     bench.window("gate", "berlin", false);
