@@ -3,7 +3,9 @@
 //!
 //! A watch is asked to end after 30 s at most and is given up shortly after, so that a connection
 //! that died in silence is replaced within 35 s (invariant 3). The API server proves at each watch
-//! that it reads its store: a server that has lost it goes on with its bookmarks from memory.
+//! that it reads its store: a server that has lost it goes on with its bookmarks from memory. A store
+//! that was set back, as from a backup, has versions behind ours: a watch from a version that is yet to
+//! come would see nothing until then, so it is listed anew.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -231,6 +233,8 @@ impl Run {
         let seconds = if brief { BRIEF } else { self.with.lasting.seconds() };
         let asked = Duration::from_secs(u64::from(seconds));
         let mut dead = std::pin::pin!(tokio::time::sleep(asked + GRACE));
+        // A store that is read after we had this version has come at least so far.
+        let mut reached = version.clone();
         let mut proof = std::pin::pin!(prove(self.with.collection.clone(), Duration::ZERO));
         let mut proving = true;
         if self.asks_for_list() {
@@ -248,12 +252,14 @@ impl Run {
                 event = lines.next() => event,
                 (at, proven) = &mut proof, if proving => {
                     match proven {
-                        Ok(()) => {
+                        Ok(now) if behind(&now, &reached) => return Ok(self.set_back(&reached, &now)),
+                        Ok(_) => {
                             proving = false;
                             self.say(Said::Proven { at }).await?;
                         }
                         Err(trouble) => {
                             self.say(Said::Unproven(trouble)).await?;
+                            reached.clone_from(&version);
                             proof.set(prove(self.with.collection.clone(), PROVE_AGAIN));
                         }
                     }
@@ -288,12 +294,18 @@ impl Run {
                     return Ok(Step::Failed(why, Some(version)));
                 }
                 Some(Ok(Event::Bookmark(after))) => {
+                    if behind(&after, &version) {
+                        return Ok(self.set_back(&version, &after));
+                    }
                     let news = newer(&after, &version);
                     version = after;
                     self.say(Said::Alive { at, news }).await?;
                 }
                 Some(Ok(Event::Put(object))) => {
                     let Some((after, raw)) = self.object(object) else { return Ok(Step::Anew) };
+                    if behind(&after, &version) {
+                        return Ok(self.set_back(&version, &after));
+                    }
                     let news = newer(&after, &version);
                     version = after;
                     self.say(Said::Put(raw)).await?;
@@ -301,6 +313,9 @@ impl Run {
                 }
                 Some(Ok(Event::Removed(object))) => {
                     let Some((after, raw)) = self.object(object) else { return Ok(Step::Anew) };
+                    if behind(&after, &version) {
+                        return Ok(self.set_back(&version, &after));
+                    }
                     let news = newer(&after, &version);
                     version = after;
                     self.say(Said::Removed(raw)).await?;
@@ -318,6 +333,17 @@ impl Run {
         self.with.kick.borrow_and_update().relist != self.relist
     }
 
+    /// The store has an older version than we had of it.
+    fn set_back(&self, before: &str, now: &str) -> Step {
+        tracing::warn!(
+            before,
+            now,
+            "the API server's store was set back; the {} are listed anew",
+            self.with.stream
+        );
+        Step::Anew
+    }
+
     /// An event's object and version; one without either leaves the watch without a place to go on.
     fn object(&self, object: Value) -> Option<(String, Box<Raw>)> {
         let version = object.pointer("/metadata/resourceVersion")?.as_str()?.to_owned();
@@ -326,10 +352,15 @@ impl Run {
 }
 
 /// Asks for a proof that the server reads its store, after a while; with the time when it was asked.
-async fn prove(collection: Collection, after: Duration) -> (Now, Result<(), Trouble>) {
+async fn prove(collection: Collection, after: Duration) -> (Now, Result<String, Trouble>) {
     tokio::time::sleep(after).await;
     let at = clock::now();
     (at, collection.prove().await)
+}
+
+/// Whether the version is behind; versions that are no numbers cannot tell.
+fn behind(after: &str, before: &str) -> bool {
+    matches!((after.parse::<u64>(), before.parse::<u64>()), (Ok(after), Ok(before)) if after < before)
 }
 
 /// Whether the version moved on: bookmarks from memory repeat the last one.

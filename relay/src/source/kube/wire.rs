@@ -113,9 +113,10 @@ impl Collection {
     }
 
     /// Returns once the API server has shown that it reads its store: a list of one that may not
-    /// come from a cache which has lost touch with it.
-    pub async fn prove(&self) -> Result<(), Trouble> {
-        within("a read through the store", ANSWER, self.read_page(1, None)).await.map(|_| ())
+    /// come from a cache which has lost touch with it. Gives the store's version.
+    pub async fn prove(&self) -> Result<String, Trouble> {
+        let page = within("a read through the store", ANSWER, self.read_page(1, None)).await?;
+        Ok(page.version)
     }
 
     async fn read_page(&self, limit: u32, token: Option<&str>) -> Result<Page, Trouble> {

@@ -355,6 +355,26 @@ async fn what_cannot_be_decoded_is_out_of_force_and_stops_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_set_back_is_listed_anew() {
+    let bench = Bench::new().await;
+    bench.window("gate", "berlin", true);
+    let mut feed = bench.feed().await;
+    let backup = bench.server.backup();
+    for number in 0..20 {
+        bench.window("gate", &format!("w{number}"), false);
+    }
+    bench.window("gate", "berlin", false);
+    let whole = |policy: &Policy| windows(policy).len() == 21;
+    until(&mut feed, |policy| whole(policy) && suspended(policy, "berlin") == Some(false)).await;
+    bench.server.set_back(backup);
+    let policy = until(&mut feed, |policy| windows(policy).len() == 1).await;
+    assert_eq!(suspended(&policy, "berlin"), Some(true));
+    // Its version is one that was before.
+    bench.window("gate", "rome", false);
+    until(&mut feed, |policy| suspended(policy, "rome").is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_mesh_that_cannot_be_decoded_keeps_its_namespace() {
     let bench = Bench::new().await;
     let labels = json!({"metadata": {"labels": {"tidegate.dev/mesh": "prod"}}});

@@ -63,6 +63,11 @@ struct Store {
     watches: HashMap<&'static str, u32>,
 }
 
+pub struct Backup {
+    version: u64,
+    objects: BTreeMap<(&'static str, String, String), Value>,
+}
+
 #[derive(Clone)]
 pub struct Server(Arc<Inner>);
 
@@ -170,6 +175,20 @@ impl Server {
         let mut store = self.store();
         store.events.clear();
         store.forgotten = store.version;
+    }
+
+    /// What is stored, for [`Self::set_back`].
+    pub fn backup(&self) -> Backup {
+        let store = self.store();
+        Backup { version: store.version, objects: store.objects.clone() }
+    }
+
+    /// As from a backup; events since then never were.
+    pub fn set_back(&self, backup: Backup) {
+        let mut store = self.store();
+        store.version = backup.version;
+        store.objects = backup.objects;
+        store.events.retain(|event| event.version <= backup.version);
     }
 
     /// Lists and watches that were begun.
@@ -379,7 +398,8 @@ impl Watching {
                 }
             }
         }
-        self.version = store.version;
+        // A watch from a version that is yet to come stays silent until then.
+        self.version = self.version.max(store.version);
         lines
     }
 }
