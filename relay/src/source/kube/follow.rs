@@ -104,6 +104,8 @@ pub(super) struct Follower {
     pub(super) lasting: Arc<Lasting>,
     pub(super) began: Now,
     pub(super) restored: Option<Now>,
+    /// All lists that the Mesh needs have been complete at once.
+    pub(super) ever_complete: bool,
     pub(super) first: Option<oneshot::Sender<Feed>>,
     pub(super) policy: Option<Policy>,
     pub(super) publisher: Option<watch::Sender<Arc<Policy>>>,
@@ -184,6 +186,7 @@ impl Follower {
             lasting: Arc::new(Lasting::default()),
             began: now,
             restored,
+            ever_complete: false,
             first: Some(parts.first),
             policy: None,
             publisher: None,
@@ -267,10 +270,7 @@ impl Follower {
             }
         });
         // Nothing is known of it before it was read; of a restart, what the process before knew.
-        let since = match (&self.publisher, self.restored) {
-            (None, Some(restored)) => restored,
-            _ => clock::now(),
-        };
+        let since = self.restored.filter(|_| !self.ever_complete).unwrap_or_else(clock::now);
         let followed = Followed {
             stream,
             _stop: stop.drop_guard(),

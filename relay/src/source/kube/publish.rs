@@ -28,6 +28,7 @@ impl Follower {
     /// Publishes and keeps what has changed; `Some`: it is over.
     pub(super) fn settle(&mut self, now: Now) -> Option<End> {
         self.adjust();
+        self.ever_complete = self.ever_complete || self.complete();
         let unwanted = match &self.publisher {
             Some(publisher) => publisher.is_closed(),
             None => self.first.as_ref().is_none_or(oneshot::Sender::is_closed),
