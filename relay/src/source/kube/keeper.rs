@@ -43,6 +43,8 @@ pub struct Keeper {
 struct Shared {
     waiting: AtomicUsize,
     failed: AtomicBool,
+    /// Something was dropped: what follows on it means nothing before the next journal begins.
+    gap: AtomicBool,
 }
 
 /// Where the journal is.
@@ -92,15 +94,23 @@ impl Keeper {
 
     /// Never waits.
     fn ask(&self, work: Work) {
-        let full = self.shared.waiting.load(Ordering::Acquire) >= WAITING;
-        if full && !matches!(work, Work::Begin(_)) {
-            self.shared.failed.store(true, Ordering::Release);
+        if matches!(work, Work::Begin(_)) {
+            self.shared.gap.store(false, Ordering::Release);
+        } else if self.shared.gap.load(Ordering::Acquire)
+            || self.shared.waiting.load(Ordering::Acquire) >= WAITING
+        {
+            self.drop_it();
             return;
         }
         self.shared.waiting.fetch_add(1, Ordering::AcqRel);
         if self.queue.as_ref().is_none_or(|queue| queue.send(work).is_err()) {
-            self.shared.failed.store(true, Ordering::Release);
+            self.drop_it();
         }
+    }
+
+    fn drop_it(&self) {
+        self.shared.gap.store(true, Ordering::Release);
+        self.shared.failed.store(true, Ordering::Release);
     }
 }
 
@@ -144,19 +154,21 @@ impl Writer {
     fn run(&mut self, work: &Receiver<Work>, shared: &Shared) {
         while let Ok(first) = work.recv() {
             let mut next = Some(first);
-            let mut committed = false;
+            let (mut committed, mut whole) = (false, false);
             while let Some(work_now) = next.take() {
                 shared.waiting.fetch_sub(1, Ordering::AcqRel);
-                committed |= matches!(work_now, Work::Commit(_));
+                whole = matches!(work_now, Work::Commit(_));
+                committed |= whole;
                 if let Err(error) = self.write(work_now) {
                     self.give_up(&error, shared);
                 }
                 next = work.try_recv().ok();
             }
-            if committed {
-                if let Err(error) = self.settle() {
-                    self.give_up(&error, shared);
-                }
+            if committed && let Err(error) = self.settle() {
+                self.give_up(&error, shared);
+            }
+            // What is not committed yet would be lost, and the commit to come would count without it.
+            if whole {
                 self.compact();
             }
         }
