@@ -151,6 +151,10 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     )?;
     let left_open = audit::left_open(&state.path("audit")?)?;
     let (records, _) = Records::open(&state, &name, now.wall)?;
+    if origin.cluster.is_some() {
+        // What was left open ends and sessions may begin before anything is published.
+        records.hold();
+    }
     let trail = Arc::new(Trail {
         audit,
         records,

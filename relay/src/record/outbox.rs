@@ -32,6 +32,12 @@ impl Records {
         Outbox(self.clone())
     }
 
+    /// An API server is going to be told of every record: none goes before it has been, also while
+    /// [`Self::publish`] is not yet called.
+    pub fn hold(&self) {
+        lock(&self.shared).publishing = true;
+    }
+
     /// Resolves when the API server has been told of every session that ended; at once where there is
     /// none.
     pub async fn published(&self) {
