@@ -21,7 +21,7 @@ use tidegate_policy::model::Label;
 
 /// How long a connection may take to come about.
 pub const CONNECT: Duration = Duration::from_secs(2);
-/// How long the API server may send nothing; watches are asked to end after 30 s.
+/// How long the API server may send nothing. Watches are asked to end after 30 s.
 pub const SILENCE: Duration = Duration::from_secs(35);
 /// How long a request may take to be sent.
 const WRITE: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ pub struct KubeArgs {
 #[derive(Clone)]
 pub struct Cluster {
     pub client: Client,
-    /// For the policy's watches: it uses no connection twice.
+    /// For watches: it uses no connection twice.
     pub watching: Client,
     /// The Mesh's.
     pub namespace: Label,

@@ -10,7 +10,6 @@ use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::DynamicObject;
 
-use super::SILENCE;
 use super::answer::{Failure, ask};
 use super::pause::Pause;
 use crate::clock;
@@ -19,8 +18,14 @@ use crate::clock;
 const PAGE: u32 = 500;
 /// How long a page may take.
 const PAGE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the API server may take to begin a watch.
+const BEGIN: Duration = Duration::from_secs(5);
 /// How long the API server lets a watch run.
 const WATCH_SECONDS: u32 = 30;
+/// How much later a watch may end before it counts as dead.
+const GRACE: Duration = Duration::from_millis(1500);
+/// A watch that was heard so shortly ago is not dead.
+const LIVELY: Duration = Duration::from_secs(4);
 /// A watch that ends sooner and brought nothing is a failure, not to be repeated without a pause.
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -92,7 +97,9 @@ async fn list(
     }
 }
 
-/// Watches until a list is needed: after a failure, or where the version is too old (`None`).
+/// Watches until a list is needed: after a failure, or where the version is too old or the store was set
+/// back behind it (`None`). A watch from a version that is yet to come is silent: one that brought
+/// nothing, not even a bookmark, proves nothing.
 async fn watch(
     api: &Api<DynamicObject>,
     field_selector: Option<&str>,
@@ -103,34 +110,49 @@ async fn watch(
     let mut params = WatchParams::default().timeout(WATCH_SECONDS);
     params.field_selector = field_selector.map(str::to_owned);
     loop {
-        let stream = match ask(SILENCE, api.watch(&params, &version)).await {
+        let stream = match ask(BEGIN, api.watch(&params, &version)).await {
             Ok(stream) => stream,
             Err(Failure::Refused { code: 410, .. }) => return None,
             Err(failure) => return Some(failure),
         };
         let mut stream = std::pin::pin!(stream);
-        let (began, mut heard) = (clock::boot(), false);
+        let (began, mut heard) = (clock::boot(), None);
+        let time = Duration::from_secs(WATCH_SECONDS.into()) + GRACE;
+        let mut dead = std::pin::pin!(tokio::time::sleep(time));
         loop {
-            // The server ends a watch after its time; one that is silent for longer is dead.
-            let Ok(event) = tokio::time::timeout(SILENCE, stream.next()).await else {
-                return Some(Failure::Unknown("the watch fell silent".to_owned()));
+            let event = tokio::select! {
+                event = stream.next() => event,
+                // The server ends a watch after its time; one that goes on is dead, unless it is busy.
+                () = &mut dead => {
+                    if heard.is_some_and(|heard| clock::boot().since(heard) < LIVELY) {
+                        break;
+                    }
+                    return Some(Failure::Unknown("the watch fell silent".to_owned()));
+                }
             };
             let seen = match event {
                 // Its time is over, or the server has none for us.
-                None if heard || clock::boot().since(began) >= SHORT => break,
+                None if heard.is_some() => break,
+                None if clock::boot().since(began) >= SHORT => return None,
                 None => return Some(Failure::Unknown("the watch ended at once".to_owned())),
                 Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
-                    note(&mut version, &object);
+                    if !advance(&mut version, object.metadata.resource_version.as_deref()) {
+                        return None;
+                    }
                     Seen::Put(Box::new(object))
                 }
                 Some(Ok(WatchEvent::Deleted(object))) => {
-                    note(&mut version, &object);
+                    if !advance(&mut version, object.metadata.resource_version.as_deref()) {
+                        return None;
+                    }
                     Seen::Gone(Box::new(object))
                 }
                 Some(Ok(WatchEvent::Bookmark(bookmark))) => {
-                    version = bookmark.metadata.resource_version;
+                    if !advance(&mut version, Some(&bookmark.metadata.resource_version)) {
+                        return None;
+                    }
                     pause.reset();
-                    heard = true;
+                    heard = Some(clock::boot());
                     continue;
                 }
                 Some(Ok(WatchEvent::Error(status))) if status.code == 410 => return None,
@@ -141,14 +163,25 @@ async fn watch(
                 Some(Err(error)) => return Some(Failure::Unknown(error.to_string())),
             };
             pause.reset();
-            heard = true;
+            heard = Some(clock::boot());
             tell(seen);
         }
     }
 }
 
-fn note(version: &mut String, object: &DynamicObject) {
-    if let Some(new) = &object.metadata.resource_version {
-        version.clone_from(new);
+/// Goes on to the version `new`; `false`: it is behind, so the store was set back, as from a backup.
+fn advance(version: &mut String, new: Option<&str>) -> bool {
+    let Some(new) = new else { return true };
+    if let (Ok(new), Ok(old)) = (new.parse::<u64>(), version.parse::<u64>())
+        && new < old
+    {
+        tracing::warn!(
+            before = old,
+            now = new,
+            "the API server's store was set back; listing anew"
+        );
+        return false;
     }
+    new.clone_into(version);
+    true
 }
