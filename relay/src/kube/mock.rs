@@ -288,8 +288,12 @@ struct Act {
 impl Act {
     fn selects(&self, object: &Value) -> bool {
         let field = |selector: &String| {
-            let (path, value) = selector.split_once('=').unwrap();
-            object.pointer(&format!("/{}", path.replace('.', "/"))) == Some(&json!(value))
+            selector.split(',').all(|selector| {
+                let (path, value) = selector.split_once('=').unwrap();
+                let (path, wanted) = path.strip_suffix('!').map_or((path, true), |p| (p, false));
+                let there = object.pointer(&format!("/{}", path.replace('.', "/")));
+                (there == Some(&json!(value))) == wanted
+            })
         };
         let label = |selector: &String| {
             let (name, value) = selector.split_once('=').unwrap();
@@ -335,7 +339,11 @@ fn answer((code, body): (u16, Value)) -> Response {
 }
 
 fn decode(text: &str) -> String {
-    text.replace("%2F", "/").replace("%3D", "=").replace("%2C", ",").replace("%3A", ":")
+    text.replace("%2F", "/")
+        .replace("%3D", "=")
+        .replace("%2C", ",")
+        .replace("%3A", ":")
+        .replace("%21", "!")
 }
 
 async fn serve(State(mock): State<Mock>, request: Request) -> Response {

@@ -95,10 +95,18 @@ impl Outbox {
         files::parse(id, &text?)
     }
 
-    /// Whether there is a record of it at all.
-    pub fn knows(&self, id: SessionId) -> bool {
+    /// Whether an object of this name is the session's; `None`: no record knows the session.
+    pub fn is_of(&self, id: SessionId, namespace: &str, uid: &str) -> Option<bool> {
         let shared = lock(&self.0.shared);
-        shared.records.contains_key(&id) || shared.on_disk.contains(&id)
+        let Some(record) = shared.records.get(&id) else {
+            // It has ended: nothing can be asked of it.
+            return shared.on_disk.contains(&id).then_some(false);
+        };
+        let known = match &record.published {
+            Published::Begun(known) => known == uid,
+            Published::Nothing | Published::Ended => true,
+        };
+        Some(known && record.begun.window.namespace.as_str() == namespace)
     }
 
     /// The object exists.

@@ -12,9 +12,9 @@ mod watcher;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Api;
 use kube::api::ApiResource;
 use kube::core::DynamicObject;
+use kube::{Api, Client};
 use tidegate_crds::SupportSession;
 use tokio::sync::watch;
 
@@ -65,17 +65,18 @@ pub fn start(gate: &Arc<Gate>, cluster: &Cluster, tasks: &Supervisor) {
 
 fn run<C: Carrier>(carrier: &Arc<C>, cluster: &Cluster, outbox: Outbox, tasks: &Supervisor) {
     let wide = watch::Sender::new(false);
-    let watching =
-        watcher::watch(cluster.clone(), Arc::clone(carrier), outbox.clone(), wide.subscribe());
-    tasks.critical("sessions watch", watching);
+    let home = watcher::home(cluster, carrier, &outbox);
+    tasks.critical("sessions watch", home);
+    let elsewhere = watcher::elsewhere(cluster, carrier, &outbox, wide.subscribe());
+    tasks.critical("tenants' sessions watch", elsewhere);
     let publisher =
         publish::Publisher { cluster: cluster.clone(), carrier: Arc::clone(carrier), outbox, wide };
     tasks.critical("sessions publisher", publisher.run());
 }
 
-fn sessions(cluster: &Cluster, namespace: Option<&str>) -> Api<DynamicObject> {
+fn sessions(client: &Client, namespace: Option<&str>) -> Api<DynamicObject> {
     let resource = ApiResource::erase::<SupportSession>(&());
-    let client = cluster.client.clone();
+    let client = client.clone();
     match namespace {
         Some(namespace) => Api::namespaced_with(client, namespace, &resource),
         None => Api::all_with(client, &resource),

@@ -36,7 +36,7 @@ pub struct Publisher<C> {
     pub cluster: Cluster,
     pub carrier: Arc<C>,
     pub outbox: Outbox,
-    /// Told once a session belongs to another namespace than the Mesh's.
+    /// Set once a session belongs to another namespace than the Mesh's.
     pub wide: watch::Sender<bool>,
 }
 
@@ -162,7 +162,7 @@ impl<C: Carrier> Publisher<C> {
         let Some(ended) = self.outbox.get(id).and_then(|record| record.ended) else {
             return Ok(());
         };
-        let api = sessions(&self.cluster, Some(namespace));
+        let api = sessions(&self.cluster.client, Some(namespace));
         let name = id.to_string();
         let there = find(PATIENCE, api.get(&name)).await?;
         let Some(there) = there.filter(|there| there.metadata.uid.as_ref() == Some(&uid)) else {
@@ -189,7 +189,7 @@ impl<C: Carrier> Publisher<C> {
     /// Gives the object's uid; `None` if there never can be one.
     async fn create(&self, id: SessionId, record: &Record) -> Result<Option<String>, Failure> {
         let namespace = record.begun.window.namespace.as_str();
-        let api = sessions(&self.cluster, Some(namespace));
+        let api = sessions(&self.cluster.client, Some(namespace));
         let object = object(id, record, record.ended.is_none() || self.carrier.is_open(id))?;
         match ask(PATIENCE, api.create(&PostParams::default(), &object)).await {
             Ok(made) => Ok(made.metadata.uid),
