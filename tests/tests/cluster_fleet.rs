@@ -65,8 +65,10 @@ fn a_lost_node_takes_its_own_sessions_only() {
         eventually("both records", IN, || running(&fleet).len() == 2);
         lose(&fleet);
         // The fleet is back to its size on the node that is left.
-        let pods = fleet.await_pods(size);
-        assert!(pods.iter().all(|pod| pod.node == "node-1"), "{loss}: {pods:?}");
+        eventually("the fleet's size on one node", ROLLOUT, || {
+            let pods = fleet.pods();
+            pods.len() == size && pods.iter().all(|pod| pod.ready && pod.node == "node-1")
+        });
         assert!(mine.is_running(), "{loss}: the other node's session ended: {}", mine.stderr());
         // Nobody can say of a silent relay that it has ended but its deadline.
         let by = fleet.await_ended("kiosk-18", ROLLOUT);

