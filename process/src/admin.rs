@@ -72,17 +72,22 @@ impl Admin {
         self.address
     }
 
-    /// Serves for ever; to be spawned by the supervisor and dropped to stop.
+    /// Serves what every program shows; see [`Self::serve_pages`].
     pub async fn serve(self, shown: Arc<dyn Shown>) {
-        let router = Router::new()
+        let pages = Router::new()
             .route("/metrics", get(render))
-            .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
-            .fallback(async || {
-                (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz here\n")
-            })
-            .layer(from_fn(read_only_once))
             .with_state(shown);
+        self.serve_pages(pages, "there are /metrics, /healthz and /readyz here\n").await;
+    }
+
+    /// Serves `pages` and `/healthz` for ever; to be spawned by the supervisor and dropped to stop.
+    /// `names` is the line that names them all to who asks for another.
+    pub async fn serve_pages(self, pages: Router, names: &'static str) {
+        let router = pages
+            .route("/healthz", get(async || "ok\n"))
+            .fallback(async move || (StatusCode::NOT_FOUND, names))
+            .layer(from_fn(read_only_once));
         let listener = Bounded { listener: self.listener, live: VecDeque::new() };
         // It never ends by itself: accept errors are waited out.
         if let Err(error) = axum::serve(listener, router).await {
@@ -104,7 +109,12 @@ async fn read_only_once(request: Request, next: Next) -> Response {
 }
 
 async fn render(State(shown): State<Arc<dyn Shown>>) -> Response {
-    match shown.metrics() {
+    rendered(shown.metrics())
+}
+
+/// The answer with metrics in the text format, or that there are none.
+pub fn rendered<E: std::fmt::Display>(metrics: Result<String, E>) -> Response {
+    match metrics {
         Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be rendered");

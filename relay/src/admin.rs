@@ -1,43 +1,21 @@
-//! The admin port: `/metrics`, `/healthz`, `/readyz`, and `/terminals`, which tells `kubectl tidegate` the
-//! names of those that are connected. Nothing here changes state.
-//!
-//! Touches the network (one listener). Bounded (invariant 8): one request per connection, of at most
-//! 16 KiB, within 10 s; at the cap of connections the oldest gives way, so that slow peers cannot
-//! keep a probe out.
+//! The relay's admin port: `/metrics`, `/healthz`, `/readyz`, and `/terminals`, which tells `kubectl tidegate`
+//! the names of those that are connected. Nothing here changes state; what bounds a connection is
+//! [`tidegate_process::admin`].
 
-use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::Listener;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tidegate_process::admin::rendered;
+pub use tidegate_process::admin::{Admin, AdminError};
 
 use crate::metrics::Metrics;
-
-/// Connections at once; a scraper and a few probes need one each.
-const CONNECTIONS: usize = 64;
-/// From accept to the last byte of the answer.
-const LIFE: Duration = Duration::from_secs(10);
-/// Of one connection, all bytes that it sends.
-const LONGEST_REQUEST: usize = 16 << 10;
-/// The text format's version, as scrapers negotiate it.
-const TEXT_FORMAT: HeaderValue =
-    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// What the admin port shows of the core.
 pub trait Health: Send + Sync + 'static {
@@ -59,86 +37,26 @@ pub struct Attached {
     pub connected_since: Timestamp,
 }
 
-/// Why the admin port could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} for --admin: {source}")]
-pub struct AdminError {
-    pub address: SocketAddr,
-    #[source]
-    pub source: io::Error,
-}
-
-/// A bound admin port.
-#[derive(Debug)]
-pub struct Admin {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
 #[derive(Clone)]
 struct Shown {
     metrics: Arc<Metrics>,
     health: Arc<dyn Health>,
 }
 
-impl Admin {
-    pub async fn bind(address: SocketAddr) -> Result<Self, AdminError> {
-        let failed = |source| AdminError { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address })
-    }
-
-    /// The address as bound: the port is real where 0 was asked for.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Serves for ever; to be spawned by the supervisor and dropped to stop.
-    pub async fn serve(self, metrics: Arc<Metrics>, health: Arc<dyn Health>) {
-        let router = Router::new()
-            .route("/metrics", get(render))
-            .route("/healthz", get(async || "ok\n"))
-            .route("/readyz", get(readyz))
-            .route("/terminals", get(terminals))
-            .fallback(async || {
-                (
-                    StatusCode::NOT_FOUND,
-                    "there are /metrics, /healthz, /readyz and /terminals here\n",
-                )
-            })
-            .layer(from_fn(read_only_once))
-            .with_state(Shown { metrics, health });
-        let listener = Bounded { listener: self.listener, live: VecDeque::new() };
-        // It never ends by itself: accept errors are waited out.
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "the admin port ended");
-        }
-    }
-}
-
-/// Refuses everything but GET and HEAD, and ends the connection with the answer.
-async fn read_only_once(request: Request, next: Next) -> Response {
-    let mut response = if matches!(*request.method(), Method::GET | Method::HEAD) {
-        next.run(request).await
-    } else {
-        let allow = [(header::ALLOW, "GET, HEAD")];
-        (StatusCode::METHOD_NOT_ALLOWED, allow, "nothing here changes state\n").into_response()
-    };
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+/// Serves for ever; to be spawned by the supervisor and dropped to stop.
+pub async fn serve(admin: Admin, metrics: Arc<Metrics>, health: Arc<dyn Health>) {
+    let pages = Router::new()
+        .route("/metrics", get(render))
+        .route("/readyz", get(readyz))
+        .route("/terminals", get(terminals))
+        .with_state(Shown { metrics, health });
+    admin.serve_pages(pages, "there are /metrics, /healthz, /readyz and /terminals here\n").await;
 }
 
 async fn render(State(Shown { metrics, health }): State<Shown>) -> Response {
     metrics.set_ready(health.not_ready().is_empty());
     health.refresh(&metrics);
-    match metrics.render() {
-        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "the metrics cannot be rendered");
-            (StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be rendered\n").into_response()
-        }
-    }
+    rendered(metrics.render())
 }
 
 async fn terminals(State(Shown { health, .. }): State<Shown>) -> Response {
@@ -156,117 +74,4 @@ async fn readyz(State(Shown { health, .. }): State<Shown>) -> Response {
         let _ = writeln!(text, "{}", crate::view::line(&reason));
     }
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-}
-
-/// A listener whose connections are few, short and small.
-struct Bounded {
-    listener: TcpListener,
-    /// Oldest first; a connection cancels its own token when it is dropped.
-    live: VecDeque<CancellationToken>,
-}
-
-impl Listener for Bounded {
-    type Io = Brief;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Brief, SocketAddr) {
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, peer)) => {
-                    self.live.retain(|token| !token.is_cancelled());
-                    if self.live.len() >= CONNECTIONS
-                        && let Some(oldest) = self.live.pop_front()
-                    {
-                        oldest.cancel();
-                    }
-                    let over = CancellationToken::new();
-                    self.live.push_back(over.clone());
-                    return (Brief::new(stream, over), peer);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the admin port cannot accept");
-                    // Out of descriptors, most likely: nothing tells when there are some again.
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection that errs once its time, its bytes or its place are used up.
-struct Brief {
-    stream: TcpStream,
-    life: Pin<Box<tokio::time::Sleep>>,
-    gave_way: Pin<Box<WaitForCancellationFutureOwned>>,
-    over: CancellationToken,
-    /// Bytes that it may still send.
-    left: usize,
-}
-
-impl Drop for Brief {
-    fn drop(&mut self) {
-        self.over.cancel();
-    }
-}
-
-impl Brief {
-    fn new(stream: TcpStream, over: CancellationToken) -> Self {
-        Self {
-            stream,
-            life: Box::pin(tokio::time::sleep(LIFE)),
-            gave_way: Box::pin(over.clone().cancelled_owned()),
-            over,
-            left: LONGEST_REQUEST,
-        }
-    }
-
-    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        use std::future::Future as _;
-        let over =
-            self.life.as_mut().poll(cx).is_ready() || self.gave_way.as_mut().poll(cx).is_ready();
-        if over { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
-    }
-}
-
-impl AsyncRead for Brief {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.check(cx)?;
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Poll::Ready(Ok(())) = read {
-            let got = buf.filled().len().saturating_sub(before);
-            match self.left.checked_sub(got) {
-                Some(left) => self.left = left,
-                None => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
-            }
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Brief {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.check(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

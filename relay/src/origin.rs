@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tidegate_policy::model::Label;
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::kube::{self, Cluster};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -91,7 +91,7 @@ pub async fn cluster(
             let admin = Admin::bind(address).await?;
             let address = admin.address();
             let health = Arc::clone(&readiness) as _;
-            tasks.critical("admin port", admin.serve(Arc::clone(metrics), health));
+            tasks.critical("admin port", admin::serve(admin, Arc::clone(metrics), health));
             Some(address)
         }
     };

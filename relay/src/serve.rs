@@ -11,7 +11,7 @@ use clap::Args;
 use tidegate_crds::compile::RelaySettings;
 
 use crate::accept::{self, Listener};
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::audit::{self, Audit, Event, What};
 use crate::claim::{AnyClaims, Claims as _, FileClaims, KubeClaims};
 use crate::clock;
@@ -198,7 +198,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let control = Control::bind(state.root())?;
     tasks.critical("control socket", control.serve(Arc::clone(&gate)));
     if let Some(admin) = admin {
-        tasks.critical("admin port", admin.serve(metrics, Arc::clone(&gate) as _));
+        tasks.critical("admin port", admin::serve(admin, metrics, Arc::clone(&gate) as _));
     }
     for listener in listeners {
         listen(&gate, &server, listener);

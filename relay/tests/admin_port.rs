@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidegate_relay::admin::{Admin, Attached, Health};
+use tidegate_relay::admin::{self, Admin, Attached, Health};
 use tidegate_relay::metrics::Metrics;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -56,7 +56,7 @@ async fn start() -> Running {
     let core = Arc::new(Core::default());
     let metrics = Arc::new(Metrics::new().unwrap());
     #[expect(clippy::disallowed_methods, reason = "a test has no supervisor")]
-    let task = tokio::spawn(admin.serve(metrics, Arc::clone(&core) as Arc<dyn Health>));
+    let task = tokio::spawn(admin::serve(admin, metrics, Arc::clone(&core) as Arc<dyn Health>));
     Running { address, core, task: task.abort_handle() }
 }
 
