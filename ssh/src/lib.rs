@@ -2,3 +2,26 @@
 //!
 //! Sans-I/O: bytes in, events out, commands in, bytes out. No tokio, no files, no policy, and no clock
 //! but the time that each call is given.
+
+pub mod algorithm;
+pub mod cipher;
+pub mod config;
+mod ext_info;
+pub mod hostkey;
+mod kex;
+pub mod message;
+pub mod output;
+pub mod packet;
+pub mod random;
+pub mod transport;
+pub mod version;
+pub mod wire;
+
+pub use algorithm::{Cipher, HostKeyAlgorithm, Kex, Negotiated};
+pub use cipher::{Opener, Sealer};
+pub use config::{Config, RekeyLimits};
+pub use hostkey::HostKey;
+pub use message::{DisconnectCode, Fatal, OpenFailure};
+pub use output::Output;
+pub use packet::{Inbound, Next};
+pub use random::Random;

@@ -1,0 +1,52 @@
+//! Bytes for the peer, sealed, in the order of the wire.
+
+/// What is to be written to the socket. Holds no memory while it is empty.
+#[derive(Debug, Default)]
+pub struct Output {
+    bytes: Vec<u8>,
+    /// What is written already.
+    head: usize,
+}
+
+impl Output {
+    pub fn as_slice(&self) -> &[u8] {
+        self.bytes.get(self.head..).unwrap_or_default()
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len().saturating_sub(self.head)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first `count` bytes were written.
+    pub fn consume(&mut self, count: usize) {
+        self.head = self.head.saturating_add(count).min(self.bytes.len());
+        if self.head == self.bytes.len() {
+            *self = Self::default();
+        }
+    }
+
+    /// Bytes that are sealed already, behind all others: the rest of a frame of
+    /// [`crate::transport::Transport::seal_frame`] that the socket did not take.
+    pub fn append(&mut self, sealed: &[u8]) {
+        self.make_room();
+        self.bytes.extend_from_slice(sealed);
+    }
+
+    /// For a frame that is built and sealed at its end.
+    pub(crate) fn tail(&mut self) -> &mut Vec<u8> {
+        self.make_room();
+        &mut self.bytes
+    }
+
+    /// Moves what is left to the front once most of the memory is of bytes that are gone.
+    fn make_room(&mut self) {
+        if self.head > 4096 && self.head > self.bytes.len() / 2 {
+            self.bytes.drain(..self.head);
+            self.head = 0;
+        }
+    }
+}
