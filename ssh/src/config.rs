@@ -1,8 +1,10 @@
 //! What one server's connections have in common.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::algorithm::{Cipher, Kex};
+use crate::budget::Budget;
 use crate::hostkey::HostKey;
 
 /// Shared by all connections of a replica.
@@ -17,6 +19,10 @@ pub struct Config {
     pub rekey: RekeyLimits,
     /// How long the peer may take to answer a KEXINIT with everything up to its NEWKEYS.
     pub kex_patience: Duration,
+    pub limits: Limits,
+    pub windows: Windows,
+    /// What the windows of all connections are taken from.
+    pub budget: Arc<Budget>,
 }
 
 impl Config {
@@ -28,7 +34,63 @@ impl Config {
             ciphers: Cipher::ALL.to_vec(),
             rekey: RekeyLimits::default(),
             kex_patience: Duration::from_secs(30),
+            limits: Limits::default(),
+            windows: Windows::default(),
+            budget: Budget::new(1 << 30),
         }
+    }
+}
+
+/// What one peer may ask of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Keys that a peer may offer (DESIGN.md section 6).
+    pub offered_keys: u32,
+    /// Keys that the relay may ask a peer to sign with (DESIGN.md section 6).
+    pub signatures: u32,
+    /// Requests for authentication of any kind, those that cost no try included.
+    pub auth_requests: u32,
+    /// Channels that a peer may have open, or asked for.
+    pub channels: usize,
+    /// Channels that we have asked for and the peer has neither confirmed nor refused.
+    pub unanswered: usize,
+    /// Channels of both sides together.
+    pub all_channels: usize,
+    /// Requests of the peer that wait for their answers: global ones, and those of each channel.
+    pub requests: usize,
+    /// Bytes of output, beyond which the peer asks for more than it reads and is sent away.
+    pub output: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            offered_keys: 20,
+            signatures: 3,
+            auth_requests: 64,
+            channels: 256,
+            unanswered: 64,
+            all_channels: 16_384,
+            requests: 256,
+            output: 2 << 20,
+        }
+    }
+}
+
+/// The windows that we give on each channel, in bytes. Each of them is taken from the budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// What a channel begins with where the budget is nearly used up; with less none is opened.
+    pub least: u32,
+    /// What a channel begins with.
+    pub first: u32,
+    /// What it may grow to: 200 ms at 100 MB/s is 20 MB.
+    pub most: u32,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { least: 32 << 10, first: 256 << 10, most: 32 << 20 }
     }
 }
 

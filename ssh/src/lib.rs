@@ -4,24 +4,42 @@
 //! but the time that each call is given.
 
 pub mod algorithm;
+mod auth;
+pub mod budget;
+mod channel;
 pub mod cipher;
+mod commands;
 pub mod config;
+mod core;
+pub mod event;
 mod ext_info;
+mod global;
 pub mod hostkey;
 mod kex;
 pub mod message;
 pub mod output;
 pub mod packet;
+mod pump;
 pub mod random;
+mod replies;
+mod request;
 pub mod transport;
 pub mod version;
 pub mod wire;
 
 pub use algorithm::{Cipher, HostKeyAlgorithm, Kex, Negotiated};
+pub use auth::Door;
+pub use budget::Budget;
+pub use channel::Id;
 pub use cipher::{Opener, Sealer};
-pub use config::{Config, RekeyLimits};
+pub use commands::{NoChannel, TooMany};
+pub use config::{Config, Limits, RekeyLimits, Windows};
+pub use core::Core;
+pub use event::{Event, RequestKind};
+pub use global::Token;
 pub use hostkey::HostKey;
 pub use message::{DisconnectCode, Fatal, OpenFailure};
 pub use output::Output;
 pub use packet::{Inbound, Next};
+pub use pump::Relayed;
 pub use random::Random;

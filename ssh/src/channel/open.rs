@@ -1,0 +1,145 @@
+//! CHANNEL_OPEN and its answers (RFC 4254 section 5.1).
+
+use super::receive::ReceiveWindow;
+use super::{Channel, Kind, Session, State};
+use crate::core::{Core, clean};
+use crate::event::Event;
+use crate::message::{Fatal, OpenFailure};
+use crate::wire::Reader;
+
+/// Bytes that are kept of a peer's own words for refusing a channel.
+const WORDS: usize = 200;
+
+impl Core {
+    /// CHANNEL_OPEN.
+    pub(crate) fn channel_open(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
+        let mut r = Reader::new(message);
+        r.u8()?;
+        let (name, remote) = (r.string()?, r.u32()?);
+        let (window, packet) = (r.u32()?, r.u32()?);
+        let (what, text) = match name {
+            b"direct-tcpip" => return self.open_direct(r, remote, window, packet),
+            b"session" => return self.open_session(r, remote, window, packet),
+            b"x11" => ("an X11 channel", "a relay has no X11 channels"),
+            b"forwarded-tcpip" => {
+                ("a forwarded-tcpip channel", "a relay takes no forwarded-tcpip channels")
+            }
+            b"direct-streamlocal@openssh.com" => {
+                ("a connection to a Unix socket", "a relay has no Unix sockets to connect to")
+            }
+            b"forwarded-streamlocal@openssh.com" => (
+                "a forwarded Unix socket's channel",
+                "a relay takes no channels of forwarded Unix sockets",
+            ),
+            b"auth-agent" | b"auth-agent@openssh.com" => {
+                ("an agent channel", "a relay has no agent channels")
+            }
+            b"tun@openssh.com" => ("a tunnel", "a relay has no tunnels"),
+            _ => ("a channel of an unknown type", "a relay has no channels of this type"),
+        };
+        self.refuse_open(remote, OpenFailure::UnknownChannelType, text);
+        Ok(Some(Event::Refused { what }))
+    }
+
+    fn open_direct(
+        &mut self,
+        mut r: Reader<'_>,
+        remote: u32,
+        window: u32,
+        packet: u32,
+    ) -> Result<Option<Event>, Fatal> {
+        let (host, port) = (clean(r.string()?, 255), r.u32()?);
+        let originator = (clean(r.string()?, 255), r.u32()?);
+        r.end()?;
+        let Some(incoming) = self.room(remote) else { return Ok(None) };
+        let mut channel = Channel::new(Kind::Direct, State::Asked, remote, incoming);
+        channel.outgoing.begin(window, packet);
+        let Some(id) = self.channels.enter(channel) else { return Ok(None) };
+        Ok(Some(Event::Open { channel: id, host, port, originator }))
+    }
+
+    /// A session is confirmed at once: what counts is what is asked for on it.
+    fn open_session(
+        &mut self,
+        r: Reader<'_>,
+        remote: u32,
+        window: u32,
+        packet: u32,
+    ) -> Result<Option<Event>, Fatal> {
+        r.end()?;
+        if self.globals.no_more_sessions {
+            let text = "no more sessions were wanted on this connection";
+            self.refuse_open(remote, OpenFailure::AdministrativelyProhibited, text);
+            return Ok(None);
+        }
+        let Some(incoming) = self.room(remote) else { return Ok(None) };
+        let kind = Kind::Session(Session::default());
+        let mut channel = Channel::new(kind, State::Asked, remote, incoming);
+        channel.outgoing.begin(window, packet);
+        if let Some(id) = self.channels.enter(channel) {
+            self.confirm(id);
+        }
+        Ok(None)
+    }
+
+    /// The window of one more channel of the peer; if there is no room for it, the peer has been told.
+    fn room(&mut self, remote: u32) -> Option<ReceiveWindow> {
+        let limits = self.config.limits;
+        let most = limits.channels;
+        if self.channels.by_peer() >= most || self.channels.len() >= limits.all_channels {
+            let text = format!(
+                "this connection has {most} channels open; close one, or connect once more"
+            );
+            self.refuse_open(remote, OpenFailure::ResourceShortage, &text);
+            return None;
+        }
+        let window = ReceiveWindow::new(self.config.windows, &self.config.budget);
+        if window.is_none() {
+            let text = "this relay has no memory left for one more channel; try again later";
+            self.refuse_open(remote, OpenFailure::ResourceShortage, text);
+        }
+        window
+    }
+
+    /// CHANNEL_OPEN_CONFIRMATION.
+    pub(crate) fn channel_confirmed(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
+        let mut r = Reader::new(message);
+        r.u8()?;
+        let (number, remote, window, packet) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?);
+        let (id, forsaken) = self.asking(number)?;
+        self.channels.answered();
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.state = State::Open;
+            channel.remote = remote;
+            channel.outgoing.begin(window, packet);
+        }
+        if forsaken {
+            self.close(id);
+            return Ok(None);
+        }
+        self.channels.line_up(id);
+        Ok(Some(Event::Opened { channel: id }))
+    }
+
+    /// CHANNEL_OPEN_FAILURE.
+    pub(crate) fn channel_failed(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
+        let mut r = Reader::new(message);
+        r.u8()?;
+        let (number, code) = (r.u32()?, r.u32()?);
+        // Some peers leave out the words, or the language that they are in.
+        let text = clean(r.string().unwrap_or_default(), WORDS);
+        let (id, forsaken) = self.asking(number)?;
+        self.channels.leave(id);
+        Ok((!forsaken).then_some(Event::OpenFailed { channel: id, code, text }))
+    }
+
+    /// The channel of that number that we asked for, and whether nobody wants it any more.
+    fn asking(&self, number: u32) -> Result<(super::Id, bool), Fatal> {
+        let id = self.channels.find(number);
+        let found = id.and_then(|id| Some((id, self.channels.get(id)?.state)));
+        match found {
+            Some((id, State::Asking { forsaken })) => Ok((id, forsaken)),
+            _ => Err(Fatal::protocol("an answer came to a channel that was not asked for")),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The channels of one connection, by our numbers for them.
+
+use std::collections::VecDeque;
+
+use super::{Channel, Id, State};
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    channel: Option<Box<Channel>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// The generation of the next channel, whichever its number.
+    next: u32,
+    by_peer: usize,
+    /// Channels that we asked for and that have no answer yet.
+    asking: usize,
+    /// Those that have something to seal, in turn.
+    line: VecDeque<Id>,
+    /// Bytes that wait in all queues.
+    pub queued: usize,
+}
+
+impl Table {
+    /// Enters a channel; none where numbers are used up, which no limit lets happen.
+    pub fn enter(&mut self, channel: Channel) -> Option<Id> {
+        let number = match self.free.pop() {
+            Some(number) => number,
+            None => {
+                let number = u32::try_from(self.slots.len()).ok()?;
+                self.slots.push(Slot::default());
+                number
+            }
+        };
+        let slot = self.slots.get_mut(usize::try_from(number).ok()?)?;
+        self.by_peer = self.by_peer.saturating_add(usize::from(channel.by_peer()));
+        let asking = matches!(channel.state, State::Asking { .. });
+        self.asking = self.asking.saturating_add(usize::from(asking));
+        slot.channel = Some(Box::new(channel));
+        slot.generation = self.next;
+        self.next = self.next.wrapping_add(1);
+        Some(Id { number, generation: slot.generation })
+    }
+
+    fn slot(&self, number: u32) -> Option<&Slot> {
+        self.slots.get(usize::try_from(number).ok()?)
+    }
+
+    /// The channel that has this number of ours now.
+    pub fn find(&self, number: u32) -> Option<Id> {
+        let slot = self.slot(number)?;
+        slot.channel.is_some().then_some(Id { number, generation: slot.generation })
+    }
+
+    pub fn get(&self, id: Id) -> Option<&Channel> {
+        self.slot(id.number).filter(|it| it.generation == id.generation)?.channel.as_deref()
+    }
+
+    pub fn get_mut(&mut self, id: Id) -> Option<&mut Channel> {
+        let slot = self.slots.get_mut(usize::try_from(id.number).ok()?)?;
+        if slot.generation != id.generation {
+            return None;
+        }
+        slot.channel.as_deref_mut()
+    }
+
+    /// Forgets a channel; its number may be used again, this handle never.
+    pub fn leave(&mut self, id: Id) {
+        let Some(slot) =
+            usize::try_from(id.number).ok().and_then(|number| self.slots.get_mut(number))
+        else {
+            return;
+        };
+        if slot.generation != id.generation {
+            return;
+        }
+        let Some(channel) = slot.channel.take() else { return };
+        self.free.push(id.number);
+        self.by_peer = self.by_peer.saturating_sub(usize::from(channel.by_peer()));
+        let asking = matches!(channel.state, State::Asking { .. });
+        self.asking = self.asking.saturating_sub(usize::from(asking));
+        self.queued = self.queued.saturating_sub(channel.outgoing.len());
+        if channel.lined_up {
+            self.line.retain(|other| *other != id);
+        }
+        if self.free.len() == self.slots.len() && self.slots.len() > 64 {
+            // All are gone; so may be the memory.
+            self.slots = Vec::new();
+            self.free = Vec::new();
+            self.line = VecDeque::new();
+        }
+    }
+
+    /// The peer answered a channel that we asked for.
+    pub fn answered(&mut self) {
+        self.asking = self.asking.saturating_sub(1);
+    }
+
+    /// Channels that the peer has open or asked for.
+    pub fn by_peer(&self) -> usize {
+        self.by_peer
+    }
+
+    pub fn asking(&self) -> usize {
+        self.asking
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.len().saturating_sub(self.free.len())
+    }
+
+    /// Lines a channel up if it has something that can be sealed.
+    pub fn line_up(&mut self, id: Id) {
+        let Some(channel) = self.get_mut(id) else { return };
+        if channel.state == State::Open && !channel.lined_up && channel.outgoing.is_ready() {
+            channel.lined_up = true;
+            self.line.push_back(id);
+        }
+    }
+
+    /// The channel whose turn it is.
+    pub fn take_turn(&mut self) -> Option<Id> {
+        let id = self.line.pop_front()?;
+        if let Some(channel) = self.get_mut(id) {
+            channel.lined_up = false;
+        }
+        Some(id)
+    }
+
+    pub fn is_ready(&self) -> bool {
+        !self.line.is_empty()
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = Id> + '_ {
+        self.slots.iter().enumerate().filter_map(|(number, slot)| {
+            slot.channel.as_ref()?;
+            Some(Id { number: u32::try_from(number).ok()?, generation: slot.generation })
+        })
+    }
+}

@@ -1,0 +1,304 @@
+//! The core of one connection: hands each message to the file that knows it (the table is in the
+//! crate's docs) and keeps what all of them share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::algorithm::Negotiated;
+use crate::auth::{Auth, Door};
+use crate::channel::table::Table;
+use crate::config::Config;
+use crate::event::Event;
+use crate::global::Globals;
+use crate::message::{DisconnectCode, Fatal, number, printable};
+use crate::output::Output;
+use crate::random::Random;
+use crate::transport::{Handled, Transport};
+use crate::wire::Writer;
+
+/// How far a connection has come. It only goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// The first key exchange.
+    Keys,
+    /// RFC 4253 section 10: the peer is to ask for ssh-userauth.
+    Service,
+    /// RFC 4252: no key is proven yet.
+    Auth,
+    /// RFC 4254.
+    Connection,
+    /// DISCONNECT was sent or came: nothing is read or sealed any more.
+    Over,
+}
+
+/// One connection, server role: messages in, events and bytes out. Time is what each call is given:
+/// durations since any fixed instant, never going back.
+pub struct Core {
+    pub(crate) config: Arc<Config>,
+    pub(crate) transport: Transport,
+    phase: Phase,
+    pub(crate) auth: Auth,
+    pub(crate) globals: Globals,
+    pub(crate) channels: Table,
+    /// The host key that signed the first exchange, by its place in `Config::host_keys`.
+    host_key: Option<usize>,
+    peer_version: String,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("phase", &self.phase).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// Puts our version line and KEXINIT into the output.
+    pub fn new(config: Arc<Config>, random: Box<dyn Random + Send>, now: Duration) -> Self {
+        Self {
+            transport: Transport::new(Arc::clone(&config), random, now),
+            config,
+            phase: Phase::Keys,
+            auth: Auth::default(),
+            globals: Globals::default(),
+            channels: Table::default(),
+            host_key: None,
+            peer_version: String::new(),
+        }
+    }
+
+    /// The peer's version line, as [`Next::Version`](crate::Next::Version) gave it.
+    pub fn version(&mut self, line: &[u8]) {
+        self.peer_version = clean(line, 255);
+        self.transport.version(line);
+    }
+
+    /// The peer's version line as far as it is printable ASCII, at most 255 bytes; empty before.
+    pub fn peer_version(&self) -> &str {
+        &self.peer_version
+    }
+
+    /// One message and the number of its packet, as [`Next::Message`](crate::Next::Message) gave
+    /// them. On an error DISCONNECT is in the output and the core is dead: what is left is to write
+    /// the output, and to close the socket. A dead core takes no message and yields nothing.
+    pub fn handle(
+        &mut self,
+        message: &[u8],
+        sequence: u32,
+        door: &mut dyn Door,
+        now: Duration,
+    ) -> Result<Option<Event>, Fatal> {
+        if self.phase == Phase::Over {
+            return Ok(None);
+        }
+        let done = self.dispatch(message, sequence, door, now).and_then(|event| {
+            if self.transport.output().len() > self.config.limits.output {
+                let text = "the peer asks for more than it reads";
+                return Err(Fatal::new(DisconnectCode::ByApplication, text));
+            }
+            Ok(event)
+        });
+        self.or_die(done)
+    }
+
+    fn dispatch(
+        &mut self,
+        message: &[u8],
+        sequence: u32,
+        door: &mut dyn Door,
+        now: Duration,
+    ) -> Result<Option<Event>, Fatal> {
+        let Some(kind) = message.first().copied() else {
+            return Err(Fatal::protocol("a packet without a message came"));
+        };
+        // The path of data, first of all.
+        if kind == number::CHANNEL_DATA && self.phase == Phase::Connection {
+            return self.channel_data(message, now);
+        }
+        match self.transport.handle(message, now)? {
+            Handled::Nothing => return Ok(None),
+            Handled::Keys { opener, reset } => return self.keys(opener, reset),
+            Handled::Disconnected { code, text } => {
+                self.over();
+                return Ok(Some(Event::Disconnected { code, text }));
+            }
+            Handled::Other => {}
+        }
+        match (self.phase, kind) {
+            (Phase::Service | Phase::Auth, number::SERVICE_REQUEST) => {
+                self.service_request(message)?;
+                Ok(None)
+            }
+            (Phase::Service, number::USERAUTH_REQUEST) => {
+                Err(Fatal::protocol("authentication was asked for before the service ssh-userauth"))
+            }
+            (Phase::Auth, number::USERAUTH_REQUEST) => self.userauth_request(message, door),
+            // RFC 4252 section 6.
+            (Phase::Service | Phase::Auth, 80..=127) => {
+                Err(Fatal::protocol("a message of the connection came before a login"))
+            }
+            // RFC 4252 section 5.1: what comes after SUCCESS is ignored in silence.
+            (Phase::Connection, number::USERAUTH_REQUEST) => Ok(None),
+            (Phase::Connection, number::SERVICE_REQUEST) => Err(Fatal::new(
+                DisconnectCode::ServiceNotAvailable,
+                "no other service is to be had after a login",
+            )),
+            (Phase::Connection, 80..=127) => self.connection(kind, message, sequence, now),
+            _ => {
+                self.transport.unimplemented(sequence);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The messages of RFC 4254.
+    fn connection(
+        &mut self,
+        kind: u8,
+        message: &[u8],
+        sequence: u32,
+        now: Duration,
+    ) -> Result<Option<Event>, Fatal> {
+        match kind {
+            number::GLOBAL_REQUEST => self.global_request(message),
+            number::REQUEST_SUCCESS | number::REQUEST_FAILURE => Ok(self.global_reply()),
+            number::CHANNEL_OPEN => self.channel_open(message),
+            number::CHANNEL_OPEN_CONFIRMATION => self.channel_confirmed(message),
+            number::CHANNEL_OPEN_FAILURE => self.channel_failed(message),
+            number::CHANNEL_WINDOW_ADJUST => self.channel_adjust(message),
+            number::CHANNEL_DATA => self.channel_data(message, now),
+            number::CHANNEL_EXTENDED_DATA => self.channel_extended(message, now),
+            number::CHANNEL_EOF => self.channel_eof(message),
+            number::CHANNEL_CLOSE => self.channel_close(message),
+            number::CHANNEL_REQUEST => self.channel_request(message),
+            number::CHANNEL_SUCCESS | number::CHANNEL_FAILURE => self.channel_reply(message),
+            _ => {
+                self.transport.unimplemented(sequence);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The peer's NEWKEYS.
+    fn keys(
+        &mut self,
+        opener: crate::cipher::Opener,
+        reset_sequence: bool,
+    ) -> Result<Option<Event>, Fatal> {
+        let Some(negotiated) = self.transport.negotiated().cloned() else {
+            return Err(Fatal::key_exchange("keys came without an agreement"));
+        };
+        let first = self.phase == Phase::Keys;
+        if first {
+            self.phase = Phase::Service;
+            let ours = &self.config.host_keys;
+            self.host_key = ours.iter().position(|key| key.algorithm() == negotiated.host_key);
+        }
+        Ok(Some(Event::Keys { opener, reset_sequence, negotiated, first }))
+    }
+
+    /// The blob of the host key that signed the first exchange.
+    pub(crate) fn host_key_blob(&self) -> &[u8] {
+        self.host_key
+            .and_then(|index| self.config.host_keys.get(index))
+            .map(crate::hostkey::HostKey::blob)
+            .unwrap_or_default()
+    }
+
+    /// The place in `Config::host_keys` of the one that signed the first exchange, and that the peer
+    /// has accepted if it has logged in.
+    pub fn host_key(&self) -> Option<usize> {
+        self.host_key
+    }
+
+    pub(crate) fn service_accepted(&mut self) {
+        self.phase = self.phase.max(Phase::Auth);
+    }
+
+    pub(crate) fn authenticated(&mut self) {
+        self.phase = Phase::Connection;
+    }
+
+    /// Whether a key was proven, and the connection is not over.
+    pub fn is_authenticated(&self) -> bool {
+        self.phase == Phase::Connection
+    }
+
+    /// Whether nothing is read or sealed any more.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// What the latest key exchange agreed on.
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.transport.negotiated()
+    }
+
+    /// One message of ours; none once the connection is over.
+    pub(crate) fn write(&mut self, build: impl FnOnce(&mut Writer<'_>)) {
+        if self.phase != Phase::Over {
+            self.transport.write(build);
+        }
+    }
+
+    /// Says goodbye, in front of everything that is not sealed yet, which is dropped. No CLOSE comes
+    /// before it: one would make `ssh -W` exit 0 in silence. `text`: of it what is printable ASCII,
+    /// at most 300 bytes.
+    pub fn disconnect(&mut self, code: DisconnectCode, text: &str) {
+        if self.phase != Phase::Over {
+            self.transport.disconnect(code, &printable(text, Fatal::TEXT));
+            self.over();
+        }
+    }
+
+    /// Nothing is read or sealed from now on; what channels hold is given back.
+    fn over(&mut self) {
+        self.phase = Phase::Over;
+        self.channels = Table::default();
+        self.globals = Globals::default();
+        self.auth = Auth::default();
+    }
+
+    fn or_die<T>(&mut self, done: Result<T, Fatal>) -> Result<T, Fatal> {
+        if let Err(fatal) = &done {
+            self.disconnect(fatal.code, &fatal.text);
+        }
+        done
+    }
+
+    /// [`Next::Exhausted`](crate::Next::Exhausted) came.
+    pub fn rekey(&mut self, now: Duration) {
+        if self.phase != Phase::Over {
+            self.transport.rekey(now);
+        }
+    }
+
+    /// To be called at [`Core::deadline`]. An error is as one of [`Core::handle`].
+    pub fn tick(&mut self, now: Duration) -> Result<(), Fatal> {
+        if self.phase == Phase::Over {
+            return Ok(());
+        }
+        let done = self.transport.tick(now);
+        self.or_die(done)
+    }
+
+    /// When [`Core::tick`] wants to be called; a call too many does no harm.
+    pub fn deadline(&self) -> Option<Duration> {
+        if self.phase == Phase::Over { None } else { self.transport.deadline() }
+    }
+
+    /// Bytes for the socket, in order.
+    pub fn output(&mut self) -> &mut Output {
+        self.transport.output()
+    }
+
+    /// Bytes that wait in the queues of channels, not sealed yet.
+    pub fn queued(&self) -> usize {
+        self.channels.queued
+    }
+}
+
+/// `bytes` with everything but printable ASCII as '?', at most `most` of them.
+pub(crate) fn clean(bytes: &[u8], most: usize) -> String {
+    let shown = |byte: &u8| if matches!(byte, b' '..=b'~') { char::from(*byte) } else { '?' };
+    bytes.iter().take(most).map(shown).collect()
+}
