@@ -136,10 +136,13 @@ impl Core {
         self.channels.line_up(id);
     }
 
-    /// CLOSE now: what is queued is dropped, and so is what still comes in. No event of this channel
-    /// follows. A channel that is not confirmed yet is refused, or closed as soon as it is.
+    /// CLOSE now: what is queued is dropped, and so is what still comes in or was not consumed. No
+    /// event of this channel follows. A channel that is not confirmed yet is refused, or closed as
+    /// soon as it is. To be called for each channel in the end, also after
+    /// [`Event::Closed`](crate::Event::Closed): what the peer sent on it counts as the peer's until
+    /// then, or until it is consumed.
     pub fn close(&mut self, id: Id) {
-        let Some(channel) = self.channels.get_mut(id) else { return };
+        let Some(channel) = self.channels.get_mut(id) else { return self.channels.forget(id) };
         match channel.state {
             State::Asked => {
                 return self.refuse(id, OpenFailure::ConnectFailed, "the relay ended the request");
@@ -153,6 +156,7 @@ impl Core {
             State::Open => {}
         }
         channel.silent = true;
+        channel.incoming.retire();
         let dropped = channel.outgoing.close();
         self.channels.queued = self.channels.queued.saturating_sub(dropped);
         self.seal_end(id);
@@ -172,9 +176,12 @@ impl Core {
     /// Counts that `bytes` of the data of [`Event::Data`](crate::Event::Data) went on to the other
     /// leg: the peer may send as many anew, once they are half of the window.
     pub fn consumed(&mut self, id: Id, bytes: u32, now: Duration) {
-        if let Some(channel) = self.channels.get_mut(id) {
-            channel.incoming.consumed(bytes);
-            self.give(id, now);
+        match self.channels.get_mut(id) {
+            Some(channel) => {
+                channel.incoming.consumed(bytes);
+                self.give(id, now);
+            }
+            None => self.channels.consumed_late(id, bytes),
         }
     }
 

@@ -71,8 +71,9 @@ pub enum Event {
     Data { channel: Id, bytes: Range<usize> },
     /// The peer sends no more data on the channel.
     Eof { channel: Id },
-    /// The peer closed the channel, and so have we: the Id is void. Not told of channels that the
-    /// relay has closed before.
+    /// The peer closed the channel, and so have we, past what was queued: the Id is void, but for
+    /// [`Core::consumed`](crate::Core::consumed) of what came in before, and
+    /// [`Core::close`](crate::Core::close). Not told of channels that the relay has closed.
     Closed { channel: Id },
     /// The peer answered a [`Core::ping`](crate::Core::ping).
     Alive,

@@ -27,8 +27,11 @@ struct Asked {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Answer {
-    /// REQUEST_SUCCESS with what is particular to the request.
-    Granted(Vec<u8>),
+    Granted,
+    /// Of `tcpip-forward`; the port is for a request for any.
+    Listening(u32),
+    /// Of hostkeys-prove-00: the signatures.
+    Proof(Vec<u8>),
     Refused,
 }
 
@@ -76,7 +79,7 @@ impl Core {
             }
             b"no-more-sessions@openssh.com" => {
                 self.globals.no_more_sessions = true;
-                self.globals.replies.push(asked, Some(Answer::Granted(Vec::new())));
+                self.globals.replies.push(asked, Some(Answer::Granted));
             }
             b"streamlocal-forward@openssh.com" => {
                 event = Some(Event::Refused { what: "forwarding of a Unix socket" });
@@ -98,14 +101,13 @@ impl Core {
     /// Answers [`Event::Forward`]; `port` is what the reply to a request for port 0 names. A token
     /// is good for one answer; later ones do nothing.
     pub fn answer_forward(&mut self, token: Token, port: Option<u32>) {
-        let answer =
-            port.map_or(Answer::Refused, |port| Answer::Granted(port.to_be_bytes().into()));
+        let answer = port.map_or(Answer::Refused, Answer::Listening);
         self.answer_global(token, answer);
     }
 
     /// Answers [`Event::Cancel`].
     pub fn answer_cancel(&mut self, token: Token, granted: bool) {
-        let answer = if granted { Answer::Granted(Vec::new()) } else { Answer::Refused };
+        let answer = if granted { Answer::Granted } else { Answer::Refused };
         self.answer_global(token, answer);
     }
 
@@ -121,17 +123,21 @@ impl Core {
             if !asked.wants_reply {
                 continue;
             }
-            self.write(|w| match &answer {
-                Answer::Refused => {
-                    w.u8(number::REQUEST_FAILURE);
-                }
-                Answer::Granted(rest) => {
-                    w.u8(number::REQUEST_SUCCESS);
-                    // Of forwards only port 0 has a port in its reply, RFC 4254 section 7.1.
-                    let is_port = rest.len() == 4;
-                    if asked.any_port || !is_port {
-                        w.bytes(rest);
+            let kind = match answer {
+                Answer::Refused => number::REQUEST_FAILURE,
+                _ => number::REQUEST_SUCCESS,
+            };
+            self.write(|w| {
+                w.u8(kind);
+                match &answer {
+                    // Only a request for any port has one in its reply, RFC 4254 section 7.1.
+                    Answer::Listening(port) if asked.any_port => {
+                        w.u32(*port);
                     }
+                    Answer::Proof(signatures) => {
+                        w.bytes(signatures);
+                    }
+                    _ => {}
                 }
             });
         }
@@ -144,12 +150,9 @@ impl Core {
         while !r.is_empty() {
             let blob = r.string()?;
             let ours = self.config.host_keys.iter().position(|key| key.blob() == blob);
-            let Some(index) = ours.filter(|_| keys.len() < PROVED) else {
-                return Ok((Answer::Refused, Vec::new()));
-            };
-            let Some(key) = self.config.host_keys.get(index) else {
-                return Ok((Answer::Refused, Vec::new()));
-            };
+            let held = ours.filter(|_| keys.len() < PROVED);
+            let held = held.and_then(|index| Some((index, self.config.host_keys.get(index)?)));
+            let Some((index, key)) = held else { return Ok((Answer::Refused, Vec::new())) };
             let mut signed = Vec::new();
             Writer::new(&mut signed)
                 .string("hostkeys-prove-00@openssh.com")
@@ -161,7 +164,7 @@ impl Core {
             Writer::new(&mut proof).string(signature);
             keys.push(index);
         }
-        Ok((Answer::Granted(proof), keys))
+        Ok((Answer::Proof(proof), keys))
     }
 
     /// Tells the peer all host keys of this replica, so that it learns those that come next.

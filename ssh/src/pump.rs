@@ -55,6 +55,7 @@ impl Core {
         let fits = data.start == DATA
             && frame.get(5) == Some(&number::CHANNEL_DATA)
             && channel.state == State::Open
+            && self.transport.output().len() < OUTPUT
             && self.transport.is_open();
         if !fits || !channel.outgoing.pass(length) {
             return Some(false);

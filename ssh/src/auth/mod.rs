@@ -13,7 +13,9 @@ use crate::event::Event;
 use crate::message::{DisconnectCode, Fatal, number};
 use crate::wire::Reader;
 
-use key::UserKey;
+#[cfg(test)]
+pub(crate) use signature::verify;
+pub(crate) use key::UserKey;
 use request::{Method, Request};
 
 /// Says which keys exist. Asked from within [`Core::handle`]: quick, and without waiting.

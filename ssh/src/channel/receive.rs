@@ -91,6 +91,9 @@ impl ReceiveWindow {
     /// Counts what came in.
     pub fn received(&mut self, bytes: u32, now: Duration) -> Result<(), Beyond> {
         self.left = self.left.checked_sub(bytes).ok_or(Beyond)?;
+        if self.size == 0 {
+            return Ok(());
+        }
         self.held = self.held.saturating_add(bytes);
         if let Pace::Given { at, freeing } = self.pace {
             let journey = now.saturating_sub(at);
@@ -127,6 +130,23 @@ impl ReceiveWindow {
             self.pace = Pace::Given { at: now, freeing: now.saturating_sub(since) };
         }
         Some(given)
+    }
+
+    /// The channel is gone, but not what came in on it: keeps from the budget what is still held.
+    pub fn leave(&mut self) {
+        let gone = self.size.saturating_sub(self.held);
+        self.budget.give(gone);
+        self.size = self.held;
+        self.left = 0;
+        self.owed = 0;
+    }
+
+    /// Nobody wants what came in or comes in: gives all to the budget back. What the peer may still
+    /// send is counted on.
+    pub fn retire(&mut self) {
+        self.held = 0;
+        self.owed = 0;
+        self.budget.give(std::mem::take(&mut self.size));
     }
 
     fn grow(&mut self) {
@@ -226,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_tight_budget_gives_small_windows_then_none_and_grown_ones_shrink() {
-        let budget = Budget::new(3 << 20);
+        let budget = Budget::new((3 << 20) + (100 << 10));
         let mut far = ReceiveWindow::new(windows(), &budget).unwrap();
         run(&mut far, ms(200), ms(0), 8);
         let grown = far.size();
@@ -236,7 +256,7 @@ mod tests {
             others.push(window);
         }
         assert!(others.len() > 4 && others.iter().any(|it| it.size() == 32 * KB));
-        assert!(budget.taken() <= 3 << 20);
+        assert!(budget.taken() <= (3 << 20) + (100 << 10));
         run(&mut far, ms(200), ms(0), 8);
         assert!(far.size() < grown && far.is_sound());
         drop((far, others));

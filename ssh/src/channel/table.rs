@@ -1,8 +1,16 @@
 //! The channels of one connection, by our numbers for them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use super::receive::ReceiveWindow;
 use super::{Channel, Id, State};
+
+/// What came in on a channel that is gone and was not consumed yet.
+#[derive(Debug)]
+struct Rest {
+    window: ReceiveWindow,
+    by_peer: bool,
+}
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -21,6 +29,8 @@ pub(crate) struct Table {
     asking: usize,
     /// Those that have something to seal, in turn.
     line: VecDeque<Id>,
+    /// Of channels that are gone; they count until the other leg has taken it.
+    rests: BTreeMap<Id, Rest>,
     /// Bytes that wait in all queues.
     pub queued: usize,
 }
@@ -80,12 +90,20 @@ impl Table {
         }
         let Some(channel) = slot.channel.take() else { return };
         self.free.push(id.number);
-        self.by_peer = self.by_peer.saturating_sub(usize::from(channel.by_peer()));
+        let by_peer = channel.by_peer();
+        if channel.incoming.held() == 0 {
+            self.by_peer = self.by_peer.saturating_sub(usize::from(by_peer));
+        }
         let asking = matches!(channel.state, State::Asking { .. });
         self.asking = self.asking.saturating_sub(usize::from(asking));
         self.queued = self.queued.saturating_sub(channel.outgoing.len());
         if channel.lined_up {
             self.line.retain(|other| *other != id);
+        }
+        let mut window = channel.incoming;
+        if window.held() > 0 {
+            window.leave();
+            self.rests.insert(id, Rest { window, by_peer });
         }
         if self.free.len() == self.slots.len() && self.slots.len() > 64 {
             // All are gone; so may be the memory.
@@ -95,12 +113,29 @@ impl Table {
         }
     }
 
+    /// Counts what the other leg took of a channel that is gone.
+    pub fn consumed_late(&mut self, id: Id, bytes: u32) {
+        let Some(rest) = self.rests.get_mut(&id) else { return };
+        rest.window.consumed(bytes);
+        rest.window.leave();
+        if rest.window.held() == 0 {
+            self.forget(id);
+        }
+    }
+
+    /// Nobody wants what came in on a channel that is gone.
+    pub fn forget(&mut self, id: Id) {
+        if let Some(rest) = self.rests.remove(&id) {
+            self.by_peer = self.by_peer.saturating_sub(usize::from(rest.by_peer));
+        }
+    }
+
     /// The peer answered a channel that we asked for.
     pub fn answered(&mut self) {
         self.asking = self.asking.saturating_sub(1);
     }
 
-    /// Channels that the peer has open or asked for.
+    /// Channels that the peer has open or asked for, or of which something is left.
     pub fn by_peer(&self) -> usize {
         self.by_peer
     }
@@ -110,7 +145,7 @@ impl Table {
     }
 
     pub fn len(&self) -> usize {
-        self.slots.len().saturating_sub(self.free.len())
+        self.slots.len().saturating_sub(self.free.len()).saturating_add(self.rests.len())
     }
 
     /// Lines a channel up if it has something that can be sealed.
