@@ -77,9 +77,9 @@ pub struct Negotiated {
     pub cipher_in: Cipher,
     /// Of what we send.
     pub cipher_out: Cipher,
-    /// Whether both sides exchange keys strictly (OpenSSH PROTOCOL section 1.10). Without it the
+    /// Whether both sides exchange keys strictly (draft-miller-sshm-strict-kex). Without it the
     /// peer is served, and named in the audit.
     pub strict: bool,
-    /// Whether the peer asked for EXT_INFO (RFC 8308).
+    /// Whether the peer asked for EXT_INFO (RFC 8308 section 2.1).
     pub ext_info: bool,
 }

@@ -107,6 +107,6 @@ pub struct RekeyLimits {
 
 impl Default for RekeyLimits {
     fn default() -> Self {
-        Self { bytes: 1 << 30, packets: 1 << 31, time: Duration::from_secs(3600) }
+        Self { bytes: 1 << 30, packets: 1 << 31, time: Duration::from_hours(1) }
     }
 }

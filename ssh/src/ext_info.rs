@@ -9,7 +9,7 @@ use crate::wire::Writer;
 pub const SIGNATURES: &str = "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,\
      rsa-sha2-512,rsa-sha2-256";
 
-/// Writes the message EXT_INFO: RFC 8308 section 2.3, and OpenSSH's PROTOCOL sections 1.7 and 1.8.
+/// Writes the message EXT_INFO: RFC 8308 section 2.3, and OpenSSH's PROTOCOL sections 1.8 and 3.1.
 pub(crate) fn write(w: &mut Writer<'_>) {
     w.u8(number::EXT_INFO).u32(3);
     w.string("server-sig-algs").string(SIGNATURES);

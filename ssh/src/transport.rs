@@ -1,15 +1,32 @@
 //! The sending half, and the key exchange that both halves get their keys from (RFC 4253).
+//!
+//! A key exchange goes through these states, `State` by name:
+//!
+//! | state | we sent | we wait for | then |
+//! |---|---|---|---|
+//! | `Idle` | | | either side may begin: `Offered` by our KEXINIT, `Agreed` by the peer's, which ours answers |
+//! | `Offered` | KEXINIT | the peer's KEXINIT | `Agreed`. A connection begins here |
+//! | `Agreed` | KEXINIT | the client's share (message 30) | reply, NEWKEYS, the first time EXT_INFO; `Confirming` |
+//! | `Confirming` | NEWKEYS | the peer's NEWKEYS | `Idle`, with `Handled::Keys` |
+//! | `Dead` | DISCONNECT | nothing | |
+//!
+//! We send data in `Idle` and `Confirming`: our NEWKEYS is what changes our keys, the peer's its own.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::algorithm::Negotiated;
-use crate::cipher::{Opener, Sealer};
+use crate::cipher::Opener;
 use crate::config::Config;
-use crate::message::{DisconnectCode, Fatal};
+use crate::ext_info;
+use crate::kex::{self, Direction, Exchange, HASH, Secrets};
+use crate::kexinit::{self, Choice, Offer};
+use crate::message::{DisconnectCode, Fatal, number, printable};
+use crate::outbound::Outbound;
 use crate::output::Output;
 use crate::random::Random;
-use crate::wire::Writer;
+use crate::version;
+use crate::wire::{Reader, Writer};
 
 /// What a message of the transport led to.
 #[derive(Debug)]
@@ -31,45 +48,102 @@ pub enum Handled {
     Other,
 }
 
+enum State {
+    Idle,
+    Offered {
+        ours: Vec<u8>,
+    },
+    /// `discard`: the next message of the exchange is a wrong guess.
+    Agreed {
+        choice: Choice,
+        exchange: Exchange,
+        discard: bool,
+    },
+    Confirming {
+        opener: Opener,
+    },
+    Dead,
+}
+
+/// How far the peer has come, for what strict key exchange forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peers {
+    /// No message yet.
+    Nothing,
+    /// A message, not its first NEWKEYS.
+    Message,
+    Newkeys,
+}
+
 /// The sending half and the key exchange of one connection, server role.
 pub struct Transport {
     config: Arc<Config>,
     random: Box<dyn Random + Send>,
-    sealer: Sealer,
-    output: Output,
-    session_id: Vec<u8>,
+    outbound: Outbound,
+    state: State,
+    /// The peer's version line.
+    peer: Vec<u8>,
+    /// What the peer sent so far.
+    peers: Peers,
+    /// Whether the first KEXINITs of both were strict; false before.
+    strict: bool,
+    /// Whether the peer's first KEXINIT asked for EXT_INFO; false before.
+    ext_info: bool,
+    /// H of the first exchange.
+    session: Option<[u8; HASH]>,
     negotiated: Option<Negotiated>,
+    /// When the exchange that is under way began, or else the last one ended.
+    since: Duration,
+    /// What went wrong where nothing could be returned; the next `handle` or `tick` returns it.
+    fault: Option<Fatal>,
 }
 
 impl Transport {
     /// Puts our version line and KEXINIT into the output.
     pub fn new(config: Arc<Config>, random: Box<dyn Random + Send>, now: Duration) -> Self {
-        let _ = now;
-        Self {
+        let mut outbound = Outbound::new();
+        outbound.output.append(version::OURS.as_bytes());
+        outbound.output.append(b"\r\n");
+        let mut transport = Self {
             config,
             random,
-            sealer: Sealer::none(),
-            output: Output::default(),
-            session_id: Vec::new(),
+            outbound,
+            state: State::Idle,
+            peer: Vec::new(),
+            peers: Peers::Nothing,
+            strict: false,
+            ext_info: false,
+            session: None,
             negotiated: None,
-        }
+            since: now,
+            fault: None,
+        };
+        transport.begin(now);
+        transport
     }
 
     /// The peer's version line, which the exchange hash covers.
     pub fn version(&mut self, line: &[u8]) {
-        let _ = line;
+        self.peer = line.to_vec();
     }
 
     /// One message, whose number `build` writes first. It is sealed into the output at once; while
     /// keys are exchanged it is held, in order, and sealed under the new ones. What is held is
     /// bounded: beyond that [`Transport::handle`] and [`Transport::tick`] fail.
     pub fn write(&mut self, build: impl FnOnce(&mut Writer<'_>)) {
-        build(&mut Writer::new(self.output.tail()));
+        let written = match self.state {
+            State::Idle | State::Confirming { .. } => {
+                self.outbound.write(self.random.as_mut(), build)
+            }
+            State::Offered { .. } | State::Agreed { .. } => self.outbound.hold(build),
+            State::Dead => Ok(()),
+        };
+        self.note(written);
     }
 
     /// Whether data may be sealed now: no key exchange of ours is under way, nothing is held.
     pub fn is_open(&self) -> bool {
-        false
+        self.fault.is_none() && matches!(self.state, State::Idle | State::Confirming { .. })
     }
 
     /// Seals a frame in place under our keys: `packet_length`, `padding_length`, the message, the
@@ -78,53 +152,278 @@ impl Transport {
     ///
     /// False, with nothing changed: not open, or the cipher's blocks do not fit.
     pub fn seal_frame(&mut self, frame: &mut [u8]) -> bool {
-        self.sealer.seal(0, frame).is_ok()
+        if !self.is_open() {
+            return false;
+        }
+        match self.outbound.seal_frame(self.random.as_mut(), frame) {
+            Ok(sealed) => sealed,
+            Err(fatal) => {
+                self.note(Err(fatal));
+                false
+            }
+        }
     }
 
-    /// A message 1 to 4, 7, 20 to 49, 192 or 193. Others are `Handled::Other`, except where none may
-    /// come.
+    fn note(&mut self, result: Result<(), Fatal>) {
+        if let Err(fatal) = result {
+            self.fault.get_or_insert(fatal);
+        }
+    }
+
+    /// A message 1 to 4, 7, 20 to 49, 192 or 193. Others are `Handled::Other`.
+    ///
+    /// Which messages may come while keys are exchanged, [`crate::packet::Inbound`] has checked, which
+    /// sees all of them; what strict key exchange forbids besides is checked here.
     pub fn handle(&mut self, message: &[u8], now: Duration) -> Result<Handled, Fatal> {
-        let _ = (message, now);
+        self.tick(now)?;
+        if matches!(self.state, State::Dead) {
+            return Ok(Handled::Nothing);
+        }
+        let number = message.first().copied().unwrap_or_default();
+        let first = self.peers == Peers::Nothing;
+        if first {
+            self.peers = Peers::Message;
+        }
+        self.check_strict(number)?;
+        match number {
+            number::DISCONNECT => {
+                self.die();
+                return disconnected(message);
+            }
+            // RFC 4253 section 11.2 to 11.4, RFC 8308: nothing in them is of use to us.
+            number::IGNORE | number::UNIMPLEMENTED | number::DEBUG | number::EXT_INFO => {}
+            number::KEXINIT => self.offered(message, first, now)?,
+            number::NEWKEYS => return self.confirmed(now),
+            30..=49 => self.share(message)?,
+            number::PING => self.pong(message)?,
+            number::PONG => {}
+            _ => return Ok(Handled::Other),
+        }
         Ok(Handled::Nothing)
+    }
+
+    /// draft-miller-sshm-strict-kex: until the first NEWKEYS nothing but the key exchange may come,
+    /// IGNORE and its like neither; DISCONNECT ends the connection anyhow.
+    fn check_strict(&self, number: u8) -> Result<(), Fatal> {
+        if self.strict
+            && self.peers != Peers::Newkeys
+            && !matches!(number, number::DISCONNECT | 20..=49)
+        {
+            return Err(Fatal::protocol(format_args!(
+                "message {number} came within the first key exchange, which is strict"
+            )));
+        }
+        Ok(())
+    }
+
+    /// KEXINIT: an answer to ours, or the beginning of an exchange that ours answers.
+    fn offered(&mut self, message: &[u8], first: bool, now: Duration) -> Result<(), Fatal> {
+        let offer = Offer::read(message)?;
+        if matches!(self.state, State::Idle) {
+            self.begin(now);
+        }
+        let State::Offered { ours } = &self.state else {
+            return Err(Fatal::protocol("KEXINIT came before the key exchange under way was over"));
+        };
+        if self.session.is_none() {
+            self.strict = offer.is_strict();
+            self.ext_info = offer.wants_ext_info();
+            if self.strict && !first {
+                return Err(Fatal::protocol(
+                    "a message came before KEXINIT, but the key exchange is strict",
+                ));
+            }
+        }
+        let choice = Choice::make(&offer, &self.config)?;
+        let exchange =
+            Exchange::new([&self.peer, version::OURS.as_bytes()], [message, ours.as_slice()]);
+        self.state = State::Agreed { choice, exchange, discard: choice.discard };
+        Ok(())
+    }
+
+    /// The client's share, or its wrong guess of one (RFC 4253 section 7).
+    fn share(&mut self, message: &[u8]) -> Result<(), Fatal> {
+        let State::Agreed { choice, exchange, discard } = &mut self.state else {
+            return Err(Fatal::protocol("a message of a key exchange came outside of one"));
+        };
+        if std::mem::take(discard) {
+            return Ok(());
+        }
+        let mut r = Reader::new(message);
+        if r.u8()? != number::KEX_INIT {
+            return Err(Fatal::protocol("another message came in place of the client's share"));
+        }
+        let share = r.string()?;
+        r.end()?;
+        let (choice, exchange) = (*choice, exchange.clone());
+        self.reply(choice, exchange, share)
+    }
+
+    /// Our share, signed (RFC 5656 section 4 and its like), then NEWKEYS and everything that was held.
+    fn reply(&mut self, choice: Choice, exchange: Exchange, share: &[u8]) -> Result<(), Fatal> {
+        let config = Arc::clone(&self.config);
+        let random = self.random.as_mut();
+        // The first of its type signs; `choice` is of a type that we have.
+        let host_key = config
+            .host_keys
+            .iter()
+            .find(|key| key.algorithm() == choice.host_key)
+            .ok_or_else(kex::failed)?;
+        let kex::Reply { share: ours, secret } = kex::reply(choice.kex, share, random)?;
+        let hash = exchange.finish(host_key.blob(), [share, &ours], &secret);
+        let signature = host_key.sign(&hash).map_err(|_| kex::failed())?;
+        self.outbound.write(random, |w| {
+            w.u8(number::KEX_REPLY).string(host_key.blob()).string(&ours).string(&signature);
+        })?;
+
+        let first = self.session.is_none();
+        let session = *self.session.get_or_insert(hash);
+        let keys = |direction| Secrets::derive(direction, &secret, &hash, &session);
+        let opener = Opener::new(choice.cipher_in, &keys(Direction::ClientToServer))
+            .map_err(|_| kex::failed())?;
+        self.outbound.write(random, |w| {
+            w.u8(number::NEWKEYS);
+        })?;
+        self.outbound.install(choice.cipher_out, &keys(Direction::ServerToClient), self.strict)?;
+        if first && self.ext_info {
+            // RFC 8308 section 2.4: the next packet after our first NEWKEYS.
+            self.outbound.write(random, ext_info::write)?;
+        }
+        self.outbound.release(random)?;
+        self.negotiated = Some(choice.negotiated(self.strict, self.ext_info));
+        self.state = State::Confirming { opener };
+        Ok(())
+    }
+
+    /// The peer's NEWKEYS (RFC 4253 section 7.3).
+    fn confirmed(&mut self, now: Duration) -> Result<Handled, Fatal> {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Confirming { opener } => {
+                self.peers = Peers::Newkeys;
+                self.since = now;
+                Ok(Handled::Keys { opener, reset: self.strict })
+            }
+            other => {
+                self.state = other;
+                Err(Fatal::protocol("NEWKEYS came before keys were agreed on"))
+            }
+        }
+    }
+
+    /// OpenSSH's PROTOCOL section 1.8: the data of the PING comes back.
+    fn pong(&mut self, message: &[u8]) -> Result<(), Fatal> {
+        let mut r = Reader::new(message);
+        r.u8()?;
+        let data = r.string()?;
+        r.end()?;
+        self.write(|w| {
+            w.u8(number::PONG).string(data);
+        });
+        Ok(())
     }
 
     /// `Next::Exhausted` came: begins a key exchange unless one is under way.
     pub fn rekey(&mut self, now: Duration) {
-        let _ = (now, &self.config, &mut self.random);
+        if matches!(self.state, State::Idle) {
+            self.begin(now);
+        }
     }
 
-    /// Begins a key exchange when it is time, and ends one that was not answered.
+    /// Our KEXINIT. Data goes out no more until our NEWKEYS (RFC 4253 section 7.1).
+    fn begin(&mut self, now: Duration) {
+        let begun = kexinit::build(&self.config, self.session.is_none(), self.random.as_mut())
+            .and_then(|ours| {
+                self.outbound.write(self.random.as_mut(), |w| {
+                    w.bytes(&ours);
+                })?;
+                Ok(ours)
+            });
+        match begun {
+            Ok(ours) => {
+                self.since = now;
+                self.state = State::Offered { ours };
+            }
+            Err(fatal) => self.note(Err(fatal)),
+        }
+    }
+
+    /// Begins a key exchange when it is time, and ends one that was not answered. To be called when
+    /// [`Transport::deadline`] is over, and looked at after each batch that was sent.
     pub fn tick(&mut self, now: Duration) -> Result<(), Fatal> {
-        let _ = now;
-        Ok(())
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return Ok(());
+        }
+        if matches!(self.state, State::Idle) {
+            self.begin(now);
+            return self.fault.take().map_or(Ok(()), Err);
+        }
+        Err(Fatal::key_exchange(format_args!(
+            "the key exchange was not over within {} s; connect again",
+            self.config.kex_patience.as_secs()
+        )))
     }
 
-    /// When `tick` wants to be called.
+    /// When `tick` wants to be called; zero is at once.
     pub fn deadline(&self) -> Option<Duration> {
-        None
+        if self.fault.is_some() {
+            return Some(Duration::ZERO);
+        }
+        match self.state {
+            State::Idle if self.outbound.is_exhausted(&self.config.rekey) => Some(Duration::ZERO),
+            State::Idle => self.since.checked_add(self.config.rekey.time),
+            State::Dead => None,
+            _ => self.since.checked_add(self.config.kex_patience),
+        }
     }
 
     /// UNIMPLEMENTED in answer to the packet of that number (RFC 4253 section 11.4).
     pub fn unimplemented(&mut self, sequence: u32) {
-        let _ = sequence;
+        self.write(|w| {
+            w.u8(number::UNIMPLEMENTED).u32(sequence);
+        });
     }
 
-    /// DISCONNECT, past everything that is held; nothing is sealed after it.
+    /// DISCONNECT (RFC 4253 section 11.1), past everything that is held; nothing is sealed after it.
     pub fn disconnect(&mut self, code: DisconnectCode, text: &str) {
-        let _ = (code, text);
+        if !matches!(self.state, State::Dead) {
+            self.outbound.forget();
+            let text = printable(text, Fatal::TEXT);
+            // What fails here has no consequence any more.
+            let _ = self.outbound.write(self.random.as_mut(), |w| {
+                w.u8(number::DISCONNECT).u32(code.number()).string(&text).string("");
+            });
+            self.die();
+        }
+    }
+
+    fn die(&mut self) {
+        self.state = State::Dead;
+        self.fault = None;
     }
 
     pub fn output(&mut self) -> &mut Output {
-        &mut self.output
+        &mut self.outbound.output
     }
 
     /// The exchange hash of the first key exchange; empty before.
     pub fn session_id(&self) -> &[u8] {
-        &self.session_id
+        self.session.as_ref().map_or(&[], |session| session.as_slice())
     }
 
     /// What the latest key exchange agreed on.
     pub fn negotiated(&self) -> Option<&Negotiated> {
         self.negotiated.as_ref()
     }
+}
+
+/// RFC 4253 section 11.1. The language tag, which some clients leave out, does not matter.
+fn disconnected(message: &[u8]) -> Result<Handled, Fatal> {
+    let mut r = Reader::new(message);
+    r.u8()?;
+    let code = r.u32()?;
+    let text = String::from_utf8_lossy(r.string()?);
+    Ok(Handled::Disconnected { code, text: printable(&text, Fatal::TEXT) })
 }

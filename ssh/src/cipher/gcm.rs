@@ -12,8 +12,8 @@ use crate::kex::Secrets;
 /// "LessSafe" is aws-lc's word for a key whose nonces the caller chooses; here they never repeat, as
 /// `packets` is bounded far below 2^64 and the counter belongs to the key.
 pub(super) struct Key {
-    key: LessSafeKey,
-    fixed: [u8; 4],
+    aead: LessSafeKey,
+    fixed: u32,
     counter: u64,
     packets: u32,
 }
@@ -35,8 +35,8 @@ impl Key {
         let key = UnboundKey::new(algorithm, key.ok_or(Forged)?).map_err(|_| Forged)?;
         let [a, b, c, d, counter @ ..] = secrets.iv;
         Ok(Self {
-            key: LessSafeKey::new(key),
-            fixed: [a, b, c, d],
+            aead: LessSafeKey::new(key),
+            fixed: u32::from_be_bytes([a, b, c, d]),
             counter: u64::from_be_bytes(counter),
             packets: 0,
         })
@@ -45,16 +45,16 @@ impl Key {
     /// A nonce that was never given before under this key.
     fn nonce(&mut self) -> Result<Nonce, Forged> {
         self.packets = self.packets.checked_add(1).ok_or(Forged)?;
-        let [a, b, c, d] = self.fixed;
-        let [e, f, g, h, i, j, k, l] = self.counter.to_be_bytes();
+        let nonce = u128::from(self.fixed) << 64 | u128::from(self.counter);
+        let [_, _, _, _, nonce @ ..] = nonce.to_be_bytes();
         self.counter = self.counter.wrapping_add(1);
-        Ok(Nonce::assume_unique_for_key([a, b, c, d, e, f, g, h, i, j, k, l]))
+        Ok(Nonce::assume_unique_for_key(nonce))
     }
 
     pub fn open(&mut self, frame: &mut [u8]) -> Result<(), Forged> {
         let nonce = self.nonce()?;
         let (length, sealed) = frame.split_first_chunk_mut::<LENGTH>().ok_or(Forged)?;
-        self.key.open_in_place(nonce, Aad::from(*length), sealed).map_err(|_| Forged)?;
+        self.aead.open_in_place(nonce, Aad::from(*length), sealed).map_err(|_| Forged)?;
         Ok(())
     }
 
@@ -63,7 +63,7 @@ impl Key {
         let (length, rest) = frame.split_first_chunk_mut::<LENGTH>().ok_or(Forged)?;
         let (plain, place) = rest.split_last_chunk_mut::<TAG>().ok_or(Forged)?;
         let tag = self
-            .key
+            .aead
             .seal_in_place_separate_tag(nonce, Aad::from(*length), plain)
             .map_err(|_| Forged)?;
         *place = tag.as_ref().try_into().map_err(|_| Forged)?;

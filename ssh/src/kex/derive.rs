@@ -1,0 +1,103 @@
+//! The exchange hash and the keys that are drawn from it.
+
+use aws_lc_rs::digest::{Context, Digest, SHA256};
+use zeroize::Zeroize;
+
+/// Bytes of an exchange hash.
+pub(crate) const HASH: usize = 32;
+
+/// The exchange hash in the making (RFC 4253 section 8, RFC 5656 section 4):
+/// HASH(V_C || V_S || I_C || I_S || K_S || Q_C || Q_S || K), everything but K a `string`.
+#[derive(Clone)]
+pub(crate) struct Exchange(Context);
+
+impl Exchange {
+    /// From both version lines (without CR LF) and both KEXINITs (whole messages), client's first.
+    pub fn new(lines: [&[u8]; 2], offers: [&[u8]; 2]) -> Self {
+        let mut exchange = Self(Context::new(&SHA256));
+        for part in lines.into_iter().chain(offers) {
+            exchange.string(part);
+        }
+        exchange
+    }
+
+    fn string(&mut self, bytes: &[u8]) {
+        self.0.update(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+        self.0.update(bytes);
+    }
+
+    /// H, from our host key, both shares, client's first, and K as it is encoded.
+    pub fn finish(mut self, host_key: &[u8], shares: [&[u8]; 2], secret: &[u8]) -> [u8; HASH] {
+        self.string(host_key);
+        for share in shares {
+            self.string(share);
+        }
+        self.0.update(secret);
+        bytes(&self.0.finish())
+    }
+}
+
+fn bytes(digest: &Digest) -> [u8; HASH] {
+    // SHA-256 has 32 bytes.
+    digest.as_ref().try_into().unwrap_or_default()
+}
+
+/// Whose packets keys are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    ClientToServer,
+    ServerToClient,
+}
+
+/// The bytes that one direction's cipher is made of (RFC 4253 section 7.2), wiped when they go.
+pub(crate) struct Secrets {
+    /// As much of it as the cipher wants, from the front.
+    pub key: [u8; 64],
+    pub iv: [u8; 12],
+}
+
+impl Secrets {
+    /// `secret` is K as it is encoded, `hash` H of this exchange, `session` H of the first.
+    pub fn derive(
+        direction: Direction,
+        secret: &[u8],
+        hash: &[u8; HASH],
+        session: &[u8; HASH],
+    ) -> Self {
+        let (iv, key) = match direction {
+            Direction::ClientToServer => (b'A', b'C'),
+            Direction::ServerToClient => (b'B', b'D'),
+        };
+        let mut secrets = Self { key: [0; 64], iv: [0; 12] };
+        fill(&mut secrets.iv, iv, secret, hash, session);
+        fill(&mut secrets.key, key, secret, hash, session);
+        secrets
+    }
+}
+
+impl Drop for Secrets {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.iv.zeroize();
+    }
+}
+
+/// K1 = HASH(K || H || letter || session_id); what is longer goes on with Kn = HASH(K || H || K1 || ...
+/// || Kn-1).
+fn fill(out: &mut [u8], letter: u8, secret: &[u8], hash: &[u8], session: &[u8]) {
+    let mut start = Context::new(&SHA256);
+    start.update(secret);
+    start.update(hash);
+    let mut first = start.clone();
+    first.update(&[letter]);
+    first.update(session);
+    let mut block = bytes(&first.finish());
+    for part in out.chunks_mut(HASH) {
+        for (to, from) in part.iter_mut().zip(block) {
+            *to = from;
+        }
+        start.update(&block);
+        block = bytes(&start.clone().finish());
+    }
+    block.zeroize();
+}
