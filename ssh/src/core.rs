@@ -302,3 +302,16 @@ pub(crate) fn clean(bytes: &[u8], most: usize) -> String {
     let shown = |byte: &u8| if matches!(byte, b' '..=b'~') { char::from(*byte) } else { '?' };
     bytes.iter().take(most).map(shown).collect()
 }
+
+#[cfg(test)]
+impl Core {
+    /// As after the first key exchange of a [`Transport::plain`].
+    pub(crate) fn after_keys(config: Arc<Config>, transport: Transport) -> Self {
+        Self {
+            transport,
+            phase: Phase::Service,
+            host_key: Some(0),
+            ..Self::new(config, Box::new(crate::random::System), Duration::ZERO)
+        }
+    }
+}

@@ -25,6 +25,8 @@ mod pump;
 pub mod random;
 mod replies;
 mod request;
+#[cfg(test)]
+mod tests;
 pub mod transport;
 pub mod version;
 pub mod wire;

@@ -427,3 +427,29 @@ fn disconnected(message: &[u8]) -> Result<Handled, Fatal> {
     let text = String::from_utf8_lossy(r.string()?);
     Ok(Handled::Disconnected { code, text: printable(&text, Fatal::TEXT) })
 }
+
+#[cfg(test)]
+impl Transport {
+    /// As after a first key exchange that signed with the first host key, but in plain text.
+    pub(crate) fn plain(
+        config: Arc<Config>,
+        random: Box<dyn Random + Send>,
+        session: [u8; HASH],
+    ) -> Self {
+        use crate::algorithm::{Cipher, HostKeyAlgorithm, Kex};
+        let mut transport = Self::new(config, random, Duration::ZERO);
+        transport.outbound = Outbound::new();
+        transport.state = State::Idle;
+        transport.peers = Peers::Newkeys;
+        transport.session = Some(session);
+        transport.negotiated = Some(Negotiated {
+            kex: Kex::Curve25519,
+            host_key: HostKeyAlgorithm::Ed25519,
+            cipher_in: Cipher::Aes128Gcm,
+            cipher_out: Cipher::Aes128Gcm,
+            strict: true,
+            ext_info: false,
+        });
+        transport
+    }
+}

@@ -13,10 +13,10 @@ use crate::event::Event;
 use crate::message::{DisconnectCode, Fatal, number};
 use crate::wire::Reader;
 
-#[cfg(test)]
-pub(crate) use signature::verify;
 pub(crate) use key::UserKey;
 use request::{Method, Request};
+#[cfg(test)]
+pub(crate) use signature::verify;
 
 /// Says which keys exist. Asked from within [`Core::handle`]: quick, and without waiting.
 ///

@@ -169,11 +169,4 @@ impl Table {
     pub fn is_ready(&self) -> bool {
         !self.line.is_empty()
     }
-
-    pub fn ids(&self) -> impl Iterator<Item = Id> + '_ {
-        self.slots.iter().enumerate().filter_map(|(number, slot)| {
-            slot.channel.as_ref()?;
-            Some(Id { number: u32::try_from(number).ok()?, generation: slot.generation })
-        })
-    }
 }

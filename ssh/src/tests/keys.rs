@@ -1,6 +1,5 @@
 //! Users' keys of every kind, and what they sign.
 
-use aws_lc_rs::encoding::AsBigEndian as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
@@ -57,14 +56,12 @@ fn ecdsa(
 
 pub(crate) fn rsa(algorithm: &'static str) -> TestKey {
     let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-    let public = pair.public_key();
+    // RSAPublicKey of RFC 8017: its modulus of 2048 bits begins behind 9 bytes.
+    let modulus = pair.public_key().as_ref()[9..][..256].to_vec();
     let blob = wire(|w| {
-        w.string("ssh-rsa");
-        w.mpint(public.exponent().big_endian_without_leading_zero());
-        w.mpint(public.modulus().big_endian_without_leading_zero());
+        w.string("ssh-rsa").mpint(&[1, 0, 1]).mpint(&modulus);
     });
-    let padding =
-        if algorithm == "rsa-sha2-512" { &RSA_PKCS1_SHA512 } else { &RSA_PKCS1_SHA256 };
+    let padding = if algorithm == "rsa-sha2-512" { &RSA_PKCS1_SHA512 } else { &RSA_PKCS1_SHA256 };
     let sign = Box::new(move |message: &[u8]| {
         let mut signature = vec![0; pair.public_modulus_len()];
         pair.sign(padding, &SystemRandom::new(), message, &mut signature).unwrap();

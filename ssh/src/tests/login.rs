@@ -10,10 +10,7 @@ use crate::wire::{Reader, Writer};
 fn at_auth() -> Peer {
     let mut peer = Peer::new();
     peer.say(|w| w.u8(number::SERVICE_REQUEST).string("ssh-userauth")).unwrap();
-    assert_eq!(
-        peer.heard_one(),
-        message(|w| w.u8(number::SERVICE_ACCEPT).string("ssh-userauth"))
-    );
+    assert_eq!(peer.heard_one(), message(|w| w.u8(number::SERVICE_ACCEPT).string("ssh-userauth")));
     peer
 }
 

@@ -11,6 +11,8 @@ mod requests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+
 use crate::config::Config;
 use crate::core::Core;
 use crate::event::Event;
@@ -38,7 +40,9 @@ impl Random for Counting {
 
 /// An ed25519 host key made of this byte.
 pub(crate) fn host_key(seed: u8) -> HostKey {
-    let pair = ssh_key::private::Ed25519Keypair::from_seed(&[seed; 32]);
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+    let both = [&[seed; 32], pair.public_key().as_ref()].concat();
+    let pair = ssh_key::private::Ed25519Keypair::from_bytes(&both.try_into().unwrap()).unwrap();
     HostKey::from_private_key(&ssh_key::PrivateKey::from(pair)).unwrap()
 }
 
