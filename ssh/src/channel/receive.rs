@@ -5,9 +5,11 @@
 //! from the replica's [`Budget`]; so memory is bounded by what is given, and a channel whose reader
 //! is slow stalls nobody but itself.
 //!
-//! The size grows with measured need. A peer that has used up its window stands still until our
-//! WINDOW_ADJUST reaches it. Where that journey took longer than our own side took to free half of
-//! the window, the path is the limit and the size is doubled; where it did not, the reader is.
+//! The size grows with measured need: a peer that has used up its window stands still until our
+//! WINDOW_ADJUST reaches it. What is watched is the first byte that only such a message allowed. If
+//! it came after a gap that is long beside the pace before it, the peer stood still; and if that was
+//! longer than our own side had let it wait for the message, then the path is the limit, not the
+//! reader, and the size is doubled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,27 +17,27 @@ use std::time::Duration;
 use crate::budget::Budget;
 use crate::config::Windows;
 
-/// A peer stands still where it may send less than one packet of this many bytes, the largest that
-/// we take.
+/// Where a peer may send less than this many bytes, the largest packet that we take, it may stand
+/// still.
 const STOPPED: u32 = 32 * 1024;
-/// A journey shorter than this is not worth memory: at the smallest window it still means 128 MB/s.
+/// A gap shorter than this is not worth memory: at the smallest window it still means 128 MB/s.
 const JOURNEY: Duration = Duration::from_millis(2);
 
 /// The peer sent more than its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Beyond;
 
-/// Where the measurement stands.
+/// A WINDOW_ADJUST on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pace {
-    Moving,
-    /// The window was used up at this time.
-    UsedUp(Duration),
-    /// It was, our side took `freeing` until a WINDOW_ADJUST, and that left at `at`.
-    Given {
-        at: Duration,
-        freeing: Duration,
-    },
+struct Watch {
+    /// When it left.
+    at: Duration,
+    /// How long the peer may have stood still before that.
+    waited: Duration,
+    /// What the peer may still send without it.
+    before: u32,
+    /// What came in since.
+    bytes: u32,
 }
 
 #[derive(Debug)]
@@ -44,7 +46,9 @@ pub(crate) struct ReceiveWindow {
     left: u32,
     held: u32,
     owed: u32,
-    pace: Pace,
+    /// When data came last.
+    last: Duration,
+    watch: Option<Watch>,
     first: u32,
     most: u32,
     budget: Arc<Budget>,
@@ -66,7 +70,8 @@ impl ReceiveWindow {
             left: size,
             held: 0,
             owed: 0,
-            pace: Pace::Moving,
+            last: Duration::ZERO,
+            watch: None,
             first: size,
             most: windows.most,
             budget: Arc::clone(budget),
@@ -95,17 +100,28 @@ impl ReceiveWindow {
             return Ok(());
         }
         self.held = self.held.saturating_add(bytes);
-        if let Pace::Given { at, freeing } = self.pace {
-            let journey = now.saturating_sub(at);
-            if journey >= JOURNEY && journey >= freeing {
-                self.grow();
+        if let Some(watch) = &mut self.watch {
+            match watch.before.checked_sub(bytes) {
+                Some(before) => {
+                    watch.before = before;
+                    watch.bytes = watch.bytes.saturating_add(bytes);
+                }
+                None => self.arrived(bytes, now),
             }
-            self.pace = Pace::Moving;
         }
-        if self.left < STOPPED && self.pace == Pace::Moving {
-            self.pace = Pace::UsedUp(now);
-        }
+        self.last = now;
         Ok(())
+    }
+
+    /// The first data that the watched WINDOW_ADJUST allowed is here.
+    fn arrived(&mut self, bytes: u32, now: Duration) {
+        let Some(watch) = self.watch.take() else { return };
+        let gap = now.saturating_sub(self.last.max(watch.at));
+        let before = self.last.saturating_sub(watch.at);
+        let usual = before.saturating_mul(bytes).checked_div(watch.bytes).unwrap_or_default();
+        if gap >= JOURNEY.saturating_add(usual.saturating_mul(2)) && gap >= watch.waited {
+            self.grow();
+        }
     }
 
     /// Counts what the other leg took of it; more than is held counts as all that is held.
@@ -125,10 +141,12 @@ impl ReceiveWindow {
         if given == 0 {
             return None;
         }
-        self.left = self.left.saturating_add(given);
-        if let Pace::UsedUp(since) = self.pace {
-            self.pace = Pace::Given { at: now, freeing: now.saturating_sub(since) };
+        if self.watch.is_none() {
+            let stopped = self.left < STOPPED;
+            let waited = if stopped { now.saturating_sub(self.last) } else { Duration::ZERO };
+            self.watch = Some(Watch { at: now, waited, before: self.left, bytes: 0 });
         }
+        self.left = self.left.saturating_add(given);
         Some(given)
     }
 
@@ -196,37 +214,64 @@ mod tests {
         Duration::from_millis(count)
     }
 
-    /// Sends and consumes window after window over a path that takes `journey`, the reader `reading`.
-    fn run(window: &mut ReceiveWindow, journey: Duration, reading: Duration, rounds: usize) {
-        let mut now = ms(1);
-        for _ in 0..rounds {
-            while window.left() > 0 {
-                window.received(window.left().min(STOPPED), now).unwrap();
-                window.due(now).map(drop).unwrap_or_default();
-            }
-            now += reading;
-            while window.held() > 0 {
+    /// A sender and a reader with a path between: the sender knows of a WINDOW_ADJUST `journey` after
+    /// it was due, and sends a packet each `packet` as long as its window allows; the reader takes
+    /// `reading` for each of them.
+    fn run(
+        window: &mut ReceiveWindow,
+        (journey, packet, reading): (Duration, Duration, Duration),
+        packets: usize,
+    ) {
+        let mut now = ms(1000);
+        let mut may = u64::from(window.left());
+        let mut adjusts = std::collections::VecDeque::new();
+        let mut read = std::collections::VecDeque::new();
+        let (mut sent, mut next, mut busy) = (0, now, now);
+        while sent < packets {
+            let arrives = adjusts.front().map(|(at, _)| *at);
+            let done = read.front().copied();
+            let sends = (may >= u64::from(STOPPED)).then_some(next);
+            now = [arrives, done, sends].into_iter().flatten().min().unwrap().max(now);
+            if arrives.is_some_and(|at| at <= now) {
+                may += u64::from(adjusts.pop_front().unwrap().1);
+            } else if done.is_some_and(|at| at <= now) {
+                read.pop_front();
                 window.consumed(STOPPED);
-                window.due(now);
-                assert!(window.is_sound());
+            } else {
+                may -= u64::from(STOPPED);
+                sent += 1;
+                next = now + packet;
+                window.received(STOPPED, now).unwrap();
+                busy = busy.max(now) + reading;
+                read.push_back(busy);
             }
-            now += journey;
+            if let Some(given) = window.due(now) {
+                adjusts.push_back((now + journey, given));
+            }
+            assert!(window.is_sound());
         }
     }
 
     #[test]
     fn a_long_path_grows_the_window_and_a_slow_reader_does_not() {
         let budget = Budget::new(64 << 20);
-        let mut far = ReceiveWindow::new(windows(), &budget).unwrap();
-        run(&mut far, ms(200), ms(0), 8);
-        assert_eq!(far.size(), 2048 * KB);
-        let mut slow = ReceiveWindow::new(windows(), &budget).unwrap();
-        run(&mut slow, ms(20), ms(200), 20);
-        assert_eq!(slow.size(), 256 * KB);
-        let mut near = ReceiveWindow::new(windows(), &budget).unwrap();
-        run(&mut near, Duration::from_micros(300), ms(0), 20);
-        assert_eq!(near.size(), 256 * KB);
-        drop((far, slow, near));
+        let us = Duration::from_micros;
+        let grown = |path, packets| {
+            let mut window = ReceiveWindow::new(windows(), &budget).unwrap();
+            run(&mut window, path, packets);
+            window.size() / KB
+        };
+        // Journey, packet, reading. 100 MB/s at 200 ms would take 20 MB.
+        assert_eq!(grown((ms(200), us(330), us(10)), 3000), 2048);
+        // 10 MB/s at 50 ms take 500 KB, and half of the window is on its way back at any time.
+        assert_eq!(grown((ms(50), us(3300), us(10)), 3000), 1024);
+        // A slow reader, near or far.
+        assert_eq!(grown((us(300), us(330), ms(30)), 3000), 256);
+        assert_eq!(grown((ms(20), us(330), ms(30)), 3000), 256);
+        // Near, or slow to send.
+        assert_eq!(grown((us(300), us(330), us(10)), 3000), 256);
+        assert_eq!(grown((ms(200), ms(100), us(10)), 3000), 256);
+        assert_eq!(grown((ms(50), ms(30), us(10)), 3000), 256);
         assert_eq!(budget.taken(), 0);
     }
 
@@ -248,7 +293,7 @@ mod tests {
     fn a_tight_budget_gives_small_windows_then_none_and_grown_ones_shrink() {
         let budget = Budget::new((3 << 20) + (100 << 10));
         let mut far = ReceiveWindow::new(windows(), &budget).unwrap();
-        run(&mut far, ms(200), ms(0), 8);
+        run(&mut far, (ms(200), ms(1), ms(0)), 1000);
         let grown = far.size();
         assert!(grown > 256 * KB && grown <= 2048 * KB);
         let mut others = Vec::new();
@@ -257,7 +302,7 @@ mod tests {
         }
         assert!(others.len() > 4 && others.iter().any(|it| it.size() == 32 * KB));
         assert!(budget.taken() <= (3 << 20) + (100 << 10));
-        run(&mut far, ms(200), ms(0), 8);
+        run(&mut far, (ms(200), ms(1), ms(0)), 1000);
         assert!(far.size() < grown && far.is_sound());
         drop((far, others));
         assert_eq!(budget.taken(), 0);
