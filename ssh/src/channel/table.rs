@@ -170,3 +170,15 @@ impl Table {
         !self.line.is_empty()
     }
 }
+
+#[cfg(test)]
+impl Table {
+    pub fn all(&self) -> impl Iterator<Item = &Channel> {
+        self.slots.iter().filter_map(|slot| slot.channel.as_deref())
+    }
+
+    /// The windows of channels that are gone.
+    pub fn rests(&self) -> impl Iterator<Item = &ReceiveWindow> {
+        self.rests.values().map(|rest| &rest.window)
+    }
+}

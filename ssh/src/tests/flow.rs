@@ -15,7 +15,7 @@ fn peer() -> Peer {
 }
 
 /// A CHANNEL_DATA of another leg as a frame in plain text.
-fn frame(bytes: usize) -> Vec<u8> {
+pub(super) fn frame(bytes: usize) -> Vec<u8> {
     let message =
         message(|w| w.u8(number::CHANNEL_DATA).u32(0xdead_beef).string(vec![b'd'; bytes]));
     let padding = 4 + (8 - (5 + message.len() + 4) % 8) % 8;
