@@ -28,3 +28,6 @@ pub use output::Output;
 pub use packet::{Inbound, Next};
 pub use random::Random;
 pub use transport::{Handled, Transport};
+
+#[cfg(test)]
+mod tests;
