@@ -21,12 +21,12 @@ pub mod message;
 mod outbound;
 pub mod output;
 pub mod packet;
+#[cfg(test)]
+mod plain;
 mod pump;
 pub mod random;
 mod replies;
 mod request;
-#[cfg(test)]
-mod tests;
 pub mod transport;
 pub mod version;
 pub mod wire;
@@ -48,3 +48,6 @@ pub use packet::{Inbound, Next};
 pub use pump::Relayed;
 pub use random::Random;
 pub use transport::{Handled, Transport};
+
+#[cfg(test)]
+mod tests;

@@ -39,9 +39,7 @@ impl<M, R> Replies<M, R> {
 
     /// The next reply that may go out.
     pub fn pop(&mut self) -> Option<(M, R)> {
-        if self.waiting.front()?.1.is_none() {
-            return None;
-        }
+        self.waiting.front()?.1.as_ref()?;
         let (request, answer) = self.waiting.pop_front()?;
         self.first = self.first.wrapping_add(1);
         if self.waiting.is_empty() {

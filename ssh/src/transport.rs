@@ -67,12 +67,12 @@ enum State {
 
 /// How far the peer has come, for what strict key exchange forbids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Peers {
+enum Progress {
     /// No message yet.
-    Nothing,
+    Silent,
     /// A message, not its first NEWKEYS.
-    Message,
-    Newkeys,
+    Begun,
+    Keyed,
 }
 
 /// The sending half and the key exchange of one connection, server role.
@@ -83,8 +83,7 @@ pub struct Transport {
     state: State,
     /// The peer's version line.
     peer: Vec<u8>,
-    /// What the peer sent so far.
-    peers: Peers,
+    progress: Progress,
     /// Whether the first KEXINITs of both were strict; false before.
     strict: bool,
     /// Whether the peer's first KEXINIT asked for EXT_INFO; false before.
@@ -110,7 +109,7 @@ impl Transport {
             outbound,
             state: State::Idle,
             peer: Vec::new(),
-            peers: Peers::Nothing,
+            progress: Progress::Silent,
             strict: false,
             ext_info: false,
             session: None,
@@ -180,9 +179,9 @@ impl Transport {
             return Ok(Handled::Nothing);
         }
         let number = message.first().copied().unwrap_or_default();
-        let first = self.peers == Peers::Nothing;
+        let first = self.progress == Progress::Silent;
         if first {
-            self.peers = Peers::Message;
+            self.progress = Progress::Begun;
         }
         self.check_strict(number)?;
         match number {
@@ -194,7 +193,7 @@ impl Transport {
             number::IGNORE | number::UNIMPLEMENTED | number::DEBUG | number::EXT_INFO => {}
             number::KEXINIT => self.offered(message, first, now)?,
             number::NEWKEYS => return self.confirmed(now),
-            30..=49 => self.share(message)?,
+            22..=49 => self.share(message)?,
             number::PING => self.pong(message)?,
             number::PONG => {}
             _ => return Ok(Handled::Other),
@@ -206,7 +205,7 @@ impl Transport {
     /// IGNORE and its like neither; DISCONNECT ends the connection anyhow.
     fn check_strict(&self, number: u8) -> Result<(), Fatal> {
         if self.strict
-            && self.peers != Peers::Newkeys
+            && self.progress != Progress::Keyed
             && !matches!(number, number::DISCONNECT | 20..=49)
         {
             return Err(Fatal::protocol(format_args!(
@@ -299,7 +298,7 @@ impl Transport {
     fn confirmed(&mut self, now: Duration) -> Result<Handled, Fatal> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Confirming { opener } => {
-                self.peers = Peers::Newkeys;
+                self.progress = Progress::Keyed;
                 self.since = now;
                 Ok(Handled::Keys { opener, reset: self.strict })
             }

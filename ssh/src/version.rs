@@ -9,6 +9,9 @@ pub const OURS: &str = "SSH-2.0-Tidegate";
 /// The most bytes that a line has, its CR LF counted.
 const MOST: usize = 255;
 
+/// What every version line begins with.
+const PROTOCOL: &[u8] = b"SSH-";
+
 /// What the first bytes of a client make.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
@@ -26,7 +29,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Line, Fatal> {
     let end = seen.iter().position(|byte| *byte == b'\n');
     let line = seen.get(..end.unwrap_or(seen.len())).unwrap_or_default();
     // Refused at the first byte that cannot belong to it, not when the line ends some day.
-    if !line.iter().zip(b"SSH-").all(|(byte, wanted)| byte == wanted) {
+    let begun = line.iter().zip(PROTOCOL).all(|(byte, wanted)| byte == wanted);
+    if !begun || (end.is_some() && line.len() < PROTOCOL.len()) {
         return Err(Fatal::protocol(
             "the first line is not an SSH version; connect with an SSH client",
         ));

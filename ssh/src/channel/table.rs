@@ -38,13 +38,12 @@ pub(crate) struct Table {
 impl Table {
     /// Enters a channel; none where numbers are used up, which no limit lets happen.
     pub fn enter(&mut self, channel: Channel) -> Option<Id> {
-        let number = match self.free.pop() {
-            Some(number) => number,
-            None => {
-                let number = u32::try_from(self.slots.len()).ok()?;
-                self.slots.push(Slot::default());
-                number
-            }
+        let number = if let Some(number) = self.free.pop() {
+            number
+        } else {
+            let number = u32::try_from(self.slots.len()).ok()?;
+            self.slots.push(Slot::default());
+            number
         };
         let slot = self.slots.get_mut(usize::try_from(number).ok()?)?;
         self.by_peer = self.by_peer.saturating_add(usize::from(channel.by_peer()));

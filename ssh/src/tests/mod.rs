@@ -1,229 +1,161 @@
-//! The core against a peer that speaks in plain text: what the transport adds is tested there.
+//! Tests of the transport as a whole, against a client of our own.
 
-mod any_order;
-mod channels;
-mod flow;
-mod globals;
-mod keys;
-mod login;
-mod requests;
+mod client;
+mod exchange;
+mod hostile;
+mod shares;
+mod split;
+mod vectors;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use client::Client;
+use ssh_key::private::{Ed25519Keypair, Ed25519PrivateKey};
+use ssh_key::public::Ed25519PublicKey;
 
-use crate::config::Config;
-use crate::core::Core;
-use crate::event::Event;
-use crate::hostkey::HostKey;
-use crate::message::{Fatal, number};
 use crate::random::{NoRandom, Random};
-use crate::transport::Transport;
-use crate::wire::{Reader, Writer};
-use crate::{Door, Id};
+use crate::{Config, Fatal, Handled, HostKey, Inbound, Next, Transport};
 
-pub(crate) const SESSION: [u8; 32] = [7; 32];
+/// The same bytes for the same seed.
+pub struct Seeded(u64);
 
-/// Bytes that count up.
-struct Counting(u8);
-
-impl Random for Counting {
+impl Random for Seeded {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoRandom> {
-        for byte in bytes {
-            self.0 = self.0.wrapping_add(1);
-            *byte = self.0;
+        for part in bytes.chunks_mut(32) {
+            self.0 += 1;
+            part.copy_from_slice(&digest(&SHA256, &self.0.to_be_bytes()).as_ref()[..part.len()]);
         }
         Ok(())
     }
 }
 
-/// An ed25519 host key made of this byte.
-pub(crate) fn host_key(seed: u8) -> HostKey {
-    let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
-    let both = [&[seed; 32], pair.public_key().as_ref()].concat();
-    let pair = ssh_key::private::Ed25519Keypair::from_bytes(&both.try_into().unwrap()).unwrap();
-    HostKey::from_private_key(&ssh_key::PrivateKey::from(pair)).unwrap()
+pub fn ed25519(seed: u8) -> HostKey {
+    let public: [u8; 32] = Ed25519KeyPair::from_seed_unchecked(&[seed; 32])
+        .unwrap()
+        .public_key()
+        .as_ref()
+        .try_into()
+        .unwrap();
+    let pair = Ed25519Keypair {
+        public: Ed25519PublicKey(public),
+        private: Ed25519PrivateKey::from_bytes(&[seed; 32]),
+    };
+    HostKey::from_private_key(&pair.into()).unwrap()
 }
 
-/// Knows `keys`, and lets in those of them that are not `barred`.
-#[derive(Default)]
-pub(crate) struct TestDoor {
-    pub keys: Vec<Vec<u8>>,
-    pub barred: Vec<Vec<u8>>,
-    /// What it was asked.
-    pub asked: Vec<(String, Vec<u8>)>,
+/// Made by ssh-keygen for these tests.
+pub const ECDSA: &str = "-----BEGIN OPENSSH PRIVATE KEY-----
+b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAaAAAABNlY2RzYS
+1zaGEyLW5pc3RwMjU2AAAACG5pc3RwMjU2AAAAQQQP4DK+j2wU+Xkg+T1RF+0lEeyWyd2A
++UShuhi0rioKKQc9ra4yvd7Wy9AGqlF/uvGAlmjNN29boP2Lv8lObIr0AAAAoPx8Su78fE
+ruAAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA/gMr6PbBT5eSD5
+PVEX7SUR7JbJ3YD5RKG6GLSuKgopBz2trjK93tbL0AaqUX+68YCWaM03b1ug/Yu/yU5siv
+QAAAAhAIsDkm2Av4a8CWi5Gb+W3DYqFI/DKzgvx0Qcm0nfEfeRAAAAAAECAwQFBgc=
+-----END OPENSSH PRIVATE KEY-----
+";
+
+pub fn config() -> Config {
+    Config::new(vec![ed25519(1), HostKey::from_openssh(ECDSA).unwrap()])
 }
 
-impl Door for TestDoor {
-    fn offered(&mut self, user: &str, key: &[u8]) -> bool {
-        self.asked.push((user.to_owned(), key.to_vec()));
-        self.keys.iter().any(|known| known == key)
-    }
-
-    fn proven(&mut self, _: &str, key: &[u8]) -> bool {
-        self.barred.iter().all(|barred| barred != key)
-    }
+/// A server as the driver and the core make one of the two halves.
+pub struct Server {
+    pub inbound: Inbound,
+    pub transport: Transport,
+    buffer: Vec<u8>,
+    /// Messages that are not the transport's.
+    pub got: Vec<Vec<u8>>,
+    pub disconnected: Option<(u32, String)>,
+    pub exhausted: usize,
+    pub keys: usize,
 }
 
-/// The peer, and the core that it talks to.
-pub(crate) struct Peer {
-    pub core: Core,
-    pub door: TestDoor,
-    pub now: Duration,
-    pub sequence: u32,
-    /// What the output held and was not looked at.
-    unread: Vec<u8>,
-}
-
-impl Peer {
-    /// After the first key exchange.
-    pub fn new() -> Self {
-        Self::with(Config::new(vec![host_key(1), host_key(2)]))
-    }
-
-    pub fn with(config: Config) -> Self {
-        let config = Arc::new(config);
-        let transport = Transport::plain(Arc::clone(&config), Box::new(Counting(0)), SESSION);
+impl Server {
+    pub fn new(config: Config) -> Self {
         Self {
-            core: Core::after_keys(config, transport),
-            door: TestDoor::default(),
-            now: Duration::from_secs(1),
-            sequence: 3,
-            unread: Vec::new(),
+            inbound: Inbound::new(config.rekey),
+            transport: Transport::new(Arc::new(config), Box::new(Seeded(1 << 32)), Duration::ZERO),
+            buffer: Vec::new(),
+            got: Vec::new(),
+            disconnected: None,
+            exhausted: 0,
+            keys: 0,
         }
     }
 
-    /// After a login.
-    pub fn logged_in(config: Config) -> Self {
-        let mut peer = Self::with(config);
-        peer.enter();
-        peer
-    }
-
-    pub fn enter(&mut self) {
-        self.say(|w| w.u8(number::SERVICE_REQUEST).string("ssh-userauth")).unwrap();
-        let key = keys::ed25519();
-        self.door.keys.push(key.blob.clone());
-        let event = self.hand(&key.login("alice", &SESSION)).unwrap();
-        assert!(matches!(event, Some(Event::Authenticated { .. })), "{event:?}");
-        self.heard();
-    }
-
-    /// One message to the core.
-    pub fn hand(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
-        self.sequence += 1;
-        self.core.handle(message, self.sequence, &mut self.door, self.now)
-    }
-
-    pub fn say(
-        &mut self,
-        build: impl for<'a, 'b> FnOnce(&'a mut Writer<'b>) -> &'a mut Writer<'b>,
-    ) -> Result<Option<Event>, Fatal> {
-        self.hand(&message(build))
-    }
-
-    /// The messages that the core has sent since.
-    pub fn heard(&mut self) -> Vec<Vec<u8>> {
-        let output = self.core.output();
-        self.unread.extend_from_slice(output.as_slice());
-        output.consume(output.len());
-        let mut messages = Vec::new();
-        let mut rest = Reader::new(&self.unread);
-        while let Ok(packet) = rest.string() {
-            let padding = usize::from(packet[0]);
-            messages.push(packet[1..packet.len() - padding].to_vec());
-        }
-        assert!(rest.is_empty());
-        self.unread.clear();
-        messages
-    }
-
-    /// The only message that the core has sent since.
-    pub fn heard_one(&mut self) -> Vec<u8> {
-        let mut messages = self.heard();
-        assert_eq!(messages.len(), 1, "{messages:?}");
-        messages.remove(0)
-    }
-
-    /// Seals all that can be sealed; what came out, and what was drained.
-    pub fn pumped(&mut self) -> (Vec<Vec<u8>>, Vec<(Id, u32)>) {
-        let (mut messages, mut drained) = (Vec::new(), Vec::new());
+    /// Takes bytes from the client, at time `now`.
+    pub fn receive(&mut self, bytes: &[u8], now: Duration) -> Result<(), Fatal> {
+        self.buffer.extend_from_slice(bytes);
+        let mut at = 0;
         loop {
-            self.core.pump(&mut drained);
-            let more = self.heard();
-            if more.is_empty() {
-                return (messages, drained);
+            match self.inbound.next(&mut self.buffer, at)? {
+                Next::Incomplete { need } => {
+                    assert!(need > self.buffer.len() - at, "it asks for what it has");
+                    break;
+                }
+                Next::Version { line, next } => {
+                    self.transport.version(&self.buffer[line]);
+                    at = next;
+                }
+                Next::Message { message, next, .. } => {
+                    let message = &self.buffer[message];
+                    match self.transport.handle(message, now)? {
+                        Handled::Nothing => {}
+                        Handled::Keys { opener, reset } => {
+                            self.keys += 1;
+                            self.inbound.install(opener, reset);
+                        }
+                        Handled::Disconnected { code, text } => {
+                            self.disconnected = Some((code, text));
+                        }
+                        Handled::Other => self.got.push(message.to_vec()),
+                    }
+                    at = next;
+                }
+                Next::Exhausted => {
+                    self.exhausted += 1;
+                    self.transport.rekey(now);
+                }
             }
-            messages.extend(more);
         }
+        self.buffer.drain(..at);
+        Ok(())
     }
 
-    /// The peer opens a direct-tcpip channel that it calls `remote`, and the relay confirms it.
-    pub fn opened(&mut self, remote: u32, window: u32, packet: u32) -> Id {
-        let event = self.hand(&direct(remote, window, packet)).unwrap();
-        let Some(Event::Open { channel, .. }) = event else { panic!("{event:?}") };
-        self.core.confirm(channel);
-        let confirmed = self.heard_one();
-        assert_eq!(confirmed[0], number::CHANNEL_OPEN_CONFIRMATION);
-        assert_eq!(word(&confirmed, 1), remote);
-        assert_eq!(word(&confirmed, 5), channel.number);
-        channel
+    pub fn take(&mut self) -> Vec<u8> {
+        let output = self.transport.output();
+        let bytes = output.as_slice().to_vec();
+        output.consume(bytes.len());
+        bytes
     }
 
-    /// The relay opens a channel, and the peer confirms it as `remote`.
-    pub fn forwarded(&mut self, remote: u32, window: u32, packet: u32) -> Id {
-        let id = self.core.open_forwarded("localhost", 22, ("0.0.0.0", 0)).unwrap();
-        self.heard();
-        let event = self.say(|w| {
-            w.u8(number::CHANNEL_OPEN_CONFIRMATION).u32(id.number).u32(remote);
-            w.u32(window).u32(packet)
+    pub fn send(&mut self, message: &[u8]) {
+        self.transport.write(|w| {
+            w.bytes(message);
         });
-        assert!(matches!(event, Ok(Some(Event::Opened { channel })) if channel == id));
-        id
-    }
-
-    /// The peer opens a session that it calls `remote`; our number for it.
-    pub fn session(&mut self, remote: u32) -> u32 {
-        let open = self.say(|w| {
-            w.u8(number::CHANNEL_OPEN).string("session").u32(remote).u32(1 << 20).u32(32768)
-        });
-        assert!(matches!(open, Ok(None)), "{open:?}");
-        word(&self.heard_one(), 5)
-    }
-
-    /// The peer sends data.
-    pub fn data(&mut self, id: Id, bytes: usize) -> Result<Option<Event>, Fatal> {
-        self.say(|w| w.u8(number::CHANNEL_DATA).u32(id.number).string(vec![b'x'; bytes]))
-    }
-
-    /// The connection ended with this code; DISCONNECT is the last that was sent.
-    pub fn assert_dead(&mut self, done: Result<Option<Event>, Fatal>, code: u32) -> String {
-        let fatal = done.expect_err("this ends the connection");
-        assert_eq!(fatal.code.number(), code, "{fatal}");
-        let last = self.heard().pop().unwrap();
-        assert_eq!((last[0], word(&last, 1)), (number::DISCONNECT, code));
-        assert!(self.core.is_over());
-        fatal.text
     }
 }
 
-pub(crate) fn message(
-    build: impl for<'a, 'b> FnOnce(&'a mut Writer<'b>) -> &'a mut Writer<'b>,
-) -> Vec<u8> {
-    let mut message = Vec::new();
-    build(&mut Writer::new(&mut message));
-    message
+/// Carries bytes to and fro until both sides are silent.
+pub fn settle(server: &mut Server, client: &mut Client) -> Result<(), Fatal> {
+    loop {
+        let to_client = server.take();
+        let to_server = client.take();
+        if to_client.is_empty() && to_server.is_empty() {
+            return Ok(());
+        }
+        client.receive(&to_client);
+        server.receive(&to_server, Duration::ZERO)?;
+    }
 }
 
-pub(crate) fn direct(remote: u32, window: u32, packet: u32) -> Vec<u8> {
-    message(|w| {
-        w.u8(number::CHANNEL_OPEN).string("direct-tcpip").u32(remote).u32(window).u32(packet);
-        w.string("kiosk-17").u32(22).string("127.0.0.1").u32(65535)
-    })
-}
-
-/// The `uint32` at this place.
-pub(crate) fn word(message: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(message[at..at + 4].try_into().unwrap())
+/// Both sides after the first key exchange.
+pub fn connected(config: Config, client: Client) -> (Server, Client) {
+    let (mut server, mut client) = (Server::new(config), client);
+    settle(&mut server, &mut client).unwrap();
+    assert!(server.transport.is_open() && client.is_open());
+    (server, client)
 }
