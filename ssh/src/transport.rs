@@ -439,7 +439,7 @@ impl Transport {
         let mut transport = Self::new(config, random, Duration::ZERO);
         transport.outbound = Outbound::new();
         transport.state = State::Idle;
-        transport.peers = Peers::Newkeys;
+        transport.progress = Progress::Keyed;
         transport.session = Some(session);
         transport.negotiated = Some(Negotiated {
             kex: Kex::Curve25519,

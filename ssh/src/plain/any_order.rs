@@ -192,7 +192,7 @@ impl Model {
     fn hand(&mut self, message: &[u8]) {
         // None of these may end the connection but by the bounds on memory.
         match self.peer.hand(message) {
-            Ok(Some(event)) => self.event(event),
+            Ok(Some(event)) => self.event(&event),
             Ok(None) => {}
             Err(fatal) => {
                 let bound = ["wait for their answers", "more than it reads", "not answered"];
@@ -201,8 +201,8 @@ impl Model {
         }
     }
 
-    fn event(&mut self, event: Event) {
-        match event {
+    fn event(&mut self, event: &Event) {
+        match *event {
             Event::Open { channel, .. }
             | Event::Request { channel, .. }
             | Event::Opened { channel } => self.ids.push(channel),
