@@ -4,7 +4,7 @@ mod any_order;
 mod channels;
 mod flow;
 mod globals;
-mod keys;
+pub(crate) mod keys;
 mod login;
 mod requests;
 

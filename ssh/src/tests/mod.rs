@@ -3,6 +3,7 @@
 mod client;
 mod exchange;
 mod hostile;
+mod legs;
 mod shares;
 mod split;
 mod vectors;
