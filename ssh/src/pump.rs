@@ -73,9 +73,15 @@ impl Core {
     /// Seals what waits, channel by channel in turn, while the output is short; `drained` gets how
     /// much data of which channel that was. To be called again when the output has been written,
     /// while [`Core::is_ready`].
-    pub fn pump(&mut self, drained: &mut Vec<(Id, u32)>) {
+    ///
+    /// `may` is asked before anything of a channel is sealed; where it says no, what waits there is
+    /// dropped, its EOF too.
+    pub fn pump(&mut self, drained: &mut Vec<(Id, u32)>, may: &mut dyn FnMut(Id) -> bool) {
         while self.transport.output().len() < OUTPUT && self.transport.is_open() {
             let Some(id) = self.channels.take_turn() else { return };
+            if !may(id) {
+                self.drop_queue(id);
+            }
             let sealed = self.slice(id);
             self.channels.line_up(id);
             if sealed > 0 {
@@ -100,6 +106,16 @@ impl Core {
             }
         }
         sealed
+    }
+
+    fn drop_queue(&mut self, id: Id) {
+        let dropped = self.channels.get_mut(id).map_or(0, |channel| channel.outgoing.clear());
+        self.channels.queued = self.channels.queued.saturating_sub(dropped);
+    }
+
+    /// Bytes that wait on one channel, not sealed yet; none on one that is gone.
+    pub fn queued_on(&self, id: Id) -> usize {
+        self.channels.get(id).map_or(0, |channel| channel.outgoing.len())
     }
 
     /// Whether [`Core::pump`] would seal something once the output is short and no keys are exchanged.

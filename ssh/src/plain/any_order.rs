@@ -367,7 +367,7 @@ impl Model {
             (Op::Ping, _) => {
                 core.ping();
             }
-            (Op::Pump, _) => core.pump(&mut Vec::new()),
+            (Op::Pump, _) => core.pump(&mut Vec::new(), &mut |_| true),
             (Op::Wait(ms), _) => self.peer.now += Duration::from_millis(ms),
             (Op::Rekey, _) => core.rekey(now),
             _ => {}

@@ -124,10 +124,10 @@ fn channels_take_turns_and_the_output_stays_short() {
     let mut order = Vec::new();
     while peer.core.is_ready() {
         let mut drained = Vec::new();
-        peer.core.pump(&mut drained);
+        peer.core.pump(&mut drained, &mut |_| true);
         let length = peer.core.output().len();
         assert!(length > 0 && length < 64 * 1024 + 33_000, "{length}");
-        peer.core.pump(&mut drained);
+        peer.core.pump(&mut drained, &mut |_| true);
         assert_eq!(peer.core.output().len(), length, "there is enough to be written");
         peer.heard();
         order.extend(drained);
@@ -274,4 +274,24 @@ fn a_window_grows_where_the_path_is_long() {
         window = peer.heard().iter().map(|adjust| word(adjust, 5) as usize).sum();
     }
     assert!(window > 512 << 10, "{window}");
+}
+
+#[test]
+fn what_waits_for_one_that_may_not_is_dropped_with_its_eof() {
+    let mut peer = peer();
+    let ids: Vec<Id> = (0..2).map(|remote| peer.opened(remote, 1000, 1000)).collect();
+    for id in &ids {
+        peer.core.send(*id, b"abc").unwrap();
+        peer.core.eof(*id);
+        assert_eq!(peer.core.queued_on(*id), 3);
+    }
+    let mut drained = Vec::new();
+    peer.core.pump(&mut drained, &mut |id| id == ids[1]);
+    assert_eq!(drained, [(ids[1], 3)]);
+    let heard: Vec<_> = peer.heard().iter().map(|it| (it[0], word(it, 1))).collect();
+    assert_eq!(heard, [(number::CHANNEL_DATA, 1), (number::CHANNEL_EOF, 1)]);
+    assert_eq!(peer.core.queued(), 0);
+    peer.core.finish(ids[0]);
+    let heard: Vec<_> = peer.pumped().0.iter().map(|it| it[0]).collect();
+    assert_eq!(heard, [number::CHANNEL_CLOSE]);
 }

@@ -197,7 +197,7 @@ fn frames_pass_in_place_between_all_ciphers_also_while_keys_change() {
                     staff.core.consumed(up, bytes, NOW);
                 }
                 staff.down();
-                terminal.core.pump(&mut Vec::new());
+                terminal.core.pump(&mut Vec::new(), &mut |_| true);
                 terminal.down();
                 assert!(terminal.up().is_empty());
                 got.extend(received(&mut terminal.client));
@@ -209,7 +209,7 @@ fn frames_pass_in_place_between_all_ciphers_also_while_keys_change() {
                     }
                 }
                 staff.down();
-                terminal.core.pump(&mut Vec::new());
+                terminal.core.pump(&mut Vec::new(), &mut |_| true);
                 terminal.down();
                 terminal.up();
                 got.extend(received(&mut terminal.client));
