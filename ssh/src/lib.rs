@@ -2,6 +2,8 @@
 //!
 //! Sans-I/O: bytes in, events out, commands in, bytes out. No tokio, no files, no policy, and no clock
 //! but the time that each call is given.
+//!
+#![doc = include_str!("../STATES.md")]
 
 pub mod algorithm;
 mod auth;

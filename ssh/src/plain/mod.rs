@@ -7,6 +7,7 @@ mod globals;
 pub(crate) mod keys;
 mod login;
 mod requests;
+mod states;
 
 use std::sync::Arc;
 use std::time::Duration;
