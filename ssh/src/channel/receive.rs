@@ -20,8 +20,9 @@ use crate::config::Windows;
 /// Where a peer may send less than this many bytes, the largest packet that we take, it may stand
 /// still.
 const STOPPED: u32 = 32 * 1024;
-/// A gap shorter than this is not worth memory: at the smallest window it still means 128 MB/s.
-const JOURNEY: Duration = Duration::from_millis(2);
+/// Bytes a second beyond which no window has to grow: more than a core seals. What counts as a gap is
+/// the time in which the window would pass at this rate, 0.26 ms at 256 KiB.
+const ENOUGH: u64 = 1_000_000_000;
 
 /// The peer sent more than its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +120,9 @@ impl ReceiveWindow {
         let gap = now.saturating_sub(self.last.max(watch.at));
         let before = self.last.saturating_sub(watch.at);
         let usual = before.saturating_mul(bytes).checked_div(watch.bytes).unwrap_or_default();
-        if gap >= JOURNEY.saturating_add(usual.saturating_mul(2)) && gap >= watch.waited {
+        let nanos = u64::from(self.size).saturating_mul(1_000_000_000) / ENOUGH;
+        let worth = Duration::from_nanos(nanos).saturating_add(usual.saturating_mul(2));
+        if gap >= worth && gap >= watch.waited {
             self.grow();
         }
     }
@@ -268,6 +271,9 @@ mod tests {
         // A slow reader, near or far.
         assert_eq!(grown((us(300), us(330), ms(30)), 3000), 256);
         assert_eq!(grown((ms(20), us(330), ms(30)), 3000), 256);
+        // Near and fast: 1 GB/s at 2 ms take 2 MB, at 0.2 ms less than there is.
+        assert_eq!(grown((ms(2), us(30), us(10)), 3000), 2048);
+        assert_eq!(grown((us(200), us(30), us(10)), 3000), 256);
         // Near, or slow to send.
         assert_eq!(grown((us(300), us(330), us(10)), 3000), 256);
         assert_eq!(grown((ms(200), ms(100), us(10)), 3000), 256);
