@@ -4,6 +4,7 @@ mod client;
 mod exchange;
 mod hostile;
 mod shares;
+mod speed;
 mod split;
 mod vectors;
 
