@@ -1,6 +1,12 @@
 //! The transport against the clients that people have: OpenSSH, dropbear and PuTTY, each with each
 //! method, host key and cipher that it shares with us, and with key exchanges from both sides.
-#![allow(clippy::disallowed_methods, reason = "tests read the clock as they like")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic, and reads the clock as it likes"
+)]
 
 mod common;
 
@@ -116,7 +122,31 @@ fn openssh_reads_why_nothing_is_common() {
     assert!(text.contains("no matching cipher found") || text.contains(wanted), "{text}");
 }
 
-/// dropbear guesses: its share follows its KEXINIT at once.
+/// Everything offered, as a relay does. dropbear guesses: its share follows its KEXINIT at once.
+#[test]
+fn each_client_with_its_own_choice() {
+    for program in ["ssh", "dbclient"] {
+        if !has(program) {
+            continue;
+        }
+        let (port, server) = serve(Config::new(host_keys()));
+        let (_, text) = match program {
+            "ssh" => run(&mut openssh(port)),
+            _ => run(&mut dropbear(port)),
+        };
+        let served = server.join().unwrap();
+        let negotiated = served.negotiated.clone().unwrap();
+        check(&served, &text, negotiated.kex, negotiated.cipher_in);
+        assert_eq!(negotiated.host_key, HostKeyAlgorithm::Ed25519);
+    }
+}
+
+fn dropbear(port: u16) -> Command {
+    let mut client = Command::new("dbclient");
+    client.args(["-N", "-y", "-y", "-p", &port.to_string(), "someone@127.0.0.1"]);
+    client
+}
+
 #[test]
 fn dropbear_with_what_it_has() {
     if !has("dbclient") {
@@ -126,9 +156,7 @@ fn dropbear_with_what_it_has() {
     for kex in [Kex::Curve25519, Kex::Curve25519Libssh, Kex::NistP256] {
         for host_key in HOST_KEYS {
             let (port, server) = serve(only(kex, host_key, cipher));
-            let mut client = Command::new("dbclient");
-            client.args(["-N", "-y", "-y", "-p", &port.to_string(), "someone@127.0.0.1"]);
-            let (_, text) = run(&mut client);
+            let (_, text) = run(&mut dropbear(port));
             check(&server.join().unwrap(), &text, kex, cipher);
             assert!(text.contains(FAREWELL) || text.contains("Disconnect"), "{text}");
         }

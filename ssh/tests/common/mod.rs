@@ -53,7 +53,7 @@ impl Server {
                 self.served.negotiated = self.transport.negotiated().cloned();
             }
             Handled::Disconnected { .. } => {
-                self.transport.disconnect(DisconnectCode::ByApplication, "")
+                self.transport.disconnect(DisconnectCode::ByApplication, "");
             }
             Handled::Other => self.other(message, sequence)?,
         }
