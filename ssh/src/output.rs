@@ -6,6 +6,8 @@ pub struct Output {
     bytes: Vec<u8>,
     /// What is written already.
     head: usize,
+    /// How much there lately was before it was empty again: what is made room for at once.
+    usual: usize,
 }
 
 impl Output {
@@ -25,7 +27,8 @@ impl Output {
     pub fn consume(&mut self, count: usize) {
         self.head = self.head.saturating_add(count).min(self.bytes.len());
         if self.head == self.bytes.len() {
-            *self = Self::default();
+            let usual = self.bytes.len().max(self.usual / 2);
+            *self = Self { usual, ..Self::default() };
         }
     }
 
@@ -42,8 +45,11 @@ impl Output {
         &mut self.bytes
     }
 
-    /// Moves what is left to the front once most of the memory is of bytes that are gone.
+    /// Saves a full output from growing step by step each time, and moves what is left to the front once most of the memory is of bytes that are gone.
     fn make_room(&mut self) {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve_exact(self.usual);
+        }
         if self.head > 4096 && self.head > self.bytes.len() / 2 {
             self.bytes.drain(..self.head);
             self.head = 0;

@@ -52,7 +52,7 @@ pub struct Inbound {
     phase: Phase,
     sequence: u32,
     /// `packet_length` of the packet at hand, so that it is decrypted only once.
-    length: Option<usize>,
+    length: Option<u32>,
     limits: RekeyLimits,
     /// Since the keys are in use: bytes, packets, and whether `Exhausted` was said.
     bytes: u64,
@@ -129,11 +129,14 @@ impl Inbound {
             (Some(length), _) => length,
             (None, None) => return Ok(Next::Incomplete { need: LENGTH }),
             (None, Some(field)) => {
-                let length = packet_length(layout, self.opener.length(self.sequence, *field))?;
+                let length = self.opener.length(self.sequence, *field);
+                check_length(layout, length)?;
                 self.length = Some(length);
                 length
             }
         };
+        let field = length;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
         let whole = LENGTH.saturating_add(length).saturating_add(layout.tag);
         let Some(frame) = bytes.get_mut(..whole) else {
             return Ok(Next::Incomplete { need: whole });
@@ -143,7 +146,7 @@ impl Inbound {
             .packets
             .checked_add(1)
             .ok_or_else(|| Fatal::protocol("the same keys were used for more than 2^32 packets"))?;
-        self.opener.open(self.sequence, frame).map_err(|_| {
+        self.opener.open(self.sequence, field, frame).map_err(|_| {
             Fatal::new(DisconnectCode::Mac, "a packet was changed on its way; connect again")
         })?;
         let padding = usize::from(frame.get(LENGTH).copied().unwrap_or_default());
@@ -186,11 +189,12 @@ impl Inbound {
 }
 
 /// Checks a `packet_length` before anything is waited for or decrypted by it.
-fn packet_length(layout: Layout, length: u32) -> Result<usize, Fatal> {
-    let refused = || Fatal::protocol(format_args!("a packet cannot have {length} bytes"));
-    let length = usize::try_from(length).map_err(|_| refused())?;
-    // The least: padding_length, a message of one byte, four bytes of padding.
-    if (6..=MOST).contains(&length) && layout.fits(length) { Ok(length) } else { Err(refused()) }
+fn check_length(layout: Layout, length: u32) -> Result<(), Fatal> {
+    match usize::try_from(length) {
+        // The least: padding_length, a message of one byte, four bytes of padding.
+        Ok(bytes) if (6..=MOST).contains(&bytes) && layout.fits(bytes) => Ok(()),
+        _ => Err(Fatal::protocol(format_args!("a packet cannot have {length} bytes"))),
+    }
 }
 
 /// Bytes of the message in a packet of `packet_length` that claims so much padding.

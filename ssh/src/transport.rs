@@ -187,7 +187,7 @@ impl Transport {
         match number {
             number::DISCONNECT => {
                 self.die();
-                return disconnected(message);
+                return Ok(disconnected(message));
             }
             // RFC 4253 section 11.2 to 11.4, RFC 8308: nothing in them is of use to us.
             number::IGNORE | number::UNIMPLEMENTED | number::DEBUG | number::EXT_INFO => {}
@@ -418,13 +418,12 @@ impl Transport {
     }
 }
 
-/// RFC 4253 section 11.1. The language tag, which some clients leave out, does not matter.
-fn disconnected(message: &[u8]) -> Result<Handled, Fatal> {
-    let mut r = Reader::new(message);
-    r.u8()?;
-    let code = r.u32()?;
-    let text = String::from_utf8_lossy(r.string()?);
-    Ok(Handled::Disconnected { code, text: printable(&text, Fatal::TEXT) })
+/// RFC 4253 section 11.1. One that ends early ends the connection no less.
+fn disconnected(message: &[u8]) -> Handled {
+    let mut r = Reader::new(message.get(1..).unwrap_or_default());
+    let code = r.u32().unwrap_or_default();
+    let text = String::from_utf8_lossy(r.string().unwrap_or_default());
+    Handled::Disconnected { code, text: printable(&text, Fatal::TEXT) }
 }
 
 #[cfg(test)]

@@ -19,12 +19,14 @@ impl Opening {
         u32::from_be_bytes(self.0.decrypt_packet_length(sequence, bytes))
     }
 
-    pub fn open(&self, sequence: u32, frame: &mut [u8]) -> Result<(), Forged> {
+    pub fn open(&self, sequence: u32, length: u32, frame: &mut [u8]) -> Result<(), Forged> {
         let (sealed, tag) = frame.split_last_chunk_mut::<TAG>().ok_or(Forged)?;
-        let length = sealed.first_chunk().ok_or(Forged)?;
-        let length = self.0.decrypt_packet_length(sequence, *length);
+        if sealed.len() < LENGTH {
+            return Err(Forged);
+        }
+        // Authenticates the encrypted length, and leaves it as it is.
         self.0.open_in_place(sequence, sealed, tag).map_err(|_| Forged)?;
-        *sealed.first_chunk_mut().ok_or(Forged)? = length;
+        *sealed.first_chunk_mut().ok_or(Forged)? = length.to_be_bytes();
         Ok(())
     }
 }

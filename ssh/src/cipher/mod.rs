@@ -59,12 +59,13 @@ impl Opener {
         }
     }
 
-    /// Checks a whole frame and decrypts it in place; `packet_length` is in clear afterwards.
-    pub fn open(&mut self, sequence: u32, frame: &mut [u8]) -> Result<(), Forged> {
+    /// Checks a whole frame and decrypts it in place. Its `packet_length`, which [`Opener::length`] told
+    /// as `length`, is in clear afterwards.
+    pub fn open(&mut self, sequence: u32, length: u32, frame: &mut [u8]) -> Result<(), Forged> {
         match &mut self.0 {
             Opening::None => Ok(()),
             Opening::Gcm(key) => key.open(frame),
-            Opening::ChaCha(key) => key.open(sequence, frame),
+            Opening::ChaCha(key) => key.open(sequence, length, frame),
         }
     }
 }

@@ -5,6 +5,7 @@ mod exchange;
 mod hostile;
 mod legs;
 mod shares;
+mod speed;
 mod split;
 mod vectors;
 

@@ -48,7 +48,7 @@ fn check(cipher: Cipher, block: usize, packets: &[(u32, u8, &str)]) {
         assert_eq!(sealed, hex(packet));
         let length = opener.length(*sequence, *sealed.first_chunk::<LENGTH>().unwrap());
         assert_eq!(length as usize, plain.len() - LENGTH - 16);
-        opener.open(*sequence, &mut sealed).unwrap();
+        opener.open(*sequence, length, &mut sealed).unwrap();
         assert_eq!(sealed[..plain.len() - 16], plain[..plain.len() - 16]);
     }
 }
