@@ -2,6 +2,7 @@
 
 use super::receive::ReceiveWindow;
 use super::{Channel, Kind, Session, State};
+use crate::config::Windows;
 use crate::core::{Core, clean};
 use crate::event::Event;
 use crate::message::{Fatal, OpenFailure};
@@ -51,7 +52,8 @@ impl Core {
         let (host, port) = (clean(r.string()?, 255), r.u32()?);
         let originator = (clean(r.string()?, 255), r.u32()?);
         r.end()?;
-        let Some(incoming) = self.room(remote) else { return Ok(None) };
+        let windows = self.config.windows;
+        let Some(incoming) = self.room(remote, windows) else { return Ok(None) };
         let mut channel = Channel::new(Kind::Direct, State::Asked, remote, incoming);
         channel.outgoing.begin(window, packet);
         let Some(id) = self.channels.enter(channel) else { return Ok(None) };
@@ -72,7 +74,10 @@ impl Core {
             self.refuse_open(remote, OpenFailure::AdministrativelyProhibited, text);
             return Ok(None);
         }
-        let Some(incoming) = self.room(remote) else { return Ok(None) };
+        // There is no input, so that the least window is enough.
+        let least = self.config.windows.least;
+        let windows = Windows { least, first: least, most: least };
+        let Some(incoming) = self.room(remote, windows) else { return Ok(None) };
         let kind = Kind::Session(Session::default());
         let mut channel = Channel::new(kind, State::Asked, remote, incoming);
         channel.outgoing.begin(window, packet);
@@ -83,7 +88,7 @@ impl Core {
     }
 
     /// The window of one more channel of the peer; if there is no room for it, the peer has been told.
-    fn room(&mut self, remote: u32) -> Option<ReceiveWindow> {
+    fn room(&mut self, remote: u32, windows: Windows) -> Option<ReceiveWindow> {
         let limits = self.config.limits;
         let most = limits.channels;
         if self.channels.by_peer() >= most || self.channels.len() >= limits.all_channels {
@@ -93,7 +98,7 @@ impl Core {
             self.refuse_open(remote, OpenFailure::ResourceShortage, &text);
             return None;
         }
-        let window = ReceiveWindow::new(self.config.windows, &self.config.budget);
+        let window = ReceiveWindow::new(windows, &self.config.budget);
         if window.is_none() {
             let text = "this relay has no memory left for one more channel; try again later";
             self.refuse_open(remote, OpenFailure::ResourceShortage, text);
