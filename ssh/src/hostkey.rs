@@ -14,6 +14,8 @@ use crate::wire::Writer;
 pub enum HostKeyError {
     #[error("the host key cannot be read: {0}; give an OpenSSH private key without a passphrase")]
     Unreadable(ssh_key::Error),
+    #[error("the host key has a passphrase; remove it with ssh-keygen -p")]
+    Encrypted,
     #[error("a host key of type {0} is not supported; give an ed25519 or ecdsa nistp256 key")]
     Unsupported(String),
     #[error("the two halves of the host key do not belong together; generate it anew")]
@@ -46,6 +48,9 @@ impl HostKey {
     }
 
     pub fn from_private_key(key: &ssh_key::PrivateKey) -> Result<Self, HostKeyError> {
+        if key.is_encrypted() {
+            return Err(HostKeyError::Encrypted);
+        }
         let mut blob = Vec::new();
         let mut w = Writer::new(&mut blob);
         let pair = match key.key_data() {
@@ -111,5 +116,95 @@ impl HostKey {
             Pair::Ed25519(key) => key.public_key().as_ref(),
             Pair::EcdsaP256(key) => key.public_key().as_ref(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
+    use ssh_key::private::{Ed25519Keypair, Ed25519PrivateKey};
+    use ssh_key::public::Ed25519PublicKey;
+
+    use super::*;
+    use crate::tests::{ECDSA, ed25519};
+    use crate::wire::Reader;
+
+    #[test]
+    fn signs_as_its_type_asks() {
+        let key = ed25519(5);
+        let signature = key.sign(b"message").unwrap();
+        let mut r = Reader::new(&signature);
+        assert_eq!(r.text().unwrap(), "ssh-ed25519");
+        UnparsedPublicKey::new(&ED25519, key.public())
+            .verify(b"message", r.string().unwrap())
+            .unwrap();
+        r.end().unwrap();
+
+        let key = HostKey::from_openssh(ECDSA).unwrap();
+        // r and s are numbers: about one in 128 begins with a zero, half of them are negative without.
+        let mut lengths = std::collections::BTreeSet::new();
+        for round in 0..600_u32 {
+            let message = round.to_be_bytes();
+            let signature = key.sign(&message).unwrap();
+            let mut outer = Reader::new(&signature);
+            assert_eq!(outer.text().unwrap(), "ecdsa-sha2-nistp256");
+            let mut r = Reader::new(outer.string().unwrap());
+            outer.end().unwrap();
+            let mut fixed = [0; 64];
+            for half in fixed.chunks_mut(32) {
+                let number = r.mpint().unwrap();
+                lengths.insert(number.len());
+                half[32 - number.len()..].copy_from_slice(number);
+            }
+            r.end().unwrap();
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public())
+                .verify(&message, &fixed)
+                .unwrap();
+        }
+        assert!(lengths.contains(&32) && lengths.len() > 1);
+    }
+
+    #[test]
+    fn blobs_are_those_of_ssh_keygen() {
+        let private = ssh_key::PrivateKey::from_openssh(ECDSA).unwrap();
+        let key = HostKey::from_private_key(&private).unwrap();
+        assert_eq!(key.blob(), private.public_key().to_bytes().unwrap());
+        let key = ed25519(5);
+        let public = ssh_key::PublicKey::from_bytes(key.blob()).unwrap();
+        assert_eq!(public.key_data().ed25519().unwrap().0.as_slice(), key.public());
+    }
+
+    #[test]
+    fn halves_that_do_not_belong_together() {
+        let public = ed25519(2).public().try_into().unwrap();
+        let pair = Ed25519Keypair {
+            public: Ed25519PublicKey(public),
+            private: Ed25519PrivateKey::from_bytes(&[1; 32]),
+        };
+        let error = HostKey::from_private_key(&pair.into()).unwrap_err();
+        assert!(matches!(error, HostKeyError::Inconsistent));
+        assert!(matches!(HostKey::from_openssh("no key"), Err(HostKeyError::Unreadable(_))));
+    }
+
+    #[test]
+    fn keys_that_are_not_for_hosts() {
+        let made = |options: &[&str]| {
+            let file = std::env::temp_dir().join(format!("tidegate-ssh-{}", std::process::id()));
+            let status = std::process::Command::new("ssh-keygen")
+                .args(["-q", "-C", "", "-f"])
+                .arg(&file)
+                .args(options)
+                .status()
+                .unwrap();
+            assert!(status.success());
+            let key = std::fs::read(&file).unwrap();
+            std::fs::remove_file(&file).unwrap();
+            std::fs::remove_file(file.with_added_extension("pub")).unwrap();
+            HostKey::from_openssh(key).unwrap_err().to_string()
+        };
+        assert!(made(&["-t", "ed25519", "-N", "secret"]).contains("passphrase"));
+        assert!(made(&["-t", "rsa", "-b", "2048", "-N", ""]).contains("type ssh-rsa is not"));
+        let larger = made(&["-t", "ecdsa", "-b", "384", "-N", ""]);
+        assert!(larger.contains("type ecdsa-sha2-nistp384 is not"), "{larger}");
     }
 }

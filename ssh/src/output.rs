@@ -56,3 +56,31 @@ impl Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_leave_in_order_and_memory_goes_with_them() {
+        let mut output = Output::default();
+        let mut read = Vec::new();
+        let mut written = Vec::new();
+        for round in 0..2000_usize {
+            let part = vec![u8::try_from(round % 251).unwrap(); round % 97];
+            output.append(&part);
+            written.extend(part);
+            let some = output.len().min(round % 103);
+            read.extend_from_slice(&output.as_slice()[..some]);
+            output.consume(some);
+            assert!(
+                output.bytes.len() <= 2 * output.len() + 4096 + 97,
+                "nothing of the past is kept"
+            );
+        }
+        read.extend_from_slice(output.as_slice());
+        output.consume(usize::MAX);
+        assert_eq!(read, written);
+        assert_eq!((output.len(), output.bytes.capacity()), (0, 0));
+    }
+}

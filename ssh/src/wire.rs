@@ -177,3 +177,70 @@ impl<'a> Writer<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(build: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+        let mut buffer = Vec::new();
+        build(&mut Writer::new(&mut buffer));
+        buffer
+    }
+
+    /// The examples of RFC 4251 section 5.
+    #[test]
+    fn examples_of_the_rfc() {
+        let mpint = |magnitude: &[u8]| {
+            written(|w| {
+                w.mpint(magnitude);
+            })
+        };
+        let cases: [(&[u8], &[u8]); 3] = [
+            (&[], &[0, 0, 0, 0]),
+            (
+                &[0x09, 0xa3, 0x78, 0xf9, 0xb2, 0xe3, 0x32, 0xa7],
+                &[0, 0, 0, 8, 0x09, 0xa3, 0x78, 0xf9, 0xb2, 0xe3, 0x32, 0xa7],
+            ),
+            (&[0x80], &[0, 0, 0, 2, 0, 0x80]),
+        ];
+        for (magnitude, encoded) in cases {
+            assert_eq!(mpint(magnitude), encoded);
+            assert_eq!(mpint(&[&[0, 0], magnitude].concat()), encoded);
+            assert_eq!(Reader::new(encoded).mpint(), Ok(magnitude));
+        }
+        let list = |names: &[&'static str]| {
+            written(|w| {
+                w.name_list(names.iter().copied());
+            })
+        };
+        assert_eq!(list(&[]), [0, 0, 0, 0]);
+        assert_eq!(list(&["zlib"]), b"\0\0\0\x04zlib");
+        assert_eq!(list(&["zlib", "none"]), b"\0\0\0\x09zlib,none");
+        let number = written(|w| {
+            w.u32(699_921_578).string("testing").bool(true).u64(1);
+        });
+        assert_eq!(number[..15], *b"\x29\xb7\xf4\xaa\0\0\0\x07testing");
+        let mut r = Reader::new(&number);
+        assert_eq!(
+            (r.u32(), r.text(), r.bool(), r.u64()),
+            (Ok(699_921_578), Ok("testing"), Ok(true), Ok(1))
+        );
+        r.end().unwrap();
+    }
+
+    #[test]
+    fn what_is_malformed() {
+        for mpint in [&[0, 0, 0, 1, 0x80][..], &[0, 0, 0, 1, 0], &[0, 0, 0, 2, 0, 0x7f]] {
+            assert_eq!(Reader::new(mpint).mpint(), Err(Malformed));
+        }
+        for string in [&[][..], &[0, 0, 0], &[0, 0, 0, 1], &[0xff, 0xff, 0xff, 0xff, 1]] {
+            let mut r = Reader::new(string);
+            assert_eq!(r.string(), Err(Malformed));
+        }
+        assert_eq!(Reader::new(b"\0\0\0\x02\xc3\xa4").name_list(), Err(Malformed));
+        assert_eq!(Reader::new(b"\0\0\0\x02\xc3\xa4").text(), Ok("\u{e4}"));
+        assert_eq!(Reader::new(b"\0\0\0\x01\xff").text(), Err(Malformed));
+        assert_eq!(Reader::new(&[1]).end(), Err(Malformed));
+    }
+}

@@ -26,7 +26,8 @@ fn speed() {
             let (mut other, _receiver) = with_cipher(cipher);
             let mut message = vec![number::CHANNEL_DATA];
             message.resize(9 + bytes, 7);
-            let mut spent = Duration::ZERO;
+            // The quickest round: others may use the machine.
+            let mut spent = Duration::MAX;
             for _ in 0..ROUNDS {
                 for _ in 0..FRAMES {
                     sender.send(&message);
@@ -40,10 +41,10 @@ fn speed() {
                     assert!(other.transport.seal_frame(&mut buffer[frame]));
                     at = next;
                 }
-                spent += start.elapsed();
+                spent = spent.min(start.elapsed());
                 assert_eq!(at, buffer.len());
             }
-            let whole = f64::from(u32::try_from(bytes * FRAMES * ROUNDS).unwrap());
+            let whole = f64::from(u32::try_from(bytes * FRAMES).unwrap());
             println!(
                 "{} of {bytes}: opened and sealed in {:.3} s/GB",
                 cipher.name(),
