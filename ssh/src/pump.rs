@@ -50,11 +50,14 @@ impl Core {
         if self.is_over() {
             return None;
         }
+        // Whoever waits for a turn is not to be passed by one that does not.
+        let waited_for = self.channels.is_ready();
         let channel = self.channels.get_mut(id)?;
         let length = u32::try_from(data.len()).ok()?;
         let fits = data.start == DATA
             && frame.get(5) == Some(&number::CHANNEL_DATA)
             && channel.state == State::Open
+            && !waited_for
             && self.transport.output().len() < OUTPUT
             && self.transport.is_open();
         if !fits || !channel.outgoing.pass(length) {

@@ -295,3 +295,18 @@ fn what_waits_for_one_that_may_not_is_dropped_with_its_eof() {
     let heard: Vec<_> = peer.pumped().0.iter().map(|it| it[0]).collect();
     assert_eq!(heard, [number::CHANNEL_CLOSE]);
 }
+
+#[test]
+fn a_channel_whose_data_waits_for_its_turn_is_not_passed_by_another() {
+    let mut peer = peer();
+    let first = peer.opened(1, 100_000, 32768);
+    let second = peer.opened(2, 100_000, 32768);
+    peer.core.send(first, b"abc").unwrap();
+    assert_eq!(peer.core.relay(second, &mut frame(10), 14..24), Relayed::Copied);
+    assert_eq!(peer.pumped().1, [(first, 3), (second, 10)]);
+    assert_eq!(peer.core.relay(second, &mut frame(10), 14..24), Relayed::InPlace);
+    // One that cannot send now holds up nobody.
+    let stalled = peer.opened(3, 0, 32768);
+    peer.core.send(stalled, b"abc").unwrap();
+    assert_eq!(peer.core.relay(second, &mut frame(10), 14..24), Relayed::InPlace);
+}
