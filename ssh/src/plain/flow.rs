@@ -310,3 +310,35 @@ fn a_channel_whose_data_waits_for_its_turn_is_not_passed_by_another() {
     peer.core.send(stalled, b"abc").unwrap();
     assert_eq!(peer.core.relay(second, &mut frame(10), 14..24), Relayed::InPlace);
 }
+
+#[test]
+fn a_frame_that_the_cipher_cannot_take_is_copied_and_counts_once() {
+    let mut peer = peer();
+    let id = peer.opened(1, 10, 100);
+    let mut odd = frame(10);
+    odd.push(0);
+    assert_eq!(peer.core.relay(id, &mut odd, 14..24), Relayed::Copied);
+    assert_eq!(peer.pumped().1, [(id, 10)]);
+}
+
+#[test]
+fn no_window_is_given_after_the_end_of_either_side() {
+    let mut peer = peer();
+    let id = peer.opened(1, 1000, 1000);
+    for _ in 0..6 {
+        peer.data(id, 32768).unwrap();
+    }
+    peer.core.finish(id);
+    assert_eq!(peer.pumped().0.len(), 1, "CLOSE");
+    peer.core.consumed(id, 6 * 32768, peer.now);
+    assert!(matches!(peer.data(id, 100), Ok(None)), "what comes after our CLOSE is dropped");
+    assert!(peer.heard().is_empty());
+
+    let id = peer.opened(2, 1000, 1000);
+    for _ in 0..6 {
+        peer.data(id, 32768).unwrap();
+    }
+    peer.say(|w| w.u8(number::CHANNEL_EOF).u32(id.number)).unwrap();
+    peer.core.consumed(id, 6 * 32768, peer.now);
+    assert!(peer.heard().is_empty());
+}

@@ -6,6 +6,8 @@ mod flow;
 mod globals;
 pub(crate) mod keys;
 mod login;
+mod model;
+mod op;
 mod requests;
 mod states;
 
