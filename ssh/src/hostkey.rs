@@ -4,7 +4,8 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
 };
-use ssh_key::private::{EcdsaKeypair, KeypairData};
+use ssh_key::private::{EcdsaKeypair, Ed25519Keypair, Ed25519PrivateKey, KeypairData};
+use ssh_key::public::Ed25519PublicKey;
 
 use crate::algorithm::HostKeyAlgorithm;
 use crate::wire::Writer;
@@ -38,6 +39,20 @@ pub struct HostKey {
 enum Pair {
     Ed25519(Ed25519KeyPair),
     EcdsaP256(EcdsaKeyPair),
+}
+
+/// A new ed25519 key that is on no disk.
+pub fn generate(comment: &str) -> Result<ssh_key::PrivateKey, HostKeyError> {
+    let mut seed = [0; Ed25519PrivateKey::BYTE_SIZE];
+    aws_lc_rs::rand::fill(&mut seed).map_err(|_| HostKeyError::Inconsistent)?;
+    let pair =
+        Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| HostKeyError::Inconsistent)?;
+    let public = Ed25519PublicKey::try_from(pair.public_key().as_ref());
+    let key = Ed25519Keypair {
+        public: public.map_err(HostKeyError::Unreadable)?,
+        private: Ed25519PrivateKey::from_bytes(&seed),
+    };
+    ssh_key::PrivateKey::new(KeypairData::Ed25519(key), comment).map_err(HostKeyError::Unreadable)
 }
 
 impl HostKey {
