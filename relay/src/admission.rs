@@ -143,8 +143,12 @@ async fn locate(
     match dialled {
         Ok(_) if staff.peer.is_gone() => Err(left()),
         Ok(channel) => Ok((link, channel)),
-        Err(DialError::Refused) => {
-            Err(failed("ServiceRefused", sentences::service_refused(name, &allow.service)))
+        Err(DialError::Refused(words)) => {
+            let sentence = sentences::service_refused(name, &allow.service, &words);
+            Err(failed("ServiceRefused", sentence))
+        }
+        Err(DialError::Full) => {
+            Err(Refused::new(RefuseCode::Shortage, "NoRoom", sentences::no_room()))
         }
         Err(DialError::Gone) => Err(failed("NotConnected", sentences::terminal_gone(name))),
         Err(DialError::Silent) => Err(failed("NoAnswer", sentences::terminal_silent(name, DIAL))),

@@ -20,7 +20,7 @@ use crate::peer::Peer;
 use crate::sentences;
 use crate::ssh::{
     Authenticated, CancelRequest, Connection, Doorkeeper, Ended, Event, Events, ForwardRequest,
-    OpenRequest, RefuseCode, SessionChannel, SessionRequest,
+    Negotiated, OpenRequest, RefuseCode, SessionChannel, SessionRequest,
 };
 use crate::staff::StaffLink;
 use crate::terminal::TerminalPeer;
@@ -139,18 +139,20 @@ fn how_closed(connection: &Connection) -> Closed {
 }
 
 impl Arrival {
-    fn peer(&self, client: String, now: Timestamp) -> Peer {
-        Peer::new(self.connection.clone(), self.listener_port, client, now)
+    fn peer(&self, client: String, negotiated: Negotiated, now: Timestamp) -> Peer {
+        self.gate.metrics.key_exchange(&negotiated);
+        Peer::new(self.connection.clone(), self.listener_port, client, now, negotiated)
     }
 
     /// The role of a proved key, under the policy of now.
     fn recognise(&self, who: Authenticated) -> Option<Role> {
-        let Authenticated { user, key, client } = who;
+        let Authenticated { user, key, client, negotiated } = who;
         let policy = self.gate.policy();
         let snapshot = &policy.snapshot;
         if let Some(owner) = snapshot.user_by_key(&key) {
             let login = owner.login.clone();
-            let role = self.staff(&user, login, key, client);
+            let peer = self.peer(client, negotiated, clock::now().wall);
+            let role = self.staff(&user, login, key, peer);
             let result =
                 if matches!(role, Role::Barred(_)) { Proof::Barred } else { Proof::Allowed };
             self.gate.metrics.authenticated(RoleLabel::Staff, result);
@@ -166,7 +168,7 @@ impl Arrival {
         } else {
             None
         };
-        let peer = self.peer(client, now);
+        let peer = self.peer(client, negotiated, now);
         let link = TerminalLink::new(terminal.meta.key.clone(), key, peer);
         let refused = barred.as_ref().map(|(code, sentence)| (*code, sentence.as_str()));
         self.gate.trail.attached(&link, refused);
@@ -176,7 +178,7 @@ impl Arrival {
         Some(Role::Terminal(TerminalPeer::arrived(&self.gate, link, barred)))
     }
 
-    fn staff(&self, user: &str, login: Login, key: KeyBlob, client: String) -> Role {
+    fn staff(&self, user: &str, login: Login, key: KeyBlob, peer: Peer) -> Role {
         let now = clock::now().wall;
         let who = Staff { login: login.clone(), key, source: self.connection.peer().ip() };
         let refused = if Login::parse(user).is_ok_and(|typed| typed == login) {
@@ -185,7 +187,7 @@ impl Arrival {
             let reason = Reason::WrongLogin { typed: user.to_owned(), owner: login };
             Some(Deny { reason, next_opening: None })
         };
-        let link = StaffLink::new(who, self.peer(client, now));
+        let link = StaffLink::new(who, peer);
         let Some(deny) = refused else {
             self.gate.trail.login(&link, None);
             self.gate.staff.insert(Arc::clone(&link));
@@ -246,7 +248,7 @@ pub async fn reply(mut channel: SessionChannel, output: Output) {
     let said = channel.stdout(output.stdout.as_bytes()).await.is_ok()
         && channel.stderr(output.stderr.as_bytes()).await.is_ok();
     if said {
-        channel.finish(u8::try_from(output.exit).unwrap_or(1)).await;
+        channel.finish(u8::try_from(output.exit).unwrap_or(1));
     }
 }
 
@@ -291,7 +293,13 @@ fn leave(gate: &Arc<Gate>, role: &Role) {
     match role {
         Role::Staff(link) => {
             gate.staff.remove(link);
-            end::staff_left(gate, link.leave());
+            for session in link.leave() {
+                let gate = Arc::clone(gate);
+                gate.tasks.clone().spawn("last bytes of staff", async move {
+                    session.carried().await;
+                    end::staff_left(&gate, vec![session]);
+                });
+            }
             gate.trail.repeats(Who::Staff(link), true);
         }
         Role::Terminal(peer) => peer.left(gate),

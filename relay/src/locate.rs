@@ -106,23 +106,27 @@ impl TerminalLink {
         let open = self.peer.connection.open_forwarded(&forward.host, forward.port, ORIGINATOR);
         match tokio::time::timeout(DIAL, open).await {
             Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(OpenError::Refused(_))) => Err(DialError::Refused),
+            Ok(Err(OpenError::Refused { text, .. })) => Err(DialError::Refused(text)),
             Ok(Err(OpenError::Gone)) => Err(DialError::Gone),
             // It leaves earlier requests unanswered, or this one.
             Ok(Err(OpenError::Stuck)) | Err(_) => Err(DialError::Silent),
+            Ok(Err(OpenError::Full)) => Err(DialError::Full),
         }
     }
 }
 
 /// Why a connected terminal's service could not be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DialError {
-    /// Its client refused, most likely because nothing listens on the service's port there.
-    Refused,
+    /// Its client refused, most likely because nothing listens on the service's port there. In its
+    /// own words: printable ASCII, at most 200 bytes.
+    Refused(String),
     /// Its connection has just ended.
     Gone,
     /// No answer within [`DIAL`].
     Silent,
+    /// This replica has no room for one more channel.
+    Full,
 }
 
 /// When and from where a terminal was last connected.

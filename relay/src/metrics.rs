@@ -12,6 +12,7 @@ use prometheus::{
 use tidegate_crds::manifest;
 
 use crate::claim::Claimed;
+use crate::ssh::{Cipher, Kex, Negotiated};
 
 /// Each metric is registered once, with its help text, here.
 #[derive(Debug)]
@@ -22,6 +23,9 @@ pub struct Metrics {
     connections_unauthenticated: IntGauge,
     evictions: IntCounterVec,
     authentications: IntCounterVec,
+    key_exchanges: IntCounterVec,
+    ciphers: IntCounterVec,
+    not_strict: IntCounter,
     terminals_connected: IntGauge,
     terminals_contended: IntGauge,
     opens: IntCounterVec,
@@ -255,6 +259,22 @@ impl Metrics {
         Ok(Self {
             registry,
             authentications,
+            key_exchanges: m.counters(
+                "tidegate_ssh_key_exchanges_total",
+                "Peers that proved a key, by the method of their first key exchange.",
+                "method",
+                Kex::ALL.map(Kex::name),
+            )?,
+            ciphers: m.counters(
+                "tidegate_ssh_ciphers_total",
+                "Peers that proved a key, by the cipher of what they send.",
+                "cipher",
+                Cipher::ALL.map(Cipher::name),
+            )?,
+            not_strict: m.counter(
+                "tidegate_ssh_not_strict_total",
+                "Peers that proved a key and do not know strict key exchange.",
+            )?,
             connections_accepted: m.counter(
                 "tidegate_connections_accepted_total",
                 "TCP connections accepted on the listeners.",
@@ -410,6 +430,15 @@ impl Metrics {
 
     pub fn authenticated(&self, role: Role, result: Proof) {
         self.authentications.with_label_values(&[role.word(), result.word()]).inc();
+    }
+
+    /// What a peer that proved a key had agreed on with us.
+    pub fn key_exchange(&self, negotiated: &Negotiated) {
+        self.key_exchanges.with_label_values(&[negotiated.kex.name()]).inc();
+        self.ciphers.with_label_values(&[negotiated.cipher_in.name()]).inc();
+        if !negotiated.strict {
+            self.not_strict.inc();
+        }
     }
 
     pub fn set_terminals(&self, connected: usize, contended: usize) {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 
 use crate::denies::Denies;
-use crate::ssh::{Connection, Reason};
+use crate::ssh::{Connection, Negotiated, Reason};
 
 /// Where a login user or a terminal came from, and how the connection is ended.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Peer {
     /// Its client's version line, cleaned.
     pub client: String,
     pub since: Timestamp,
+    /// By what its first key exchange is kept secret.
+    pub negotiated: Negotiated,
     /// What it was refused.
     pub denies: Denies,
     pub connection: Connection,
@@ -29,6 +31,7 @@ impl Peer {
         listener_port: u16,
         client: String,
         since: Timestamp,
+        negotiated: Negotiated,
     ) -> Self {
         Self {
             id: connection.id(),
@@ -36,6 +39,7 @@ impl Peer {
             listener_port,
             client,
             since,
+            negotiated,
             denies: Denies::default(),
             connection,
         }

@@ -15,6 +15,8 @@ use crate::clock;
 use crate::locate::LastSeen;
 use crate::view::{clean, utc};
 
+/// Bytes of a terminal's own words that are passed on; with them a sentence stays under 300.
+const WORDS: usize = 80;
 /// The longest that may lie between a session's decision and its making: a slow disk's claim.
 const DECIDED_BEFORE: Duration = Duration::from_secs(10);
 
@@ -40,9 +42,18 @@ pub fn not_offered(terminal: &Label, service: &Service) -> String {
     )
 }
 
-pub fn service_refused(terminal: &Label, service: &Service) -> String {
+/// `words`: the terminal's own, from a peer.
+pub fn service_refused(terminal: &Label, service: &Service, words: &str) -> String {
     let Service { name, port, .. } = service;
-    format!("{terminal} refused to open its service {name}; check that port {port} answers there")
+    let words: String = words.trim().chars().take(WORDS).collect();
+    let said = if words.is_empty() { words } else { format!(" ({words})") };
+    clean(&format!(
+        "{terminal} refused to open its service {name}{said}; check that port {port} answers there"
+    ))
+}
+
+pub fn no_room() -> String {
+    "the relay has no room for one more channel; close some, or try again in a moment".to_owned()
 }
 
 pub fn terminal_gone(terminal: &Label) -> String {
@@ -355,7 +366,9 @@ mod tests {
             ("not_connected", not_connected(&kiosk, Some(seen))),
             ("not_connected, never seen", not_connected(&kiosk, None)),
             ("not_offered", not_offered(&kiosk, ssh)),
-            ("service_refused", service_refused(&kiosk, ssh)),
+            ("service_refused", service_refused(&kiosk, ssh, "Connection refused")),
+            ("service_refused, without a word", service_refused(&kiosk, ssh, "")),
+            ("no_room", no_room()),
             ("terminal_gone", terminal_gone(&kiosk)),
             ("terminal_silent", terminal_silent(&kiosk, Duration::from_secs(10))),
             ("window_full", window_full(&window, &[holder("alice"), holder("bob.acme")])),

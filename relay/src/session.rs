@@ -122,6 +122,16 @@ impl Session {
         self.over.cancelled().await;
     }
 
+    /// Resolves when its channels are done, after its staff connection has ended: `ssh -W` may leave
+    /// right behind its last byte, which is still to arrive. Bounded by [`crate::join::join`].
+    pub async fn carried(&self) {
+        self.channels.close();
+        tokio::select! {
+            () = self.channels.wait() => {}
+            () = self.ended() => {}
+        }
+    }
+
     /// How it ended; `None` while it lives.
     pub fn end(&self) -> Option<End> {
         lock(&self.end).clone()

@@ -20,7 +20,7 @@ use crate::peer::Peer;
 use crate::record::{Begun, Ended, EndedBy, Records};
 use crate::sentences;
 use crate::session::Session;
-use crate::ssh::RefuseCode;
+use crate::ssh::{Negotiated, RefuseCode};
 use crate::staff::StaffLink;
 use crate::supervisor::Supervisor;
 use crate::view::clean;
@@ -224,6 +224,7 @@ impl Trail {
     /// A login user proved a key: let in, or kept at the door with `refused`.
     pub fn login(self: &Arc<Self>, staff: &StaffLink, refused: Option<(&'static str, &str)>) {
         let event = self.staff_event(What::Login, staff, clock::now().wall);
+        let event = with_exchange(event, &staff.peer);
         if let Some((code, sentence)) = refused {
             let entry = Entry::refused(event.time, "", "", code, sentence);
             self.history.note(&staff.who.login, entry);
@@ -233,7 +234,8 @@ impl Trail {
 
     /// A terminal proved its key: attached, or refused.
     pub fn attached(self: &Arc<Self>, link: &TerminalLink, refused: Option<(&'static str, &str)>) {
-        self.arrived(self.terminal_event(What::Attach, link), refused);
+        let event = with_exchange(self.terminal_event(What::Attach, link), &link.peer);
+        self.arrived(event, refused);
     }
 
     /// Writes down that a peer proved its key, and whether it may enter.
@@ -363,6 +365,19 @@ impl Trail {
             tracing::error!(%error, session = %begun.id, "the end of a session is not in the audit log");
         }
     }
+}
+
+/// An arrival names what its key exchange agreed on.
+fn with_exchange(event: Event, peer: &Peer) -> Event {
+    let Negotiated { kex, cipher_in, cipher_out, strict, .. } = &peer.negotiated;
+    let ciphers = if cipher_out == cipher_in {
+        cipher_in.name().to_owned()
+    } else {
+        format!("{}/{}", cipher_in.name(), cipher_out.name())
+    };
+    let strict = if *strict { "strict" } else { "not strict" };
+    let exchange = format!("{} {ciphers} {strict}", kex.name());
+    Event { key_exchange: Some(exchange), ..event }
 }
 
 /// The line of a session's end, by the line that admitted it.

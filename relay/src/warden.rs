@@ -76,7 +76,7 @@ pub async fn watch(gate: Arc<Gate>) {
 
 /// Asked before each write to any connection. After a gap in which the process stood still, every
 /// session that outlived its deadline ends before anything is written, and both of its connections
-/// are closed without a word: the library may hold bytes that it has not sealed yet.
+/// are closed without a word: bytes may be sealed and not written yet.
 pub fn before_write(gate: &Arc<Gate>) {
     let now = clock::now();
     let checked = gate.last_look.get();

@@ -252,10 +252,7 @@ fn what_was_sent_last_arrives_though_the_client_leaves_at_once() {
     eventually("every byte has arrived", SOON, || kiosk.sink.bytes() == BYTES as u64);
 }
 
-// The SSH library replenishes windows on receipt, so that a connection with a channel that is not
-// read stalls once 4 MiB wait (docs/limits.md). The core of our own has to pass this.
 #[test]
-#[ignore = "russh 0.65 stalls a whole connection when one channel is not read"]
 fn a_session_that_is_not_read_stalls_no_other() {
     let kiosk = Kiosk::open(&[alice_everywhere("berlin").user("bob")]);
     let stopped = kiosk.gate.staff("alice").w("kiosk-17", 873);

@@ -91,6 +91,9 @@ pub struct Event {
     pub listener_port: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
+    /// What the key exchange agreed on: its method, the ciphers, whether it was strict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_exchange: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminal: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,6 +143,7 @@ impl Event {
             transport: None,
             listener_port: None,
             client: None,
+            key_exchange: None,
             terminal: None,
             terminal_key_fingerprint: None,
             service: None,
@@ -169,6 +173,7 @@ impl Event {
             &mut self.source_address,
             &mut self.transport,
             &mut self.client,
+            &mut self.key_exchange,
             &mut self.terminal,
             &mut self.terminal_key_fingerprint,
             &mut self.service,

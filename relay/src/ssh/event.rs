@@ -1,19 +1,15 @@
-//! What a connection tells and asks. Each request is answered by one call; dropping it refuses.
-//!
-//! Whoever takes the events must not wait for this same connection between two of them (no reads, no
-//! writes, no opens): the library is not read on while an event has no room.
+//! What a connection tells and asks. Each request is answered by one call; dropping it refuses. The
+//! connection goes on meanwhile.
 
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
-use russh::ChannelWriteHalf;
-use russh::server::{ChannelOpenHandle, Msg};
 use tidegate_policy::model::KeyBlob;
-use tokio::sync::{mpsc, oneshot};
+use tidegate_ssh::{Core, Id, Negotiated, OpenFailure, Token};
 
-use super::channel::{Channel, Pipe, SessionChannel};
+use super::channel::Channel;
 use super::connection::Shared;
-use super::sentence;
+use super::console::SessionChannel;
+use super::leg::Leg;
 
 /// What a peer does, in the order in which it does it.
 #[derive(Debug)]
@@ -35,22 +31,14 @@ pub enum Event {
 /// Who the peer is.
 #[derive(Clone, Debug)]
 pub struct Authenticated {
-    /// The user name as sent; not checked against anything.
+    /// The user name as sent, as far as it is printable ASCII, at most 255 bytes; not checked against
+    /// anything.
     pub user: String,
     pub key: KeyBlob,
     /// The peer's version line, as far as it is printable ASCII, at most 255 bytes.
     pub client: String,
-}
-
-/// The events of one connection. Dropping it ends the connection at the next event.
-#[derive(Debug)]
-pub struct Events(pub(super) mpsc::Receiver<Event>);
-
-impl Events {
-    /// The next event; `None` once the connection has ended.
-    pub async fn recv(&mut self) -> Option<Event> {
-        self.0.recv().await
-    }
+    /// What the first key exchange agreed on.
+    pub negotiated: Negotiated,
 }
 
 /// Why a channel is refused, as RFC 4254 section 5.1 numbers it.
@@ -62,14 +50,24 @@ pub enum RefuseCode {
     Shortage = 4,
 }
 
+impl From<RefuseCode> for OpenFailure {
+    fn from(code: RefuseCode) -> Self {
+        match code {
+            RefuseCode::Prohibited => Self::AdministrativelyProhibited,
+            RefuseCode::ConnectFailed => Self::ConnectFailed,
+            RefuseCode::UnknownType => Self::UnknownChannelType,
+            RefuseCode::Shortage => Self::ResourceShortage,
+        }
+    }
+}
+
 /// Somebody wants a channel to `host` and `port`, neither of them checked yet.
 pub struct OpenRequest {
     pub host: String,
     pub port: u32,
     /// Address and port that the client names as the origin; made up by most.
     pub originator: (String, u32),
-    pub(super) reply: ChannelOpenHandle,
-    pub(super) pending: PendingChannel,
+    pub(super) asked: Asked<Id>,
 }
 
 impl std::fmt::Debug for OpenRequest {
@@ -84,53 +82,13 @@ impl std::fmt::Debug for OpenRequest {
 impl OpenRequest {
     /// Confirms the channel.
     pub fn accept(self) -> Channel {
-        // Never pending: the answer goes into a queue without a bound.
-        let _ = self.reply.accept().now_or_never();
-        self.pending.into_channel()
+        let shared = Arc::clone(&self.asked.shared);
+        self.asked.answer(Core::confirm, |leg, id| Channel::new(&shared, leg, id))
     }
 
     /// Refuses the channel; OpenSSH prints `text`, of which at most 300 bytes are sent.
     pub fn refuse(self, code: RefuseCode, text: &str) {
-        refuse(self.reply, code, text);
-    }
-}
-
-pub(super) fn refuse(reply: ChannelOpenHandle, code: RefuseCode, text: &str) {
-    let reason = sentence(text);
-    let _ =
-        reply.reject(russh::ChannelOpenFailure::Other { code: code as u32, reason }).now_or_never();
-}
-
-/// A channel that the peer asked for, before the answer; holds its place among the peer's channels.
-pub(super) struct PendingChannel {
-    parts: Option<(ChannelWriteHalf<Msg>, Arc<Pipe>, Arc<Shared>)>,
-}
-
-impl PendingChannel {
-    pub fn new(channel: russh::Channel<Msg>, shared: &Arc<Shared>) -> Self {
-        let (_, half) = channel.split();
-        let pipe = shared.table.enter(half.id());
-        Self { parts: Some((half, pipe, Arc::clone(shared))) }
-    }
-
-    #[expect(clippy::expect_used, reason = "both of these consume it, so the parts are there")]
-    fn into_channel(mut self) -> Channel {
-        let (half, pipe, shared) = self.parts.take().expect("taken once");
-        Channel::new(half, pipe, shared)
-    }
-
-    #[expect(clippy::expect_used, reason = "both of these consume it, so the parts are there")]
-    pub fn into_session(mut self) -> SessionChannel {
-        let (half, pipe, shared) = self.parts.take().expect("taken once");
-        SessionChannel::new(half, pipe, shared)
-    }
-}
-
-impl Drop for PendingChannel {
-    fn drop(&mut self) {
-        if let Some((half, _, shared)) = self.parts.take() {
-            shared.table.close(half.id());
-        }
+        self.asked.answer(|core, id| core.refuse(id, code.into(), text), |_, _| ());
     }
 }
 
@@ -139,18 +97,18 @@ impl Drop for PendingChannel {
 pub struct ForwardRequest {
     pub host: String,
     pub port: u32,
-    pub(super) answer: oneshot::Sender<Option<u32>>,
+    pub(super) asked: Asked<Token>,
 }
 
 impl ForwardRequest {
     /// Grants it. `port` is what the reply to a request for port 0 names; otherwise it is not sent.
     pub fn grant(self, port: u32) {
-        let _ = self.answer.send(Some(port));
+        self.asked.answer(|core, token| core.answer_forward(token, Some(port)), |_, _| ());
     }
 
     /// Refuses it; SSH has no room for a reason here.
     pub fn refuse(self) {
-        drop(self.answer);
+        drop(self.asked);
     }
 }
 
@@ -159,16 +117,16 @@ impl ForwardRequest {
 pub struct CancelRequest {
     pub host: String,
     pub port: u32,
-    pub(super) answer: oneshot::Sender<bool>,
+    pub(super) asked: Asked<Token>,
 }
 
 impl CancelRequest {
     pub fn grant(self) {
-        let _ = self.answer.send(true);
+        self.asked.answer(|core, token| core.answer_cancel(token, true), |_, _| ());
     }
 
     pub fn refuse(self) {
-        drop(self.answer);
+        drop(self.asked);
     }
 }
 
@@ -188,4 +146,47 @@ pub struct SessionRequest {
     /// A pty was asked for: lines must end in CRLF.
     pub pty: bool,
     pub channel: SessionChannel,
+}
+
+/// Something that a peer waits for an answer to. Dropping it refuses.
+pub(super) struct Asked<T: Copy> {
+    shared: Arc<Shared>,
+    what: T,
+    refuse: fn(&mut Core, T),
+    answered: bool,
+}
+
+impl<T: Copy> Asked<T> {
+    pub fn new(shared: &Arc<Shared>, what: T, refuse: fn(&mut Core, T)) -> Self {
+        Self { shared: Arc::clone(shared), what, refuse, answered: false }
+    }
+
+    /// Answers it, and makes something of it, under one lock.
+    fn answer<R>(
+        mut self,
+        answer: impl FnOnce(&mut Core, T),
+        make: impl FnOnce(&mut Leg, T) -> R,
+    ) -> R {
+        self.answered = true;
+        let what = self.what;
+        self.shared.with(|leg| {
+            let made = make(leg, what);
+            answer(&mut leg.core, what);
+            made
+        })
+    }
+}
+
+impl<T: Copy> Drop for Asked<T> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.shared.with(|leg| (self.refuse)(&mut leg.core, self.what));
+        }
+    }
+}
+
+impl<T: Copy> std::fmt::Debug for Asked<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asked").finish_non_exhaustive()
+    }
 }

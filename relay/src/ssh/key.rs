@@ -4,8 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
-use russh::keys::ssh_key::{Algorithm, LineEnding, PrivateKey};
+use ssh_key::{Algorithm, LineEnding, PrivateKey};
 use tidegate_policy::model::KeyBlob;
 
 /// No private key in OpenSSH's format is larger.
@@ -87,19 +86,22 @@ impl HostKey {
             let algorithm = format!("{locked}{}", key.algorithm());
             return Err(HostKeyError::Unfit { path: path.to_owned(), algorithm });
         }
-        Ok(Self(key))
+        let key = Self(key);
+        key.core().map_err(|error| HostKeyError::Malformed {
+            path: path.to_owned(),
+            why: error.to_string(),
+        })?;
+        Ok(key)
     }
 
     /// Makes a key and writes it to `path`, mode 0600, on disk when this returns. A file that is
     /// there already is left alone and is an error.
     pub fn generate(path: &Path) -> Result<Self, HostKeyError> {
         let io = |error| HostKeyError::Io { path: path.to_owned(), error };
-        let malformed = |error: russh::keys::ssh_key::Error| HostKeyError::Malformed {
-            path: path.to_owned(),
-            why: error.to_string(),
-        };
-        let key = Self::random().map_err(malformed)?;
-        let text = key.0.to_openssh(LineEnding::LF).map_err(malformed)?;
+        let malformed = |why| HostKeyError::Malformed { path: path.to_owned(), why };
+        let key = Self::random().map_err(|error| malformed(error.to_string()))?;
+        let text = key.0.to_openssh(LineEnding::LF);
+        let text = text.map_err(|error| malformed(error.to_string()))?;
         let options = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).clone();
         let mut file = options.open(path).map_err(io)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
@@ -110,14 +112,15 @@ impl HostKey {
     }
 
     /// A new key that is on no disk.
-    fn random() -> Result<Self, russh::keys::ssh_key::Error> {
-        let seed = rand::random::<[u8; 32]>();
-        let pair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed));
-        PrivateKey::new(pair, "tidegate-relay").map(Self)
+    fn random() -> Result<Self, tidegate_ssh::hostkey::HostKeyError> {
+        tidegate_ssh::hostkey::generate("tidegate-relay").map(Self)
     }
 
-    pub(super) fn private(&self) -> PrivateKey {
-        self.0.clone()
+    /// The key as the core signs with it; whether it can was seen when it was read.
+    pub(super) fn core(
+        &self,
+    ) -> Result<tidegate_ssh::HostKey, tidegate_ssh::hostkey::HostKeyError> {
+        tidegate_ssh::HostKey::from_private_key(&self.0)
     }
 
     /// The key's public half as it stands in known_hosts behind the name: `ssh-ed25519 AAAA…`.

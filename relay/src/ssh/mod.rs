@@ -1,52 +1,61 @@
-//! SSH as the relay speaks it, behind types of its own: the only module that names the library
-//! (russh, until the project's own core takes its place). Touches the network.
+//! SSH as the relay speaks it: drives the project's own core (`tidegate-ssh`), which knows neither
+//! sockets nor clocks, over TCP. Touches the network.
 //!
 //! [`Server::start`] takes an accepted socket and gives a [`Connection`], by which the connection is
 //! ended and used, and its [`Events`]. Knows nothing of policy: a [`Doorkeeper`] says which keys
-//! there are, and whoever takes the events decides everything else.
+//! there are, whoever takes the events decides everything else, and a [`Pass`] is asked before bytes
+//! go from one channel to another.
 //!
-//! What the library cannot do, and what is done about it here:
-//! - It replenishes a channel's window on receipt, not on consumption. A channel whose reader is
-//!   slow holds up its whole connection once 4 MiB wait (`channel::PIPE`): more than an inner
-//!   OpenSSH ever has in flight on one channel.
-//! - It writes strictly in order. What was handed to it (4 packets of 32 KiB) is sealed and sent
-//!   before a CLOSE or DISCONNECT; [`Connection::kill`] alone calls it back.
-//! - Its DISCONNECT waits for the peer, for a rekey in progress and for the queue. So
-//!   [`Connection::disconnect`] resets the socket after 200 ms whatever has become of it.
-//! - It starts a task of its own that can't be aborted. It ends because its socket fails, its
-//!   channels' queues have no reader and no handler here waits past a kill.
-//! - The text of a peer's channel open failure is not handed on, only its code.
-//! - Channels of unknown types, agent channels and forwarded streamlocal ones are refused without a
-//!   word to us: no [`Event::Refused`] for those.
-//! - A reply to `tcpip-forward` is awaited inside the connection's loop: nothing else of that
-//!   connection moves until whoever takes the events has answered.
-//! - A channel that we close first leaves an empty queue behind until its connection ends.
-//! - Invalid signatures are not told; what is counted instead is each key that was asked to sign.
+//! Each connection has one task (`task`), which alone reads. Its core lies under the connection's lock
+//! (`leg`), since others seal into it too: the task of the other leg of a [`splice()`], and whoever
+//! answers a request. What keeps this sound:
+//! - Nobody holds two connections' locks, and nobody waits while holding one. A channel's own lock
+//!   (`port`) and the socket's are inside of it.
+//! - [`Connection::kill`] takes no connection's lock. The socket is closed when it returns.
+//! - [`BeforeWrite`] is called before each write, without any of these locks; a write that comes later
+//!   than 50 ms after it is put off (`socket::Swept`).
+//! - What is not sealed can be called back: a [`Pass`] is asked under the lock under which is sealed.
+//!   Sealed ahead of the kernel are 64 KiB at most.
+//! - A DISCONNECT is sealed by whoever calls for it, and nothing after it.
+//! - The window that a peer was given is given again only for what was sealed for the other leg, so
+//!   that what waits on a channel is bounded by its window, and no channel waits for another.
 
+mod buffers;
 mod channel;
 mod connection;
+mod console;
 mod event;
-mod handler;
 mod key;
+mod leg;
+mod port;
+mod queue;
+mod server;
 mod sniff;
 mod socket;
+mod splice;
+mod task;
+mod tell;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::keys::ssh_key::Algorithm;
-use russh::{cipher, compression, kex, mac};
 use tidegate_policy::model::KeyBlob;
+pub use tidegate_ssh::version::OURS as VERSION;
+pub use tidegate_ssh::{Cipher, Kex, Negotiated};
+use tidegate_ssh::{Config, Limits};
 
-pub use channel::{Channel, Closed, SessionChannel};
-pub use connection::{Connection, Ended, OpenError, Reason, Server};
+pub use channel::{Channel, Closed};
+pub use connection::{Connection, Ended, OpenError, Reason};
+pub use console::SessionChannel;
 pub use event::{
-    Authenticated, CancelRequest, Event, Events, ForwardRequest, OpenRequest, RefuseCode,
-    SessionKind, SessionRequest,
+    Authenticated, CancelRequest, Event, ForwardRequest, OpenRequest, RefuseCode, SessionKind,
+    SessionRequest,
 };
 pub use key::{HostKey, HostKeyError};
+pub use queue::Events;
+pub use server::Server;
 pub use sniff::NOT_SSH;
+pub use splice::{Direction, Pass, Splice, splice};
 
 /// Says which keys exist. Both are asked from within the connection's loop: sync and quick.
 ///
@@ -113,90 +122,23 @@ impl Settings {
         }
     }
 
+    /// The core's own settings.
+    fn config(&self) -> Config {
+        let limits = Limits {
+            offered_keys: self.offered_keys,
+            signatures: self.signatures,
+            channels: self.channels,
+            ..Limits::default()
+        };
+        // Each was seen to be good when it was read.
+        let keys = self.host_keys.iter().filter_map(|key| key.core().ok()).collect();
+        Config { limits, ..Config::new(keys) }
+    }
+
     /// After this long without a byte, or with a write that makes no progress, a peer is dead.
     fn dead_after(&self) -> Duration {
         self.keepalive.saturating_mul(self.keepalives_missed.saturating_add(1))
     }
-}
-
-/// What every peer reads first. No second '-', and nothing that a client could take for a version
-/// of OpenSSH and its quirks.
-pub const VERSION: &str = "SSH-2.0-Tidegate";
-/// The window given for each channel, in bytes; OpenSSH's own.
-const WINDOW: u32 = 2 << 20;
-/// The largest packet asked for, in bytes; OpenSSH's own.
-const PACKET: u32 = 32 * 1024;
-/// The library's queue of each channel: never read, since `channel::Pipe` takes its place, and 1 is
-/// the least it takes.
-const CHANNEL_QUEUE: usize = 1;
-/// Messages that may wait to be sealed on one connection, at most `PACKET` bytes each: what a cut by
-/// CLOSE or DISCONNECT can no longer call back. Fewer cost throughput: each is handed over by a
-/// switch of tasks.
-const SEAL_QUEUE: usize = 4;
-/// Attempts, the opening "none" and those that no handler sees included, after which the library
-/// itself says goodbye. The limits of [`Settings`] come first and say more.
-const SPARE_ATTEMPTS: usize = 12;
-
-/// The library's own settings.
-fn config(settings: &Settings) -> russh::server::Config {
-    let preferred = russh::Preferred {
-        kex: Cow::Borrowed(&[
-            kex::MLKEM768X25519_SHA256,
-            kex::CURVE25519,
-            // paramiko 5.1 knows curve25519 by this name only.
-            kex::CURVE25519_PRE_RFC_8731,
-            kex::ECDH_SHA2_NISTP256,
-            kex::ECDH_SHA2_NISTP384,
-            kex::ECDH_SHA2_NISTP521,
-            kex::EXTENSION_SUPPORT_AS_SERVER,
-            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
-        ]),
-        cipher: Cow::Borrowed(&[
-            cipher::CHACHA20_POLY1305,
-            cipher::AES_256_GCM,
-            cipher::AES_128_GCM,
-        ]),
-        // No cipher above uses one, yet some clients give up on an empty list.
-        mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA256]),
-        compression: Cow::Borrowed(&[compression::NONE]),
-        // Told to clients as server-sig-algs: what a signature may be made with.
-        key: russh::Preferred::DEFAULT.key.iter().filter(|it| usable(it)).cloned().collect(),
-        ..russh::Preferred::DEFAULT
-    };
-    russh::server::Config {
-        server_id: russh::SshId::Standard(Cow::Borrowed(VERSION)),
-        methods: (&[russh::MethodKind::PublicKey][..]).into(),
-        // Keys can't be guessed, so making a refusal slow protects nothing.
-        auth_rejection_time: Duration::ZERO,
-        auth_rejection_time_initial: Some(Duration::ZERO),
-        keys: settings.host_keys.iter().map(HostKey::private).collect(),
-        certificates: Vec::new(),
-        limits: russh::Limits::new(1 << 30, 1 << 30, Duration::from_hours(1)),
-        window_size: WINDOW,
-        maximum_packet_size: PACKET,
-        channel_buffer_size: CHANNEL_QUEUE,
-        event_buffer_size: SEAL_QUEUE,
-        preferred,
-        max_auth_attempts: usize::try_from(settings.offered_keys)
-            .unwrap_or(usize::MAX)
-            .saturating_add(SPARE_ATTEMPTS),
-        // On purpose: it would also run while the library does not read because a reader is slow,
-        // and end a connection whose peer is alive. `connection::watch` looks at the socket instead.
-        inactivity_timeout: None,
-        keepalive_interval: Some(settings.keepalive),
-        keepalive_max: usize::try_from(settings.keepalives_missed).unwrap_or(usize::MAX),
-        // Only `run_on_socket` looks at it; `socket` sets it itself.
-        nodelay: true,
-    }
-}
-
-/// SHA-1 signatures are refused whatever the key; so are FIDO keys, until user presence and
-/// application are really checked.
-fn usable(algorithm: &Algorithm) -> bool {
-    matches!(
-        algorithm,
-        Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::Rsa { hash: Some(_) }
-    )
 }
 
 /// The longest sentence that is sent to a peer, in bytes.

@@ -3,13 +3,14 @@
 //! that. Touches the network; never waits.
 
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,8 @@ use crate::clock::{self, Boot};
 /// and what a cut by CHANNEL_CLOSE alone can no longer call back. Two full SSH packets; the bytes in
 /// flight are not counted, so it costs no throughput.
 const NOT_SENT: u32 = 64 * 1024;
+/// A sweep older than this no longer lets anybody write.
+const FRESH: Duration = Duration::from_millis(50);
 
 /// A socket, shared by the SSH connection on it and by whoever may end it.
 pub(super) struct Socket {
@@ -33,40 +36,48 @@ pub(super) struct Socket {
 struct State {
     /// Gone once the connection has ended, by whichever side.
     tcp: Option<TcpStream>,
-    /// Bytes that were read before the SSH library took over, until it has read them again.
-    again: Vec<u8>,
-    reader: Waiting,
-    writer: Waiting,
+    reading: Option<Waker>,
+    writing: Option<Waker>,
+    /// Since when the kernel takes nothing of what is to be written.
+    stuck: Option<Boot>,
 }
 
-/// One direction in which the SSH library waits for the peer.
-#[derive(Default)]
-struct Waiting {
-    since: Option<Boot>,
-    waker: Option<Waker>,
+/// Shows that what must be looked at before a write has been looked at just now.
+#[derive(Clone, Copy)]
+pub(super) struct Swept(Boot);
+
+impl Swept {
+    /// The process may have stood still since then.
+    fn is_fresh(self) -> bool {
+        clock::boot().since(self.0) < FRESH
+    }
 }
 
-impl Waiting {
-    fn begin(&mut self, cx: &Context<'_>) {
-        self.since.get_or_insert_with(clock::boot);
-        match &mut self.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => self.waker = Some(cx.waker().clone()),
-        }
-    }
-
-    fn end(&mut self) {
-        self.since = None;
-        self.waker = None;
-    }
+/// What became of bytes that were to be written.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// So many of them.
+    Some(usize),
+    /// None now: the kernel is full, or the last sweep was too long ago.
+    Full,
+    /// The connection takes no more, ever.
+    Broken,
 }
 
 fn ended() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the relay ended the connection")
 }
 
+fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}
+
 impl Socket {
-    pub fn new(tcp: TcpStream, before_write: BeforeWrite) -> Arc<Self> {
+    pub fn new(tcp: TcpStream, before_write: BeforeWrite) -> Self {
         // A failure of either costs only latency.
         let options = socket2::SockRef::from(&tcp);
         for (option, set) in [
@@ -77,18 +88,13 @@ impl Socket {
                 tracing::debug!(%error, option, "a socket option was refused");
             }
         }
-        Arc::new(Self {
-            state: Mutex::new(State {
-                tcp: Some(tcp),
-                again: Vec::new(),
-                reader: Waiting::default(),
-                writer: Waiting::default(),
-            }),
+        Self {
+            state: Mutex::new(State { tcp: Some(tcp), reading: None, writing: None, stuck: None }),
             killed: CancellationToken::new(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             before_write,
-        })
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -96,9 +102,9 @@ impl Socket {
     }
 
     /// Ends the connection now: the peer gets a reset, what was not sent is thrown away, the
-    /// descriptor is closed when this returns, and every task that waits on the socket wakes.
+    /// descriptor is closed when this returns, and the task that waits on the socket wakes.
     pub fn kill(&self) {
-        self.close(true);
+        self.end(true);
         self.killed.cancel();
     }
 
@@ -107,10 +113,15 @@ impl Socket {
         &self.killed
     }
 
-    fn close(&self, reset: bool) {
+    /// Closes the socket, in peace where nobody has killed it yet.
+    pub fn close(&self) {
+        self.end(false);
+    }
+
+    fn end(&self, reset: bool) {
         let (tcp, wakers) = {
             let mut state = self.lock();
-            let wakers = [state.reader.waker.take(), state.writer.waker.take()];
+            let wakers = [state.reading.take(), state.writing.take()];
             (state.tcp.take(), wakers)
         };
         if let Some(tcp) = tcp {
@@ -130,95 +141,70 @@ impl Socket {
         (self.bytes_in.load(Ordering::Relaxed), self.bytes_out.load(Ordering::Relaxed))
     }
 
-    /// For how long the library has been waiting for the peer, in the worse of the two directions.
-    /// It is zero while the library does not even want to read: a slow consumer is not a dead peer.
-    pub fn waiting(&self) -> Duration {
-        let now = clock::boot();
-        let state = self.lock();
-        let longest = [state.reader.since, state.writer.since].into_iter().flatten().min();
-        longest.map_or(Duration::ZERO, |since| now.since(since))
+    /// Since when the kernel takes nothing of what is to be written; `None` while it does.
+    pub fn stuck_since(&self) -> Option<Boot> {
+        self.lock().stuck
     }
 
-    /// Puts bytes back in front of what comes next; only before the library reads.
-    pub fn read_again(&self, bytes: &[u8]) {
-        self.lock().again.extend_from_slice(bytes);
+    /// To be called before a write, without a lock that ending any connection could want.
+    pub fn sweep(&self) -> Swept {
+        (self.before_write.0)();
+        Swept(clock::boot())
     }
-}
 
-/// The stream that the SSH library reads and writes. Dropping it closes the socket, in peace where
-/// nobody has killed it yet.
-pub(super) struct Stream(pub Arc<Socket>);
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.0.close(false);
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut guard = self.0.lock();
+    /// Reads what is there. 0 bytes are the peer's end.
+    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut guard = self.lock();
         let state = &mut *guard;
         let Some(tcp) = &mut state.tcp else { return Poll::Ready(Err(ended())) };
-        if !state.again.is_empty() {
-            let count = state.again.len().min(buf.remaining());
-            buf.put_slice(&state.again.drain(..count).collect::<Vec<u8>>());
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        let read = Pin::new(tcp).poll_read(cx, buf);
+        let mut buffer = ReadBuf::new(buffer);
+        let read = Pin::new(tcp).poll_read(cx, &mut buffer);
         if read.is_pending() {
-            state.reader.begin(cx);
-        } else {
-            state.reader.end();
-            let count = buf.filled().len() - before;
-            self.0.bytes_in.fetch_add(count as u64, Ordering::Relaxed);
+            keep(&mut state.reading, cx);
         }
-        read
+        ready!(read)?;
+        let count = buffer.filled().len();
+        self.bytes_in.fetch_add(count as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(count))
     }
-}
 
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        // It may kill this very socket, so it is called without the lock.
-        (self.0.before_write.0)();
-        let mut guard = self.0.lock();
-        let state = &mut *guard;
-        let Some(tcp) = &mut state.tcp else { return Poll::Ready(Err(ended())) };
-        let written = Pin::new(tcp).poll_write(cx, buf);
-        match &written {
-            Poll::Pending => state.writer.begin(cx),
-            Poll::Ready(count) => {
-                state.writer.end();
-                let count = count.as_ref().map_or(0, |count| *count as u64);
-                self.0.bytes_out.fetch_add(count, Ordering::Relaxed);
+    /// Writes what the kernel takes at once.
+    pub fn write(&self, swept: Swept, bytes: &[u8]) -> Written {
+        if !swept.is_fresh() {
+            return Written::Full;
+        }
+        let mut state = self.lock();
+        let Some(tcp) = &state.tcp else { return Written::Broken };
+        match tcp.try_write(bytes) {
+            Ok(count) => {
+                state.stuck = None;
+                self.bytes_out.fetch_add(count as u64, Ordering::Relaxed);
+                Written::Some(count)
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                state.stuck.get_or_insert_with(clock::boot);
+                Written::Full
+            }
+            Err(_) => Written::Broken,
         }
-        written
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A TCP stream keeps nothing of its own.
-        Poll::Ready(Ok(()))
+    /// Whether the kernel takes more; the task of `cx` is woken when it does, or when the socket ends.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        let Some(tcp) = &state.tcp else { return Poll::Ready(()) };
+        let ready = tcp.poll_write_ready(cx).map(drop);
+        if ready.is_pending() {
+            keep(&mut state.writing, cx);
+        }
+        ready
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0.lock().tcp {
-            Some(tcp) => match Pin::new(tcp).poll_shutdown(cx) {
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
-                    Poll::Ready(Ok(()))
-                }
-                other => other,
-            },
-            None => Poll::Ready(Err(ended())),
+    /// Sends a FIN behind what was written.
+    pub fn finish(&self) {
+        if let Some(tcp) = &self.lock().tcp {
+            // A peer that is gone already needs none.
+            let _ = socket2::SockRef::from(tcp).shutdown(Shutdown::Write);
         }
     }
 }

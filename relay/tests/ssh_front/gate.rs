@@ -10,12 +10,12 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tidegate_policy::model::KeyBlob;
 use tidegate_relay::accept::{self, Budget, Caps};
+use tidegate_relay::clock::Now;
 use tidegate_relay::ssh::{
-    BeforeWrite, Connection, Doorkeeper, Event, Events, HostKey, OpenRequest, RefuseCode, Server,
-    SessionKind, SessionRequest, Settings,
+    BeforeWrite, Connection, Direction, Doorkeeper, Event, Events, HostKey, OpenRequest, Pass,
+    RefuseCode, Server, SessionKind, SessionRequest, Settings, splice,
 };
 use tidegate_relay::supervisor::Supervisor;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::Runtime;
 
 use crate::client::{key, public_blob};
@@ -77,6 +77,21 @@ impl Doorkeeper for Door {
     fn proven(&self, user: &str, key: &KeyBlob) -> bool {
         assert!(user != "panic", "on purpose");
         self.0.contains(key)
+    }
+}
+
+/// Lets everything pass.
+struct All;
+
+impl Pass for All {
+    fn may_pass(&self, _: Now) -> bool {
+        true
+    }
+
+    fn passed(&self, _: Direction, _: u64) {}
+
+    fn may_end(&self, _: Direction) -> bool {
+        true
     }
 }
 
@@ -276,21 +291,22 @@ impl Consumer {
     fn open(&self, request: OpenRequest) {
         match request.host.as_str() {
             "echo" => {
-                let channel = request.accept();
+                let mut channel = request.accept();
                 self.tasks.spawn("echo", async move {
-                    let (mut reader, mut writer) = tokio::io::split(channel);
-                    if tokio::io::copy(&mut reader, &mut writer).await.is_ok() {
-                        let _ = writer.shutdown().await;
-                        // The client closes it.
-                        let mut rest = [0; 1];
-                        let _ = reader.read(&mut rest).await;
+                    loop {
+                        match channel.read().await {
+                            Ok(data) if data.is_empty() => break,
+                            Ok(data) if channel.write(&data).await.is_ok() => {}
+                            _ => return,
+                        }
                     }
+                    channel.finish();
                 });
             }
             "flood" => {
                 let mut channel = request.accept();
                 self.tasks.spawn("flood", async move {
-                    while channel.write_all(&[b'x'; 8 * 1024]).await.is_ok() {}
+                    while channel.write(&[b'x'; 8 * 1024]).await.is_ok() {}
                 });
             }
             "sink" => {
@@ -305,9 +321,9 @@ impl Consumer {
                 self.tasks.spawn("join", async move {
                     let from = "192.0.2.7:1234".parse().unwrap();
                     match terminal.open_forwarded(&host, port, from).await {
-                        Ok(mut there) => {
-                            let mut here = request.accept();
-                            let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+                        Ok(there) => {
+                            let all: Arc<dyn Pass> = Arc::new(All);
+                            splice(request.accept(), there, &all).done().await;
                         }
                         Err(error) => request.refuse(RefuseCode::ConnectFailed, &error.to_string()),
                     }
@@ -330,11 +346,11 @@ async fn session(request: SessionRequest, tell: Tell) {
             let status = command.strip_prefix("status ").and_then(|it| it.parse().ok());
             let _ = channel.stdout(b"out\n").await;
             let _ = channel.stderr(b"err\n").await;
-            channel.finish(status.unwrap_or(2)).await;
+            channel.finish(status.unwrap_or(2));
         }
         SessionKind::Subsystem(name) => {
             let _ = channel.stderr(format!("no {name} here\n").as_bytes()).await;
-            channel.finish(2).await;
+            channel.finish(2);
         }
     }
 }

@@ -1,0 +1,89 @@
+//! Takes accepted sockets, and runs each connection from its first byte to its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidegate_ssh::{Config, Core};
+use tokio::net::TcpStream;
+
+use super::connection::{Connection, Ended, Shared};
+use super::leg::{Leg, time};
+use super::queue::Events;
+use super::socket::Socket;
+use super::task::Task;
+use super::{Doorkeeper, Settings, sniff};
+use crate::supervisor::Supervisor;
+
+/// Serves SSH on sockets. One per process.
+#[derive(Debug)]
+pub struct Server {
+    config: Arc<Config>,
+    settings: Arc<Settings>,
+    supervisor: Supervisor,
+    next: AtomicU64,
+}
+
+impl Server {
+    pub fn new(settings: Settings, supervisor: Supervisor) -> Self {
+        let config = Arc::new(settings.config());
+        Self { config, settings: Arc::new(settings), supervisor, next: AtomicU64::new(1) }
+    }
+
+    /// Serves SSH on `socket` until it ends. `door` is asked for this connection alone, so that it
+    /// may remember what was proven on it.
+    pub fn start(
+        &self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        door: Arc<dyn Doorkeeper>,
+    ) -> (Connection, Events) {
+        let random = Box::new(tidegate_ssh::random::System);
+        let core = Core::new(Arc::clone(&self.config), random, time());
+        let shared = Shared::new(
+            self.next.fetch_add(1, Ordering::Relaxed),
+            peer,
+            Socket::new(socket, self.settings.before_write.clone()),
+            Leg::new(core),
+            Arc::clone(&self.settings),
+        );
+        let events = Events(Arc::clone(&shared.events));
+        let limits = self.config.rekey;
+        let task = Task::new(Arc::clone(&shared), door, limits);
+        let mut over = Over { shared: Arc::clone(&shared), ended: Ended::Fault };
+        self.supervisor.spawn("ssh connection", async move {
+            over.ended = serve(&over.shared, task).await;
+            drop(over);
+        });
+        (Connection(shared), events)
+    }
+}
+
+/// Marks a connection as over when dropped: however it ends, a panic included, nobody may wait for it
+/// in vain.
+struct Over {
+    shared: Arc<Shared>,
+    ended: Ended,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.shared.end(self.ended.clone());
+    }
+}
+
+async fn serve(shared: &Arc<Shared>, mut task: Task) -> Ended {
+    let grace = shared.settings.login_grace;
+    let first = tokio::select! {
+        first = sniff::speaks_ssh(&shared.socket, shared.settings.sniff_silence) => first,
+        () = shared.socket.killed().cancelled() => return Ended::Killed,
+        () = tokio::time::sleep(grace) => {
+            shared.kill(Ended::Grace);
+            return Ended::Grace;
+        }
+    };
+    let Some(first) = first else { return Ended::NotSsh };
+    shared.speaking.store(true, Ordering::Release);
+    task.begin(first);
+    task.run().await
+}

@@ -1,0 +1,247 @@
+//! Two channels joined: what comes in on one goes out on the other, each way by itself. Data goes in
+//! place: decrypted where it lay, under another channel's number, sealed where it lies, written.
+//!
+//! Each way asks its [`Pass`] before any of its bytes are sealed. What the other leg does not take now
+//! waits in its channel's queue, at most as much as the window that the sender was given; the sender
+//! gets window for it again once it is sealed.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tidegate_ssh::{Id, Relayed};
+use tokio_util::sync::CancellationToken;
+
+use super::channel::Channel;
+use super::connection::Shared;
+use super::leg::Sealed;
+use crate::clock::{self, Now};
+
+/// How long what one side sent before it closed may take to reach the other.
+const DRAIN: Duration = Duration::from_secs(30);
+/// Bytes that are sealed in place before they are written: as much as a peer that does not read may
+/// have sealed and not taken.
+const RUN: usize = 64 * 1024;
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the first of the two channels to the second.
+    There,
+    Back,
+}
+
+/// What may pass between two channels. Asked and told from within connections: quick, and without
+/// touching any connection.
+pub trait Pass: Send + Sync {
+    /// Whether bytes may be sealed at this instant.
+    fn may_pass(&self, now: Now) -> bool;
+    /// So many bytes were sealed.
+    fn passed(&self, direction: Direction, bytes: u64);
+    /// Whether the end of what comes `direction` is passed on.
+    fn may_end(&self, direction: Direction) -> bool;
+}
+
+/// One way of two joined channels.
+pub(super) struct Way {
+    from: (Arc<Shared>, Id),
+    to: (Arc<Shared>, Id),
+    direction: Direction,
+    pass: Arc<dyn Pass>,
+    /// The sender has sent its end.
+    ended: AtomicBool,
+    /// And all that came before it was sealed.
+    done: CancellationToken,
+}
+
+impl Way {
+    fn new(from: &Channel, to: &Channel, direction: Direction, pass: &Arc<dyn Pass>) -> Arc<Self> {
+        let end = |channel: &Channel| (Arc::clone(channel.shared()), channel.id());
+        Arc::new(Self {
+            from: end(from),
+            to: end(to),
+            direction,
+            pass: Arc::clone(pass),
+            ended: AtomicBool::new(false),
+            done: CancellationToken::new(),
+        })
+    }
+
+    pub fn may_pass(&self, now: Now) -> bool {
+        self.pass.may_pass(now)
+    }
+
+    /// Puts itself between the two channels; what came before goes first.
+    fn begin(self: &Arc<Self>, from: &Channel, to: &Channel) {
+        to.port().feed(self);
+        let ended = loop {
+            match from.port().join(self) {
+                Ok(ended) => break ended,
+                Err(waiting) => {
+                    // A receiver that is gone takes nothing, and that is seen by whoever waits.
+                    let _ = self.to.0.with(|leg| leg.core.send(self.to.1, &waiting));
+                }
+            }
+        };
+        if ended {
+            self.end();
+        }
+    }
+
+    /// So many bytes that waited were sealed; `empty`: no more wait.
+    pub fn sealed(&self, bytes: u32, empty: bool) {
+        self.pass.passed(self.direction, u64::from(bytes));
+        self.from.0.credit(self.from.1, bytes);
+        if empty && self.ended.load(Ordering::Acquire) {
+            self.done.cancel();
+        }
+    }
+
+    /// The sender has sent its end.
+    pub fn end(&self) {
+        let (to, id) = &self.to;
+        let may = self.pass.may_end(self.direction);
+        let empty = to.with(|leg| {
+            // Under the lock, so that whoever seals the last of it sees this.
+            self.ended.store(true, Ordering::Release);
+            if may {
+                leg.core.eof(*id);
+            }
+            leg.core.queued_on(*id) == 0
+        });
+        if empty {
+            self.done.cancel();
+        }
+    }
+}
+
+/// Two joined channels. Dropping it closes both at once, and what waits is gone.
+pub struct Splice {
+    near: Channel,
+    far: Channel,
+    there: Arc<Way>,
+    back: Arc<Way>,
+}
+
+/// Joins two channels of two connections.
+pub fn splice(near: Channel, far: Channel, pass: &Arc<dyn Pass>) -> Splice {
+    let there = Way::new(&near, &far, Direction::There, pass);
+    let back = Way::new(&far, &near, Direction::Back, pass);
+    let splice = Splice { near, far, there, back };
+    splice.there.begin(&splice.near, &splice.far);
+    splice.back.begin(&splice.far, &splice.near);
+    splice
+}
+
+impl Splice {
+    /// Resolves when both ways are done, or a side has closed and what it sent before has had its time
+    /// to arrive.
+    pub async fn done(&self) {
+        let (near, far) = (self.near.closed(), self.far.closed());
+        let (mut near_gone, mut far_gone) = (false, false);
+        let (mut there_done, mut back_done) = (false, false);
+        // A side that closed reads nothing more, so only what it sent is still worth carrying.
+        while !((there_done || far_gone) && (back_done || near_gone)) {
+            tokio::select! {
+                biased;
+                () = self.there.done.cancelled(), if !there_done => there_done = true,
+                () = self.back.done.cancelled(), if !back_done => back_done = true,
+                () = near.wait(), if !near_gone => near_gone = true,
+                () = far.wait(), if !far_gone => far_gone = true,
+                () = patience(near_gone || far_gone) => break,
+            }
+        }
+    }
+
+    /// Whether the second channel is closed.
+    pub fn far_is_closed(&self) -> bool {
+        self.far.closed().is_closed()
+    }
+}
+
+/// Resolves when a side that closed has been given long enough; never while both are there.
+async fn patience(parting: bool) {
+    if parting {
+        tokio::time::sleep(DRAIN).await;
+    } else {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A packet of data that was decrypted where it lies in the buffer.
+pub(super) struct Item {
+    pub way: Arc<Way>,
+    pub frame: Range<usize>,
+    /// Within the frame.
+    pub data: Range<usize>,
+}
+
+/// Packets that go on to one other leg, in the order in which they came.
+#[derive(Default)]
+pub(super) struct Batch(Vec<Item>);
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a packet of this way goes to the same leg as those that are here.
+    pub fn fits(&self, way: &Way) -> bool {
+        self.0.first().is_none_or(|item| Arc::ptr_eq(&item.way.to.0, &way.to.0))
+    }
+
+    pub fn push(&mut self, item: Item) {
+        self.0.push(item);
+    }
+
+    /// Passes all of them on. Without any connection's lock.
+    pub fn deliver(&mut self, buffer: &mut [u8]) {
+        let Some(to) = self.0.first().map(|item| Arc::clone(&item.way.to.0)) else { return };
+        let now = clock::now();
+        let swept = to.socket.sweep();
+        let mut sealed = Sealed::default();
+        let mut credits: Vec<(Arc<Way>, u32)> = Vec::new();
+        {
+            let mut leg = to.lock();
+            to.write_out(&mut leg, swept, None);
+            // What is sealed in place and not written yet.
+            let mut run = 0..0;
+            for Item { way, frame, data } in self.0.drain(..) {
+                // The session is over, and its channels are about to be closed.
+                if !way.may_pass(now) {
+                    continue;
+                }
+                let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                if run.len().saturating_add(leg.core.output().len()) >= RUN {
+                    to.write_run(&mut leg, swept, buffer.get(run).unwrap_or_default());
+                    run = frame.start..frame.start;
+                }
+                let Some(bytes) = buffer.get_mut(frame.clone()) else { continue };
+                match leg.core.relay(way.to.1, bytes, data) {
+                    Relayed::InPlace => {
+                        if run.end != frame.start {
+                            to.write_run(&mut leg, swept, buffer.get(run).unwrap_or_default());
+                            run = frame.start..frame.start;
+                        }
+                        run.end = frame.end;
+                        way.pass.passed(way.direction, u64::from(count));
+                        match credits.last_mut() {
+                            Some((last, sum)) if Arc::ptr_eq(last, &way) => {
+                                *sum = sum.saturating_add(count);
+                            }
+                            _ => credits.push((way, count)),
+                        }
+                    }
+                    Relayed::Copied | Relayed::Dropped => {}
+                }
+            }
+            to.write_run(&mut leg, swept, buffer.get(run).unwrap_or_default());
+            to.advance(&mut leg, swept, &mut sealed, None);
+        }
+        for (way, bytes) in credits {
+            way.from.0.credit(way.from.1, bytes);
+        }
+        sealed.settle();
+    }
+}
