@@ -103,6 +103,8 @@ fn every_name_is_ours_or_the_process_s_and_no_label_names_an_object() {
             let bounded = [
                 "outcome",
                 "cap",
+                "cipher",
+                "method",
                 "role",
                 "result",
                 "reason",
