@@ -116,6 +116,22 @@ impl Bench {
         );
     }
 
+    /// A window with so many bytes that are no policy.
+    fn fat_window(&self, name: &str, bytes: usize) {
+        self.server.put(
+            Kind::SupportWindow,
+            "gate",
+            name,
+            json!({"metadata": {"annotations": {"fat": "x".repeat(bytes)}}, "spec": {
+                "users": {"names": ["alice"]}, "terminals": {"names": ["kiosk"]},
+                "services": ["ssh"], "consent": "NotRequired",
+                "schedule": {"once": {
+                    "start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z",
+                }},
+            }}),
+        );
+    }
+
     fn state(&self) -> StateDir {
         StateDir::open(&self.state.path().join("state")).unwrap()
     }
@@ -357,6 +373,47 @@ async fn what_cannot_be_decoded_is_out_of_force_and_stops_nothing() {
     let policy = until(&mut feed, |policy| suspended(policy, "berlin").is_some()).await;
     until(&mut feed, |policy| policy.findings.is_empty()).await;
     assert!(policy.snapshot.users().count() == 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fat_objects_make_pages_small_and_one_that_is_too_fat_is_named() {
+    const MIB: usize = 1 << 20;
+    let bench = Bench::with_pages(usize::MAX).await.filled();
+    for number in 0..5 {
+        bench.fat_window(&format!("fat{number}"), 3 * MIB / 2);
+    }
+    bench.fat_window("fatter", 5 * MIB);
+    for number in 0..100 {
+        bench.window("gate", &format!("w{number}"), false);
+    }
+    let mut feed = bench.feed().await;
+    let policy = current(&feed);
+    assert_eq!(windows(&policy).len(), 105);
+    assert_eq!(policy.unreadable, None);
+    let about: Vec<String> = policy.findings.iter().map(ToString::to_string).collect();
+    assert_eq!(about.len(), 1, "{about:?}");
+    assert!(about[0].starts_with("SupportWindow gate/fatter: "), "{about:?}");
+    assert!(about[0].contains("it is larger than 4 MiB; make it smaller"), "{about:?}");
+    let asked = bench.server.limits();
+    assert!(asked.contains(&500) && asked.contains(&125), "fewer are asked for: {asked:?}");
+
+    // By events, without a list: another becomes too fat and is out of force, and both lose weight.
+    let (lists, _) = bench.server.asked(Kind::SupportWindow);
+    bench.fat_window("fatter", 6 * MIB);
+    bench.fat_window("fat0", 5 * MIB);
+    let policy = until(&mut feed, |policy| policy.findings.len() == 2).await;
+    assert_eq!(suspended(&policy, "fat0"), None);
+    bench.fat_window("fatter", MIB);
+    bench.window("gate", "fat0", true);
+    let policy = until(&mut feed, |policy| windows(policy).len() == 106).await;
+    assert_eq!((suspended(&policy, "fat0"), policy.findings.len()), (Some(true), 0));
+    // One that is too fat goes as any other.
+    bench.fat_window("fatter", 5 * MIB);
+    until(&mut feed, |policy| policy.findings.len() == 1).await;
+    bench.server.delete(Kind::SupportWindow, "gate", "fatter");
+    let policy = until(&mut feed, |policy| policy.findings.is_empty()).await;
+    assert_eq!(windows(&policy).len(), 105);
+    assert_eq!(bench.server.asked(Kind::SupportWindow).0, lists, "it was listed anew");
 }
 
 #[tokio::test(flavor = "multi_thread")]
