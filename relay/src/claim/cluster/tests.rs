@@ -309,6 +309,35 @@ async fn who_gives_up_waiting_and_a_release_that_fails_leak_no_place() {
     assert!(failures.load(Ordering::SeqCst) >= 5);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_waited_for_its_turn_has_all_of_its_time() {
+    let mock = Mock::start().await;
+    let patience = Patience {
+        request: Duration::from_secs(3),
+        budget: Duration::from_secs(4),
+        ..Patience::default()
+    };
+    let claims = KubeClaims::with(&mock.cluster("eu-a"), &Supervisor::new(), patience);
+    let last = candidate("last", opens(), true, None);
+    let name = object::claim_name(&Wanted::of(&last).unwrap());
+    // All turns are taken for three seconds. After them one second of four would be left, and the
+    // answer to what is created takes longer.
+    mock.fates(move |call| match &call.name {
+        Some(read) if !call.watch && *read != name => Fate::Hang,
+        None if creates(call) => Fate::Late(Duration::from_millis(1500)),
+        _ => Fate::Go,
+    });
+    let hanging: Vec<_> =
+        (0..AT_ONCE).map(|i| candidate(&format!("h{i}"), opens(), true, None)).collect();
+    let asked = join_all(hanging.iter().map(|window| claim(&claims, window)));
+    let (asked, last) = tokio::join!(asked, async {
+        mock.until("all turns are taken", |_| claims.0.turns.available_permits() == 0).await;
+        claim(&claims, &last).await
+    });
+    assert!(asked.iter().all(|claimed| matches!(claimed, Claimed::Away { .. })), "{asked:?}");
+    assert!(matches!(last, Claimed::Taken(_)), "{last:?}");
+}
+
 fn fate(random: &mut StdRng) -> Fate {
     match random.random_range(0..14) {
         0 => Fate::Before(500),
