@@ -25,6 +25,10 @@ pub const BINDING: &str = "tidegate-relays";
 pub const HOME_ROLE: &str = "tidegate-relay";
 /// In a tenant's namespace: writes sessions.
 pub const SESSIONS_ROLE: &str = "tidegate-relay-sessions";
+/// What keeps a tenant's binding for as long as records of sessions there are held: whoever deletes the
+/// namespace deletes the binding with it, and no relay could say then how its sessions ended. It is put
+/// on only while there are such, so that a namespace waits for nobody else.
+pub const HOLD: &str = "tidegate.dev/sessions";
 /// Everywhere, for Meshes that select their tenants: reads policy.
 pub const READER_ROLE: &str = "tidegate-relay-reader";
 
@@ -149,6 +153,8 @@ fn reader(meshes: &[Served<'_>]) -> ClusterRoleBinding {
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
     Delete(RoleBinding),
+    /// With or without what keeps it.
+    Hold(RoleBinding, bool),
     Apply(RoleBinding),
     ApplyReader(ClusterRoleBinding),
 }
@@ -156,7 +162,7 @@ enum Step {
 impl Step {
     fn what(&self) -> String {
         match self {
-            Self::Delete(binding) | Self::Apply(binding) => {
+            Self::Delete(binding) | Self::Hold(binding, _) | Self::Apply(binding) => {
                 format!("RoleBinding {BINDING} in {}", binding.namespace().unwrap_or_default())
             }
             Self::ApplyReader(_) => format!("ClusterRoleBinding {BINDING}"),
@@ -165,13 +171,14 @@ impl Step {
 }
 
 /// What there is to do, what takes rights away first. A namespace that is `leaving` keeps its binding as
-/// it is: relays have the ends of its sessions to write yet, or it never goes. Another's binding is not
-/// deleted, whatever it binds.
+/// it is: relays have the ends of its sessions to write yet, or it never goes. `held` are the namespaces
+/// whose records relays hold, where that is known. Another's binding is not deleted, whatever it binds.
 fn steps(
     wanted: Access,
     there: &[impl AsRef<RoleBinding>],
     reader: Option<&ClusterRoleBinding>,
     leaving: &BTreeSet<String>,
+    held: Option<&BTreeSet<String>>,
 ) -> Vec<Step> {
     let is_ours = |binding: &RoleBinding| {
         binding.labels().get("app.kubernetes.io/managed-by").is_some_and(|by| by == names::OPERATOR)
@@ -184,8 +191,20 @@ fn steps(
             Some(wanted) => wanted.role_ref == found.role_ref,
             None => found.namespace().is_some_and(|namespace| leaving.contains(&namespace)),
         };
-        if !stays {
+        let goes = found.metadata.deletion_timestamp.is_some();
+        if !stays && !goes {
             steps.push(Step::Delete(found.clone()));
+        }
+        if let Some(held) = held {
+            let has = found.finalizers().iter().any(|finalizer| finalizer == HOLD);
+            let wants = found.role_ref.name == SESSIONS_ROLE
+                && found.namespace().is_some_and(|namespace| held.contains(&namespace));
+            // Nothing can be put on what is being deleted.
+            if has != wants && !(wants && goes) {
+                // Before it is deleted, or there would be nothing left to keep.
+                let at = steps.len().saturating_sub(usize::from(!stays && !goes));
+                steps.insert(at, Step::Hold(found.clone(), wants));
+            }
         }
     }
     if reader.is_none_or(|reader| {
@@ -205,7 +224,11 @@ fn steps(
 
 /// Takes away what should not be bound, and binds what is not bound as it should be. What one namespace
 /// refuses keeps nothing from the others; the first error is told.
-pub async fn reconcile(ctx: &Context, stores: &Stores) -> Result<(), Error> {
+pub async fn reconcile(
+    ctx: &Context,
+    stores: &Stores,
+    held: Option<&BTreeSet<String>>,
+) -> Result<(), Error> {
     let (meshes, relays) = (stores.meshes.state(), stores.relays.state());
     let meshes: Vec<&Mesh> = meshes.iter().filter_map(|mesh| mesh.0.as_ref().ok()).collect();
     let relays: Vec<&Relay> = relays
@@ -225,9 +248,13 @@ pub async fn reconcile(ctx: &Context, stores: &Stores) -> Result<(), Error> {
     let there = stores.role_bindings.state();
     let reader = stores.cluster_role_bindings.state().into_iter().next();
     let mut first = Ok(());
-    for step in steps(wanted, &there, reader.as_deref(), &leaving) {
+    for step in steps(wanted, &there, reader.as_deref(), &leaving, held) {
         let done = match &step {
             Step::Delete(binding) => ctx.writer.delete(binding).await.map(drop),
+            Step::Hold(binding, hold) => {
+                let change = finalizers(binding, *hold);
+                ctx.writer.merge(MANAGER, binding, None, change).await.map(drop)
+            }
             Step::Apply(binding) => ctx.writer.apply(MANAGER, binding).await.map(drop),
             Step::ApplyReader(reader) => ctx.writer.apply(MANAGER, reader).await.map(drop),
         };
@@ -236,6 +263,15 @@ pub async fn reconcile(ctx: &Context, stores: &Stores) -> Result<(), Error> {
         }
     }
     first
+}
+
+/// The change that puts [`HOLD`] on a binding as it was seen, or takes it off.
+fn finalizers(binding: &RoleBinding, hold: bool) -> serde_json::Value {
+    let others = binding.finalizers().iter().filter(|finalizer| *finalizer != HOLD);
+    let all: Vec<&str> = others.map(String::as_str).chain(hold.then_some(HOLD)).collect();
+    serde_json::json!({"metadata": {
+        "uid": binding.uid(), "resourceVersion": binding.resource_version(), "finalizers": all,
+    }})
 }
 
 /// Whether the account of the Relay's name is the Relay's own: another's, such as `default`, gets nothing.
@@ -383,8 +419,9 @@ mod tests {
         ];
         let leaving = BTreeSet::from(["leaving".to_owned()]);
         let said = |there: &[Arc<RoleBinding>], reader: Option<&ClusterRoleBinding>| {
-            let steps = steps(wanted.clone(), there, reader, &leaving);
+            let steps = steps(wanted.clone(), there, reader, &leaving, None);
             let say = |step: &Step| match step {
+                Step::Hold(..) => panic!("nobody knows of sessions"),
                 Step::Delete(binding) => format!("delete {}", binding.namespace().unwrap()),
                 Step::Apply(binding) => format!("apply {}", binding.namespace().unwrap()),
                 Step::ApplyReader(_) => "apply *".to_owned(),
@@ -397,6 +434,67 @@ mod tests {
         );
         let right: Vec<_> = wanted.role_bindings.iter().cloned().map(Arc::new).collect();
         assert_eq!(said(&right, Some(&wanted.reader)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_binding_is_kept_for_as_long_as_records_are_held() {
+        let binding = |namespace: &str, role: &str, more: &serde_json::Value| -> Arc<RoleBinding> {
+            let mut binding = json!({
+                "metadata": {"name": BINDING, "namespace": namespace, "labels": {
+                    "app.kubernetes.io/managed-by": names::OPERATOR,
+                }},
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role,
+                },
+            });
+            let metadata = binding["metadata"].as_object_mut().unwrap();
+            metadata.extend(more.as_object().unwrap().clone());
+            Arc::new(serde_json::from_value(binding).unwrap())
+        };
+        let kept = json!({"finalizers": ["other", HOLD]});
+        let going = |more: &serde_json::Value| {
+            let mut going = json!({"deletionTimestamp": "2026-11-24T22:00:00Z"});
+            going.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            going
+        };
+        let there = [
+            binding("held", SESSIONS_ROLE, &json!({})),
+            binding("held-already", SESSIONS_ROLE, &kept),
+            binding("held-going", SESSIONS_ROLE, &going(&kept)),
+            binding("held-too-late", SESSIONS_ROLE, &going(&json!({"finalizers": ["other"]}))),
+            binding("held-home", HOME_ROLE, &json!({})),
+            binding("over", SESSIONS_ROLE, &kept),
+            binding("over-going", SESSIONS_ROLE, &going(&kept)),
+        ];
+        let all: BTreeSet<String> = there.iter().filter_map(|it| it.namespace()).collect();
+        let held = all.iter().filter(|name| name.starts_with("held")).cloned().collect();
+        let said = |leaving: &BTreeSet<String>| -> Vec<String> {
+            let steps = steps(Access::default(), &there, None, leaving, Some(&held));
+            let say = |step: &Step| match step {
+                Step::Hold(binding, hold) => {
+                    Some(format!("{hold} {}", binding.namespace().unwrap()))
+                }
+                Step::Delete(binding) => Some(format!("delete {}", binding.namespace().unwrap())),
+                Step::Apply(_) | Step::ApplyReader(_) => None,
+            };
+            steps.iter().filter_map(say).collect()
+        };
+        assert_eq!(said(&all), ["true held", "false over", "false over-going"]);
+        assert_eq!(
+            said(&BTreeSet::new()),
+            [
+                "true held",
+                "delete held",
+                "delete held-already",
+                "delete held-home",
+                "false over",
+                "delete over",
+                "false over-going",
+            ],
+            "what is deleted is kept first"
+        );
+        assert_eq!(finalizers(&there[1], false)["metadata"]["finalizers"], json!(["other"]));
+        assert_eq!(finalizers(&there[0], true)["metadata"]["finalizers"], json!([HOLD]));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod update_status;
 pub mod validate;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,8 +53,8 @@ pub enum Error {
     Status(#[source] WriteError),
 }
 
-/// Runs for ever.
-pub async fn run(ctx: Arc<Context>) {
+/// Runs for ever. `held`: the namespaces whose records relays hold, once that is known.
+pub async fn run(ctx: Arc<Context>, mut held: channel::Receiver<Option<BTreeSet<String>>>) {
     let (stores, mut events) = watch::start(&ctx.client, &ctx.metrics);
     let (tell, mut counted) = channel::channel(Counts::default());
     ctx.tasks.critical("relay-counts", counts::run(stores.pods.clone(), tell));
@@ -74,6 +75,10 @@ pub async fn run(ctx: Arc<Context>) {
                 let touched = Touched::all(Depth::Status);
                 queue.touch(&touched, &stores, clock::boot());
             }
+            Ok(()) = held.changed() => {
+                held.borrow_and_update();
+                queue.touch(&Touched::access(), &stores, clock::boot());
+            }
             () = wait_until(due), if due.is_some() => {
                 // Before every store is complete, what is missing may only not have come yet.
                 ready = ready || stores.complete();
@@ -82,7 +87,8 @@ pub async fn run(ctx: Arc<Context>) {
                     continue;
                 }
                 if queue.take_access() {
-                    match access::reconcile(&ctx, &stores).await {
+                    let held = held.borrow().clone();
+                    match access::reconcile(&ctx, &stores, held.as_ref()).await {
                         Ok(()) => queue.access_done(),
                         Err(error) => {
                             let seconds = queue.access_failed().as_secs();

@@ -54,7 +54,7 @@ impl Touched {
         Self { which, depth, generation: None, access: false }
     }
 
-    fn access() -> Self {
+    pub fn access() -> Self {
         Self { which: Which::None, depth: Depth::Status, generation: None, access: true }
     }
 }
