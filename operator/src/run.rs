@@ -128,7 +128,7 @@ fn start(context: &Arc<Context>) {
     let (tenancy, served) = tokio::sync::watch::channel(mesh::Tenancy::default());
     tasks.critical("world", world::run(Arc::clone(context)));
     tasks.critical("mesh", mesh::run(Arc::clone(context), tenancy));
-    tasks.critical("relay", relay::run(Arc::clone(context)));
+    tasks.critical("relay", relay::run(Arc::clone(context), served.clone()));
     tasks.critical("records", records::run(Arc::clone(context), served));
 }
 
