@@ -129,7 +129,7 @@ fn start(context: &Arc<Context>) {
     tasks.critical("world", world::run(Arc::clone(context)));
     tasks.critical("mesh", mesh::run(Arc::clone(context), tenancy));
     let (holds, held) = tokio::sync::watch::channel(None);
-    tasks.critical("relay", relay::run(Arc::clone(context), held));
+    tasks.critical("relay", relay::run(Arc::clone(context), served.clone(), held));
     tasks.critical("records", records::run(Arc::clone(context), served, holds));
 }
 

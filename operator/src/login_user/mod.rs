@@ -7,8 +7,7 @@ use tidegate_crds::login_user::LoginUserStatus;
 use crate::world::before::{self, Before};
 use crate::world::word::Word;
 
-/// What the status of a user is to say. `holds`: what it has for itself once accepted; a refused user
-/// keeps what it had, for when its spec is good again.
+/// What the status of a user is to say. `holds`: what it has for itself then.
 pub fn status(
     holds: Option<Holds>,
     word: &Word,
@@ -16,7 +15,6 @@ pub fn status(
     before: &Before,
     now: Timestamp,
 ) -> Option<(LoginUserStatus, Before)> {
-    let holds = holds.or_else(|| before.holds.as_deref().cloned());
     let status = LoginUserStatus { holds, ..LoginUserStatus::default() };
     before::change(status, word, false, generation, before, now)
 }

@@ -405,7 +405,7 @@ impl<A> Step<A> {
 fn subject<K: kube::Resource>(change: &Change<K>) -> Option<Key> {
     match change {
         Change::Put(object) => Some(Key::of(object)),
-        Change::Gone(key) | Change::Undecodable(key) => Some(key.clone()),
+        Change::Gone(key) | Change::Undecodable { key, .. } => Some(key.clone()),
         Change::Begin | Change::Complete => None,
     }
 }

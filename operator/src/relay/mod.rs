@@ -1,7 +1,8 @@
 //! The Relay controller: turns a Relay into a running fleet, and says how the fleet is.
 //!
 //! Five steps: dereference (from watches) → validate → build (both pure) → apply → update the status.
-//! Beside them, `access` binds what the fleets' accounts may do, and `counts` reads the replicas'
+//! Beside them, `access` binds what the fleets' accounts may do by what the Mesh
+//! controller says of tenants, and `counts` reads the replicas'
 //! admin ports. Touches the network, through the API server and `admin_port` alone.
 
 pub mod access;
@@ -29,6 +30,7 @@ use tokio::sync::watch as channel;
 use self::counts::Counts;
 use self::queue::{Depth, Key, Queue};
 use self::watch::{Stores, Touched};
+use crate::mesh::Tenancy;
 use crate::metrics::Outcome;
 use crate::write::WriteError;
 use crate::{Context, names};
@@ -54,7 +56,11 @@ pub enum Error {
 }
 
 /// Runs for ever. `held`: the namespaces whose records relays hold, once that is known.
-pub async fn run(ctx: Arc<Context>, mut held: channel::Receiver<Option<BTreeSet<String>>>) {
+pub async fn run(
+    ctx: Arc<Context>,
+    mut tenancy: channel::Receiver<Tenancy>,
+    mut held: channel::Receiver<Option<BTreeSet<String>>>,
+) {
     let (stores, mut events) = watch::start(&ctx.client, &ctx.metrics);
     let (tell, mut counted) = channel::channel(Counts::default());
     ctx.tasks.critical("relay-counts", counts::run(stores.pods.clone(), tell));
@@ -79,6 +85,9 @@ pub async fn run(ctx: Arc<Context>, mut held: channel::Receiver<Option<BTreeSet<
                 held.borrow_and_update();
                 queue.touch(&Touched::access(), &stores, clock::boot());
             }
+            Ok(()) = tenancy.changed() => {
+                queue.touch(&Touched::access(), &stores, clock::boot().plus(GATHERED));
+            }
             () = wait_until(due), if due.is_some() => {
                 // Before every store is complete, what is missing may only not have come yet.
                 ready = ready || stores.complete();
@@ -86,9 +95,11 @@ pub async fn run(ctx: Arc<Context>, mut held: channel::Receiver<Option<BTreeSet<
                     queue.put_off(clock::boot().plus(GATHERED));
                     continue;
                 }
-                if queue.take_access() {
+                // As soon as the Meshes and namespaces are known it will be told.
+                let served = tenancy.borrow().clone();
+                if queue.take_access() && served.complete {
                     let held = held.borrow().clone();
-                    match access::reconcile(&ctx, &stores, held.as_ref()).await {
+                    match access::reconcile(&ctx, &stores, &served, held.as_ref()).await {
                         Ok(()) => queue.access_done(),
                         Err(error) => {
                             let seconds = queue.access_failed().as_secs();

@@ -52,7 +52,7 @@ pub enum What {
 /// What is to be done about the session, and when.
 pub fn step(records: &Records, key: &Key, now: Timestamp) -> Step<Act> {
     let Some(session) = records.sessions.objects().get(key) else { return Step::Nothing };
-    let service = records.tenancy.namespaces.get(&key.namespace);
+    let service = records.tenancy.last(&key.namespace);
     // The pods of a fleet are in its Mesh's namespace; of a namespace that no Mesh serves any more
     // nobody knows where they were.
     let pod = service.map(|service| Key::new(&service.mesh.namespace, &session.pod));

@@ -17,7 +17,6 @@ pub fn status(
     before: &Before,
     now: Timestamp,
 ) -> Option<(TerminalStatus, Before)> {
-    let holds = holds.or_else(|| before.holds.as_deref().cloned());
     let enforced_by = Some(EnforcedBy::Relay);
     let status = TerminalStatus { holds, enforced_by, ..TerminalStatus::default() };
     before::change(status, word, false, generation, before, now)
