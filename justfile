@@ -50,7 +50,7 @@ transfer-long:
 onetime-long:
     TIDEGATE_LONG=1 cargo test --locked -p tidegate-tests --test embedded_onetime -- --nocapture
 
-# A thousand sessions with one deadline, through the release build
+# A thousand sessions with one deadline, through an optimised build
 crowd:
     cargo test --locked -p tidegate-tests --test embedded_crowd -- --nocapture
 
