@@ -16,7 +16,7 @@ export CARGO_TARGET_DIR=$kept/target
 checked=$kept/target/.checked
 
 refreshed() (
-    cd "$kept/checkout"
+    cd "$kept/checkout" || return
     rm -f .git/index.lock .git/shallow.lock
     git -C "$clone" diff --quiet HEAD && git init --quiet &&
         git -c maintenance.auto=false fetch --quiet --no-tags --depth 1 "file://$clone" HEAD &&
