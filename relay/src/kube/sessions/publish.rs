@@ -32,7 +32,7 @@ const AWAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_s
 /// A session that is refused waits by itself, others do not wait for it.
 const REFUSED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(5));
 /// The same for one whose request the server answers with a failure of its own, or not in time: that
-/// may be a webhook of one tenant.
+/// may be a webhook of one tenant. Or the object is another than it was: it is read again.
 const FAILED: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// When nothing is due it is looked again all the same.
 const IDLE: Duration = Duration::from_mins(1);
@@ -62,7 +62,7 @@ impl From<Failure> for Outcome {
             Failure::Unknown(why) => Self::Away(why),
             other => {
                 let (first, most) = match other {
-                    Failure::Failed { .. } | Failure::Late(_) => FAILED,
+                    Failure::Failed { .. } | Failure::Late(_) | Failure::Conflict(_) => FAILED,
                     _ => REFUSED,
                 };
                 Self::Waits { why: other.to_string(), pause: Pause::new(first, most) }
@@ -143,7 +143,12 @@ impl<C: Carrier> Publisher<C> {
                         }
                         Outcome::Waits { why, pause } => {
                             let new = !waits.contains_key(&id);
-                            let pause = waits.entry(id).or_insert(pause);
+                            // As long as it fails it waits longer each time, by the bounds of its
+                            // last failure: one refusal among others is not waited for so long.
+                            let pause = waits
+                                .entry(id)
+                                .and_modify(|before| before.rebound(&pause))
+                                .or_insert(pause);
                             later.insert((clock::boot().plus(pause.next()), id));
                             if new {
                                 tracing::warn!(session = %id, why, "a SupportSession waits");
