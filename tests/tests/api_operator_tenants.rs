@@ -268,7 +268,7 @@ fn no_edit_of_one_tenant_takes_a_key_or_port_of_another() {
     assert_eq!(refused["status"]["holds"]["listenPorts"], json!([20_001]), "{refused:#}");
     assert_eq!(refused["status"]["holds"]["keys"], Value::Null, "{refused:#}");
     world.await_reason("loginuser", "bolt", "bob", "Accepted");
-    world.apply(&[kiosk.clone()]);
+    world.apply(std::slice::from_ref(&kiosk));
     world.await_reason("terminal", "acme", "kiosk", "KeyTaken");
     operator.process.kill();
     let mut edited = user("bolt", "bob", &keys[0]);
