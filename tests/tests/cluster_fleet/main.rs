@@ -57,7 +57,7 @@ fn the_window_opens_and_shuts(fleet: &Fleet, alice: &Staff) {
     let refused = fleet.refused(alice, "kiosk-17");
     assert!(refused.stderr.contains("no support window of alice"), "{}", refused.stderr);
 
-    let closes = in_seconds(25);
+    let closes = in_seconds(12);
     fleet.declare(&SupportWindow::open("berlin", "alice", "kiosk-17").closing_at(closes));
     let session = fleet.await_session(alice, "kiosk-17", IN);
     let ended = session.exit(Duration::from_secs(30));

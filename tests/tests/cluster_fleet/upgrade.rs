@@ -91,15 +91,14 @@ pub fn nothing_is_left_to_change(fleet: &Fleet) {
     }
 }
 
-/// Each object with what moves only when somebody writes it.
+/// Each object with what moves only when somebody writes it: statuses move by themselves.
 fn versions(fleet: &Fleet, overlay: &str) -> Vec<String> {
     let all = fleet.get(&["-k", overlay]);
     let items = all["items"].as_array().expect("items");
     let version = |item: &Value| {
-        // The statuses of these move by themselves.
-        let moves = ["Deployment", "PodDisruptionBudget"].iter().any(|kind| item["kind"] == *kind);
-        let of = if moves { "generation" } else { "resourceVersion" };
-        format!("{} {} {}", item["kind"], item["metadata"]["name"], item["metadata"][of])
+        let meta = &item["metadata"];
+        let of = if meta["generation"].is_null() { "resourceVersion" } else { "generation" };
+        format!("{} {} {}", item["kind"], meta["name"], meta[of])
     };
     items.iter().map(version).collect()
 }
