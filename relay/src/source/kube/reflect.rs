@@ -297,9 +297,10 @@ impl Run {
                     if behind(&after, &version) {
                         return Ok(self.set_back(&version, &after));
                     }
-                    let news = newer(&after, &version);
                     version = after;
-                    self.say(Said::Alive { at, news }).await?;
+                    // A version that is new to us may be one that the server has remembered since before
+                    // it lost its store: a bookmark proves nothing of now.
+                    self.say(Said::Alive { at, news: false }).await?;
                 }
                 Some(Ok(Event::Put(object))) => {
                     let Some((after, raw)) = self.object(object) else { return Ok(Step::Anew) };
@@ -363,7 +364,7 @@ fn behind(after: &str, before: &str) -> bool {
     matches!((after.parse::<u64>(), before.parse::<u64>()), (Ok(after), Ok(before)) if after < before)
 }
 
-/// Whether the version moved on: bookmarks from memory repeat the last one.
+/// Whether the version moved on.
 fn newer(after: &str, before: &str) -> bool {
     match (after.parse::<u64>(), before.parse::<u64>()) {
         (Ok(after), Ok(before)) => after > before,
