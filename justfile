@@ -66,7 +66,7 @@ cluster-up *ARGS='--nodes 2':
 cluster-down DIR:
     tests/cluster/down --dir {{DIR}}
 
-# Lost nodes, and ten minutes without an operator, on a cluster with two nodes
+# Lost nodes, outages of the API server and its store, ten minutes without an operator, on two nodes
 fleet-long:
     TIDEGATE_LONG=1 cargo test --locked -p tidegate-tests --test cluster_fleet -- --nocapture --test-threads 1
 

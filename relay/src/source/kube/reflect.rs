@@ -318,7 +318,9 @@ impl Run {
             if behind(&after, &version) {
                 return Ok(self.set_back(&version, &after));
             }
-            let news = newer(&after, &version);
+            // A version that is new to us may be one that the server has remembered since before it lost
+            // its store: a bookmark proves nothing of now.
+            let news = said.is_some() && newer(&after, &version);
             version = after;
             if let Some(said) = said {
                 self.say(said).await?;
@@ -367,7 +369,7 @@ fn behind(after: &str, before: &str) -> bool {
     matches!((after.parse::<u64>(), before.parse::<u64>()), (Ok(after), Ok(before)) if after < before)
 }
 
-/// Whether the version moved on: bookmarks from memory repeat the last one.
+/// Whether the version moved on.
 fn newer(after: &str, before: &str) -> bool {
     match (after.parse::<u64>(), before.parse::<u64>()) {
         (Ok(after), Ok(before)) => after > before,

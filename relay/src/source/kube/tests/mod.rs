@@ -512,7 +512,10 @@ async fn without_the_api_server_policy_grows_old_and_comes_back() {
 async fn a_server_without_its_store_does_not_keep_policy_young() {
     let bench = Bench::new().await;
     let mut feed = bench.feed().await;
+    // The server remembers a newer version than the watches have been told of.
+    bench.server.write_elsewhere();
     bench.server.faults(|faults| faults.storeless = true);
+    let lost = clock::boot();
     let policy = until(&mut feed, |policy| policy.unreadable.is_some()).await;
     let why = &policy.unreadable.as_ref().unwrap().why;
     assert!(why.contains("cannot read") && why.contains("etcd"), "{why}");
@@ -522,6 +525,9 @@ async fn a_server_without_its_store_does_not_keep_policy_young() {
         }
     })
     .await;
+    // The mesh admits by policy of 10 s, and bookmarks from memory make it no younger.
+    let late = clock::boot().since(lost);
+    assert!(late < Duration::from_secs(11), "nobody new only after {late:?}");
     bench.server.faults(|faults| faults.storeless = false);
     until(&mut feed, |policy| policy.unreadable.is_none()).await;
     within(async {

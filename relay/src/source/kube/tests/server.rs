@@ -212,6 +212,15 @@ impl Server {
         self.0.news.send_replace(version);
     }
 
+    /// Something was written that no stream is about: the store's version moves on.
+    pub fn write_elsewhere(&self) {
+        let mut store = self.store();
+        store.version += 1;
+        let version = store.version;
+        drop(store);
+        self.0.news.send_replace(version);
+    }
+
     /// Deletes without an event, as seen by whoever was away for too long.
     pub fn forget_events(&self) {
         let mut store = self.store();
