@@ -11,14 +11,14 @@ kept=${XDG_CACHE_HOME:-$HOME/.cache}/tidegate
 mkdir -p "$kept/target" "$kept/checkout"
 # One run at a time: another's files must not change under its build. Steps do not inherit it.
 exec 9>"$kept/checkout.lock"
-flock 9
+flock --wait 7200 9 || { echo "another run has held $kept/checkout.lock for two hours" >&2 && exit 1; }
 export CARGO_TARGET_DIR=$kept/target
 checked=$kept/target/.checked
 
 refreshed() (
     cd "$kept/checkout" || return
     rm -f .git/index.lock .git/shallow.lock
-    git -C "$clone" diff --quiet HEAD && git init --quiet &&
+    [[ -z $(git -C "$clone" status --porcelain) ]] && git init --quiet &&
         git -c maintenance.auto=false fetch --quiet --no-tags --depth 1 "file://$clone" HEAD &&
         git -c advice.detachedHead=false checkout --quiet --force --detach FETCH_HEAD &&
         git clean -ffdxq

@@ -30,6 +30,9 @@ long=(cluster_harness api_operator_policy api_operator_core embedded_policy embe
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# Seconds that one test program may take, several times what the longest does.
+most=1200
+
 # name, folder of its package, test program
 cargo test --locked --workspace --no-run --message-format=json 2>"$work/built" |
     sed -n 's/.*"manifest_path":"\([^"]*\)\/Cargo\.toml","target":{[^}]*"name":"\([^"]*\)".*"profile":{[^}]*"test":true.*"executable":"\([^"]*\)".*/\2 \1 \3/p' \
@@ -39,7 +42,7 @@ cargo test --locked --workspace --no-run --message-format=json 2>"$work/built" |
 # run NAME FOLDER PROGRAM: its output in one piece when it has ended, and a line in `failed` if it did.
 run() {
     local begun=$SECONDS out=$work/out.$BASHPID code=0
-    (cd "$2" && CARGO_MANIFEST_DIR=$2 exec "$3") >"$out" 2>&1 </dev/null || code=$?
+    (cd "$2" && CARGO_MANIFEST_DIR=$2 exec timeout --foreground --kill-after 10 "$most" "$3") >"$out" 2>&1 </dev/null || code=$?
     {
         flock 7
         echo "     Running $1 (${3#"$target/"}) took $((SECONDS - begun)) s"
@@ -80,8 +83,19 @@ named "${timed[@]}" >"$work/timed"
 named "${alone[@]}" >"$work/alone"
 sort "$work/programs" >"$work/all"
 sort "$work/long" "$work/timed" "$work/alone" | comm -13 - "$work/all" >"$work/short"
-trap 'trap - INT TERM; kill 0' INT TERM
-cat "$work/long" "$work/short" | side_by_side 2
+# Each program in a group of its own, so that an end from outside ends them and nothing else.
+set -m
+end_all() {
+    trap - INT TERM
+    local group
+    for group in $(jobs -p); do
+        kill -- "-$group" 2>/dev/null || true
+    done
+    exit 1
+}
+trap end_all INT TERM
+cat "$work/short" >>"$work/long"
+side_by_side 2 <"$work/long"
 side_by_side 2 <"$work/timed"
 side_by_side 1 <"$work/alone"
 cargo test --locked --workspace --doc --no-fail-fast || echo "the examples in the docs" >>"$work/failed"
