@@ -110,7 +110,17 @@ impl Server {
 
     /// Listens on `address`, whose port may be 0.
     pub async fn listen(&self, address: SocketAddr, tasks: &Supervisor) -> Running {
-        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        // The listener of before may not be gone yet.
+        let mut tries = 0;
+        let listener = loop {
+            match tokio::net::TcpListener::bind(address).await {
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tries < 250 => {
+                    tries += 1;
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+                bound => break bound.unwrap(),
+            }
+        };
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(answer).with_state(self.clone());
         let stop = CancellationToken::new();
