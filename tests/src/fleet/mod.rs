@@ -217,17 +217,18 @@ impl Fleet {
     pub fn await_session(&self, staff: &Staff, terminal: &str, within: Duration) -> Proc {
         let mut last = String::new();
         let found = crate::wait::poll(within, || {
-            let session = self.session(staff, terminal);
-            let up = crate::wait::poll(Duration::from_secs(15), || {
-                (session.stdout().contains("up") || !session.is_running()).then_some(())
-            });
-            if up.is_some() && session.is_running() {
-                return Some(session);
-            }
-            last = session.stderr();
-            None
+            self.try_session(staff, terminal).map_err(|refusal| last = refusal).ok()
         });
         found.unwrap_or_else(|| panic!("no session on {terminal}: {last}"))
+    }
+
+    /// One try: a session, or what its client said.
+    pub fn try_session(&self, staff: &Staff, terminal: &str) -> Result<Proc, String> {
+        let session = self.session(staff, terminal);
+        let up = crate::wait::poll(Duration::from_secs(15), || {
+            (session.stdout().contains("up") || !session.is_running()).then_some(())
+        });
+        if up.is_some() && session.is_running() { Ok(session) } else { Err(session.stderr()) }
     }
 
     /// One try that is expected to be refused.
