@@ -77,3 +77,7 @@ operator-long:
 # 10,000 windows and 1,000 users: convergence and memory of the operator
 bench-operator *ARGS:
     scripts/bench-operator.sh {{ARGS}}
+
+# This relay against OpenSSH's sshd as the relay, and both against the floor; --short takes two minutes
+bench-relay *ARGS:
+    scripts/bench-relay.sh {{ARGS}}
