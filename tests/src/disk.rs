@@ -1,11 +1,22 @@
-//! Small file systems, for what a full disk does.
+//! Files of any size, and small file systems, for what a full disk does.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::in_ci;
 use crate::process::Proc;
 use crate::wait::SOON;
+
+/// SHA-256 of a file.
+#[track_caller]
+pub fn sha256(path: &Path) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut file = std::fs::File::open(path).expect("the file opens");
+    std::io::copy(&mut file, &mut hash).expect("the file is read");
+    hash.finalize().into()
+}
 
 /// A small file system under a directory, taken away when dropped.
 pub struct SmallDisk(PathBuf);

@@ -3,11 +3,10 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tidegate_tests::disk::sha256;
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::{Kiosk, Proc, SOON, eventually, ports};
 
@@ -59,11 +58,6 @@ fn measure(kiosk: &Kiosk, echo: &mut Proc, seen: &mut u64) -> (Duration, Duratio
     (trip, open)
 }
 
-fn sha256(path: &Path) -> String {
-    let done = Proc::run("sha256sum", Command::new("sha256sum").arg(path), SOON).ok();
-    done.stdout.split_whitespace().next().expect("a checksum").to_owned()
-}
-
 #[test]
 fn a_stopped_client_in_a_download_holds_up_no_other_session() {
     let kiosk = Kiosk::open(&[alice_everywhere("berlin").user("bob")]);
@@ -93,7 +87,6 @@ fn a_stopped_client_in_a_download_holds_up_no_other_session() {
     let exit = download.exit(Duration::from_mins(2));
     assert_eq!(exit.code, Some(0), "{}", download.stderr());
     let got = download.with_out(tidegate_tests::process::Stream::sha256);
-    let got: String = got.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(got, sha256(&file));
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use tidegate_tests::disk::sha256;
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::manifest::DOMAIN;
 use tidegate_tests::process::Finished;
@@ -26,11 +27,6 @@ fn file(path: &Path, size: u64) {
     let mut source = std::fs::File::open("/dev/urandom").expect("/dev/urandom").take(size);
     let mut file = std::fs::File::create(path).expect("a file");
     std::io::copy(&mut source, &mut file).expect("a copy");
-}
-
-fn sha256(path: &Path) -> String {
-    let done = Proc::run("sha256sum", Command::new("sha256sum").arg(path), AMPLE).ok();
-    done.stdout.split_whitespace().next().expect("a checksum").to_owned()
 }
 
 /// `PROGRAM -F CONFIG -J alice@relay …`: scp and sftp take the same options as ssh.
