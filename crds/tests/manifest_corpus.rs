@@ -1,5 +1,5 @@
 //! The corpus of good and bad manifests: what is read of each, and what is said about it, against the text beside it.
-//! `BLESS=1 cargo test -p tidegate-crds --test manifest_corpus` writes those texts anew.
+//! `TIDEGATE_BLESS=1 cargo test -p tidegate-crds --test manifest_corpus` writes those texts anew.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -44,7 +44,7 @@ fn shown(read: &Read) -> String {
 fn compare(path: &Path, actual: &str) -> Result<(), String> {
     let mut golden = path.as_os_str().to_owned();
     golden.push(".txt");
-    if std::env::var_os("BLESS").is_some() {
+    if std::env::var_os("TIDEGATE_BLESS").is_some() {
         std::fs::write(&golden, actual).unwrap();
         return Ok(());
     }

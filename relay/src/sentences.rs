@@ -423,11 +423,11 @@ mod tests {
             writeln!(text, "{name}\n    {sentence}").unwrap();
         }
         let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/sentences.txt");
-        if std::env::var_os("BLESS").is_some() {
+        if std::env::var_os("TIDEGATE_BLESS").is_some() {
             std::fs::write(golden, &text).unwrap();
         }
         let expected = std::fs::read_to_string(golden).unwrap();
-        assert_eq!(text, expected, "BLESS=1 cargo test -p tidegate-relay rewrites {golden}");
+        assert_eq!(text, expected, "TIDEGATE_BLESS=1 cargo test -p tidegate-relay rewrites {golden}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The names in `docs/metrics.md` are those that are served, with their types, labels and help.
 //!
-//! `UPDATE_DOCS=1 cargo test -p tidegate-relay --test admin_metrics` rewrites the list.
+//! `TIDEGATE_BLESS=1 cargo test -p tidegate-relay --test admin_metrics` rewrites the list.
 
 #![allow(
     clippy::unwrap_used,
@@ -86,10 +86,10 @@ fn the_documented_metrics_are_the_served_ones() {
     let doc = std::fs::read_to_string(&path).unwrap();
     let (head, rest) = doc.split_once(BEGIN).expect("the begin mark");
     let (listed, tail) = rest.split_once(END).expect("the end mark");
-    if std::env::var_os("UPDATE_DOCS").is_some() {
+    if std::env::var_os("TIDEGATE_BLESS").is_some() {
         std::fs::write(&path, format!("{head}{BEGIN}{table}{END}{tail}")).unwrap();
     } else {
-        assert_eq!(listed, table, "docs/metrics.md is stale: UPDATE_DOCS=1 cargo test");
+        assert_eq!(listed, table, "docs/metrics.md is stale: TIDEGATE_BLESS=1 cargo test");
     }
 }
 
