@@ -34,6 +34,14 @@ impl Key {
         Self::new("ssh-ed25519", blob, move |message| pair.sign(message).as_ref().to_vec())
     }
 
+    /// The same as a private key, for what wants one.
+    pub fn private(seed: [u8; 32]) -> ssh_key::PrivateKey {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed).expect("a seed of 32 bytes");
+        let both = [&seed, pair.public_key().as_ref()].concat();
+        let both = both.try_into().expect("64 bytes");
+        ssh_key::private::Ed25519Keypair::from_bytes(&both).expect("two halves that fit").into()
+    }
+
     /// The `n`th of as many keys as anybody wants. They protect nothing.
     pub fn numbered(n: u32) -> Self {
         let mut seed = [7; 32];

@@ -12,6 +12,7 @@
 
 mod client;
 mod fault;
+mod frame;
 mod key;
 mod offer;
 mod random;

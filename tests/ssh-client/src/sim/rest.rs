@@ -35,7 +35,7 @@ impl World {
             self.ledger.bytes,
             self.to_server.len() + self.to_client.len(),
             self.server.core.queued() + self.server.core.output().len(),
-            self.wanted.len() + self.server.channels.len() + self.theirs.len(),
+            self.wanted.len() + self.pongs.len() + self.server.channels.len() + self.theirs.len(),
             self.session.client.exchanges,
             self.alive + self.unimplemented[1] + self.tally.replies,
         )
@@ -91,6 +91,7 @@ impl World {
     fn rested(&mut self) {
         self.ledger.settled();
         assert!(self.wanted.is_empty(), "replies are missing: {:?}", self.wanted);
+        assert!(self.pongs.is_empty(), "PONGs are missing");
         assert_eq!(self.alive, self.pings, "pings were not answered");
         assert_eq!(self.unimplemented[0], self.unimplemented[1]);
         assert_eq!(self.server.core.queued(), 0);

@@ -111,20 +111,4 @@ impl Server {
             }
         }
     }
-
-    /// A `CHANNEL_DATA` of another leg as a packet in plain text that every cipher's blocks fit.
-    pub fn frame(data: &[u8]) -> Vec<u8> {
-        let mut message = vec![94];
-        tidegate_ssh::wire::Writer::new(&mut message).u32(0xdead_beef).string(data);
-        let mut padding = 16 - (1 + message.len()) % 16;
-        if padding < 4 {
-            padding += 16;
-        }
-        let length = u32::try_from(1 + message.len() + padding).expect("a packet");
-        let mut frame = length.to_be_bytes().to_vec();
-        frame.push(u8::try_from(padding).expect("below 20"));
-        frame.extend(message);
-        frame.resize(frame.len() + padding + 16, 0);
-        frame
-    }
 }

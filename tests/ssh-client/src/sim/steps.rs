@@ -5,9 +5,10 @@ use std::time::Duration;
 use tidegate_ssh::wire::Writer;
 use tidegate_ssh::{DisconnectCode, Id, OpenFailure, Relayed};
 
-use super::server::{Ours, Server};
+use super::server::Ours;
 use super::stream::Way;
 use super::world::{PIPE, Wanted, World};
+use crate::frame::{DATA, frame};
 
 /// What waits in the queue of one channel, in bytes, before no more is put there.
 const QUEUE: usize = 150_000;
@@ -91,8 +92,8 @@ impl World {
             *queued += length;
             return;
         }
-        let mut frame = Server::frame(&data);
-        match server.core.relay(id, &mut frame, 14..14 + count) {
+        let mut frame = frame(&data, false);
+        match server.core.relay(id, &mut frame, DATA..DATA + count) {
             Relayed::InPlace => {
                 self.tally.in_place += 1;
                 server.core.output().append(&frame);
@@ -197,7 +198,7 @@ impl World {
 
     /// Global requests of both sides, and PINGs.
     fn ask(&mut self) {
-        if !self.session.is_within() || self.wanted.len() > WANTED {
+        if !self.session.is_within() || self.wanted.len() + self.pongs.len() > WANTED {
             return;
         }
         match self.dice.below(6) {
@@ -224,7 +225,7 @@ impl World {
                 let count = self.dice.size(100);
                 let data = super::stream::bytes(self.dice.next(), Way::Up, 0, count);
                 if self.session.ping(&data) {
-                    self.wanted.push_back(Wanted::Pong(data));
+                    self.pongs.push_back(data);
                 }
             }
             _ => {

@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use ssh_key::private::Ed25519Keypair;
 use tidegate_ssh::{
     Budget, Cipher, Config, Event as Told, HostKey, Id, Kex, RekeyLimits, RequestKind, Token,
 };
@@ -17,7 +15,7 @@ use crate::{Event, Key, Offer, Seeded, Session};
 
 /// What a socket holds each way.
 pub const PIPE: usize = 200_000;
-const BUDGET: u64 = 8 << 20;
+const BUDGET: usize = 8 << 20;
 /// Output that no queue of a channel bounds: replies, windows, what was held for new keys.
 const REPLIES: usize = 512 << 10;
 
@@ -27,7 +25,6 @@ pub enum Wanted {
     /// The `n`th forward or cancel: as the server decides.
     Decided(u64),
     Refused,
-    Pong(Vec<u8>),
 }
 
 /// What the client knows of a channel.
@@ -58,6 +55,8 @@ pub struct World {
     pub ledger: Ledger,
     pub theirs: BTreeMap<u32, Theirs>,
     pub wanted: VecDeque<Wanted>,
+    /// PINGs are of the transport, and wait for no other answer.
+    pub pongs: VecDeque<Vec<u8>>,
     pub forwards: Vec<(Token, u64, u32)>,
     pub cancels: Vec<(Token, u64)>,
     pub asked: u64,
@@ -75,11 +74,7 @@ pub struct World {
 }
 
 fn host_key() -> HostKey {
-    let seed = [9; 32];
-    let pair = Ed25519KeyPair::from_seed_unchecked(&seed).expect("a seed");
-    let both = [&seed, pair.public_key().as_ref()].concat();
-    let pair = Ed25519Keypair::from_bytes(&both.try_into().expect("64 bytes")).expect("a key");
-    HostKey::from_private_key(&ssh_key::PrivateKey::from(pair)).expect("a host key")
+    HostKey::from_private_key(&Key::private([9; 32])).expect("a host key")
 }
 
 impl World {
@@ -124,6 +119,7 @@ impl World {
             ledger: Ledger::default(),
             theirs: BTreeMap::new(),
             wanted: VecDeque::new(),
+            pongs: VecDeque::new(),
             forwards: Vec::new(),
             cancels: Vec::new(),
             asked: 0,
@@ -268,13 +264,10 @@ impl World {
                 self.ledger.at(theirs.tag).up.cut = true;
             }
             Event::Answered { granted, body } => self.answered(granted, &body),
-            Event::Pong(data) => match self.wanted.pop_front() {
-                Some(Wanted::Pong(wanted)) => {
-                    assert_eq!(data, wanted);
-                    self.tally.replies += 1;
-                }
-                other => panic!("a PONG came where {other:?} was wanted"),
-            },
+            Event::Pong(data) => {
+                assert_eq!(Some(data), self.pongs.pop_front());
+                self.tally.replies += 1;
+            }
             Event::Unimplemented { .. } => self.unimplemented[1] += 1,
             Event::Ended { .. } => self.goodbyes += 1,
             Event::LoggedIn | Event::HostKeys(_) => {}
