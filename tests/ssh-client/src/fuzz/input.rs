@@ -19,6 +19,10 @@ impl<'a> Input<'a> {
         self.take(1).first().copied().unwrap_or_default()
     }
 
+    pub fn flip(&mut self) -> bool {
+        self.byte().is_multiple_of(2)
+    }
+
     pub fn word(&mut self) -> u32 {
         self.take(4).iter().fold(0, |word, byte| word << 8 | u32::from(*byte))
     }

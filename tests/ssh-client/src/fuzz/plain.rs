@@ -155,7 +155,7 @@ impl Relay {
             }
             (7, Some(id)) => core.consumed(id, input.word(), self.now),
             (8, Some(id)) => core.exit_status(id, 3),
-            (9, Some(id)) => core.answer_request(id, input.byte() % 2 == 0),
+            (9, Some(id)) => core.answer_request(id, input.flip()),
             (10, Some(id)) => {
                 let data = vec![0; usize::from(input.byte()) << 4];
                 let mut packet = frame(&data, true);
@@ -172,19 +172,19 @@ impl Relay {
             }
             (12, _) => {
                 if let Some(token) = self.forwards.pop() {
-                    core.answer_forward(token, (input.byte() % 2 == 0).then_some(4022));
+                    core.answer_forward(token, input.flip().then_some(4022));
                 }
             }
             (13, _) => {
                 if let Some(token) = self.cancels.pop() {
-                    core.answer_cancel(token, input.byte() % 2 == 0);
+                    core.answer_cancel(token, input.flip());
                 }
             }
             (14, _) => {
                 core.ping();
             }
             (15, Some(id)) => {
-                let allowed = input.byte() % 2 == 0;
+                let allowed = input.flip();
                 core.pump(&mut Vec::new(), &mut |it| it != id || allowed);
             }
             (16, _) => {

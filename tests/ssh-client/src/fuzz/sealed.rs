@@ -158,7 +158,7 @@ pub fn packets(data: &[u8]) {
     let mut client = Client::new(Offer {
         kex: vec!["curve25519-sha256"],
         ciphers: [cipher.clone(), cipher],
-        strict: input.byte() % 2 == 0,
+        strict: input.flip(),
         ..Offer::default()
     });
     let mut server = Server::new();

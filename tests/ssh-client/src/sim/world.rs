@@ -29,6 +29,7 @@ pub enum Wanted {
 
 /// What the client knows of a channel.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Theirs {
     pub tag: u64,
     pub held: u32,
