@@ -92,7 +92,12 @@ impl Client {
 
     /// Whether messages that are no part of a key exchange may be sent.
     pub fn is_open(&self) -> bool {
-        self.under.is_none() && self.session.is_some()
+        self.session.is_some() && !self.holds()
+    }
+
+    /// Between its KEXINIT and its NEWKEYS (RFC 4253 section 7.1).
+    fn holds(&self) -> bool {
+        self.under.as_ref().is_some_and(|under| under.opener.is_none())
     }
 
     /// What is to be sent.
@@ -112,7 +117,7 @@ impl Client {
 
     /// A message when it may be sent.
     pub fn say(&mut self, message: &[u8]) {
-        if self.under.is_some() {
+        if self.holds() {
             let held = self.outbound.hold(|w| {
                 w.bytes(message);
             });

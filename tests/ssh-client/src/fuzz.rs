@@ -8,7 +8,7 @@ mod sealed;
 mod seeds;
 
 pub use plain::{auth, channels};
-pub use sealed::{kexinit, packets, version};
+pub use sealed::{Server, kexinit, packets, version};
 pub use seeds::seeds;
 
 /// A function that takes any input.

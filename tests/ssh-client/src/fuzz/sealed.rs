@@ -31,25 +31,48 @@ pub fn host_key() -> HostKey {
 /// A server as a driver has one.
 pub struct Server {
     pub core: Core,
+    door: Box<dyn Door>,
     inbound: Inbound,
     buffer: Vec<u8>,
     /// What came, messages by their numbers and lengths.
     pub read: Vec<(u8, usize)>,
     pub dead: Option<Fatal>,
     pub keys: usize,
+    pub logins: usize,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Server {
+    /// One that lets nobody in.
     pub fn new() -> Self {
+        Self::with(Box::new(Shut))
+    }
+
+    pub fn with(door: Box<dyn Door>) -> Self {
         let config = Config::new(vec![host_key()]);
         Self {
             inbound: Inbound::new(config.rekey),
             core: Core::new(Arc::new(config), Box::new(Seeded::new(1 << 40)), NOW),
+            door,
             buffer: Vec::new(),
             read: Vec::new(),
             dead: None,
             keys: 0,
+            logins: 0,
         }
+    }
+
+    /// Bytes for the client.
+    pub fn take(&mut self) -> Vec<u8> {
+        let output = self.core.output();
+        let bytes = output.as_slice().to_vec();
+        output.consume(bytes.len());
+        bytes
     }
 
     /// Bytes until the connection is dead; what comes then is not read any more.
@@ -86,12 +109,13 @@ impl Server {
                     assert!(message.start == at + 5 && message.end + 4 <= next);
                     let message = &self.buffer[message];
                     self.read.push((message[0], message.len()));
-                    let told = self.core.handle(message, sequence, &mut Shut, NOW)?;
+                    let told = self.core.handle(message, sequence, self.door.as_mut(), NOW)?;
                     match told {
                         Some(Event::Keys { opener, reset_sequence, .. }) => {
                             self.keys += 1;
                             self.inbound.install(opener, reset_sequence);
                         }
+                        Some(Event::Authenticated { .. }) => self.logins += 1,
                         Some(Event::Disconnected { .. }) | None => {}
                         other => panic!("nobody is logged in: {other:?}"),
                     }
@@ -164,9 +188,7 @@ pub fn packets(data: &[u8]) {
     let mut server = Server::new();
     for _ in 0..3 {
         server.receive(&client.take());
-        let output = server.core.output();
-        client.receive(output.as_slice());
-        output.consume(usize::MAX);
+        client.receive(&server.take());
     }
     assert_eq!((server.keys, client.exchanges), (1, 1));
     while !input.is_empty() && server.dead.is_none() {
@@ -198,11 +220,8 @@ pub fn packets(data: &[u8]) {
             _ => client.begin(),
         }
         server.receive(&client.take());
-        let output = server.core.output();
-        let bytes = output.as_slice().to_vec();
-        output.consume(usize::MAX);
         // After bytes that make no sense the client may be at a loss, too.
-        if client.try_receive(&bytes).is_err() {
+        if client.try_receive(&server.take()).is_err() {
             break;
         }
     }
