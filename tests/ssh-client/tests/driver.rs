@@ -102,3 +102,11 @@ async fn clients_log_in_forward_and_open() {
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
     accept.abort();
 }
+
+/// 10,000 of them are to fit beside what is measured.
+#[test]
+fn an_idle_client_is_small() {
+    let bytes = size_of::<tidegate_ssh_client::Session>();
+    println!("{bytes} bytes");
+    assert!(bytes < 4096, "{bytes}");
+}
