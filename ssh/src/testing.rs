@@ -17,15 +17,18 @@ pub fn opener(cipher: Cipher, secrets: &Secrets) -> Result<Opener, Forged> {
 }
 
 /// A core as after its first key exchange, whose session has this id, but in plain text.
-pub fn plain_core(config: Config, random: Box<dyn Random + Send>, session: [u8; HASH]) -> Core {
-    let config = Arc::new(config);
+pub fn plain_core(
+    config: Arc<Config>,
+    random: Box<dyn Random + Send>,
+    session: [u8; HASH],
+) -> Core {
     let transport = Transport::plain(Arc::clone(&config), random, session);
     Core::after_keys(config, transport)
 }
 
 /// The same, as after a login.
 pub fn plain_core_within(
-    config: Config,
+    config: Arc<Config>,
     random: Box<dyn Random + Send>,
     session: [u8; HASH],
 ) -> Core {

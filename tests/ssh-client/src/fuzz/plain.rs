@@ -1,5 +1,6 @@
 //! Messages to a core whose transport is in plain text: nothing stands in the way of what they say.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_ssh::message::number;
@@ -30,6 +31,12 @@ impl Door for OneKey {
         assert_eq!(key, self.0.blob, "a key was proven that nobody signed with");
         true
     }
+}
+
+thread_local! {
+    /// Made once, since keys take longer than most inputs.
+    static CONFIG: Arc<Config> = Arc::new(config());
+    static KEY: Key = Key::numbered(0);
 }
 
 fn config() -> Config {
@@ -73,8 +80,8 @@ fn ended(core: &mut Core, fatal: &Fatal) {
 /// Messages from the first SERVICE_REQUEST on.
 pub fn auth(data: &[u8]) {
     let mut input = Input::new(data);
-    let mut core = plain_core(config(), Box::new(Seeded::new(0)), SESSION);
-    let mut door = OneKey(Key::numbered(0));
+    let mut core = plain_core(CONFIG.with(Arc::clone), Box::new(Seeded::new(0)), SESSION);
+    let mut door = OneKey(KEY.with(Key::clone));
     let mut sequence = 3;
     while !input.is_empty() && !core.is_over() {
         let message = input.piece();
@@ -95,8 +102,8 @@ pub fn auth(data: &[u8]) {
 
 /// Messages of the connection, and between them what a relay does.
 pub fn channels(data: &[u8]) {
-    let config = config();
-    let budget = std::sync::Arc::clone(&config.budget);
+    let config = CONFIG.with(Arc::clone);
+    let budget = Arc::clone(&config.budget);
     let mut relay = Relay {
         core: plain_core_within(config, Box::new(Seeded::new(0)), SESSION),
         ids: Vec::new(),
@@ -203,7 +210,7 @@ impl Relay {
 
     fn message(&mut self, message: &[u8]) {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut door = OneKey(Key::numbered(0));
+        let mut door = OneKey(KEY.with(Key::clone));
         match self.core.handle(message, self.sequence, &mut door, self.now) {
             Ok(Some(event)) => self.told(event, message),
             Ok(None) => {}

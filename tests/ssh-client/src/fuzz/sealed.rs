@@ -23,6 +23,11 @@ impl Door for Shut {
     }
 }
 
+thread_local! {
+    /// Made once, since keys take longer than most inputs.
+    static CONFIG: Arc<Config> = Arc::new(Config::new(vec![host_key()]));
+}
+
 /// An ed25519 host key.
 pub fn host_key() -> HostKey {
     HostKey::from_private_key(&Key::private([1; 32])).expect("a host key")
@@ -54,10 +59,10 @@ impl Server {
     }
 
     pub fn with(door: Box<dyn Door>) -> Self {
-        let config = Config::new(vec![host_key()]);
+        let config = CONFIG.with(Arc::clone);
         Self {
             inbound: Inbound::new(config.rekey),
-            core: Core::new(Arc::new(config), Box::new(Seeded::new(1 << 40)), NOW),
+            core: Core::new(config, Box::new(Seeded::new(1 << 40)), NOW),
             door,
             buffer: Vec::new(),
             read: Vec::new(),
