@@ -58,7 +58,7 @@ async fn serve(mut stream: TcpStream, config: Arc<Config>) {
                             inbound.install(opener, reset_sequence);
                         }
                         Some(Event::Forward { token, .. }) => {
-                            core.answer_forward(token, Some(4022))
+                            core.answer_forward(token, Some(4022));
                         }
                         Some(Event::Open { channel, host, .. }) if host == "here" => {
                             core.confirm(channel);
