@@ -45,8 +45,9 @@ for name in "${targets[@]}"; do
     sed -n 's/^stat::number_of_executed_units: */executed: /p; s/^stat::average_exec_per_sec: */per second: /p' "$work.log"
     grep -E ' (DONE|INITED) ' "$work.log" || true
     if [[ $keep == yes ]]; then
+        # By the code that is reached, not by how often: some hundreds of small files.
         merged=$(mktemp -d)
-        "$target/$host/release/$name" -merge=1 -max_len=1024 "$merged" "ssh/fuzz/corpus/$name" "$target/seeds/$name" "$work" \
+        "$target/$host/release/$name" -set_cover_merge=1 -use_counters=0 -max_len=2048 "$merged" "ssh/fuzz/corpus/$name" "$target/seeds/$name" "$work" \
             >/dev/null 2>&1
         rm -f "ssh/fuzz/corpus/$name/"*
         cp "$merged"/* "ssh/fuzz/corpus/$name/"
