@@ -12,7 +12,7 @@ fn number(name: &str, usual: u64) -> u64 {
 #[test]
 fn a_server_and_a_client_get_along_whatever_happens() {
     let long = std::env::var_os("TIDEGATE_LONG").is_some();
-    let steps = number("TIDEGATE_SIM_STEPS", if long { 20_000_000 } else { 60_000 });
+    let steps = number("TIDEGATE_SIM_STEPS", if long { 20_000_000 } else { 150_000 });
     let seed = number("TIDEGATE_SIM_SEED", 1);
     let begun = Instant::now();
     let tally = run(seed, steps);
