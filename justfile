@@ -54,6 +54,14 @@ onetime-long:
 crowd:
     cargo test --locked -p tidegate-tests --test embedded_crowd -- --nocapture
 
+# A server and a client of SSH over 20 million random steps: TIDEGATE_SIM_SEED=7 just ssh-sim
+ssh-sim:
+    TIDEGATE_LONG=1 cargo test --locked --release -p tidegate-ssh-client --no-default-features --test sim -- --nocapture
+
+# Ten minutes for each of ssh/fuzz's targets, or for those that are named; what is found is kept
+fuzz *TARGETS:
+    scripts/fuzz.sh --keep 600 {{TARGETS}}
+
 # The programs of the test cluster, once per change of tests/cluster/go
 cluster-build:
     tests/cluster/build

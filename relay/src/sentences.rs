@@ -427,7 +427,10 @@ mod tests {
             std::fs::write(golden, &text).unwrap();
         }
         let expected = std::fs::read_to_string(golden).unwrap();
-        assert_eq!(text, expected, "TIDEGATE_BLESS=1 cargo test -p tidegate-relay rewrites {golden}");
+        assert_eq!(
+            text, expected,
+            "TIDEGATE_BLESS=1 cargo test -p tidegate-relay rewrites {golden}"
+        );
     }
 
     #[test]

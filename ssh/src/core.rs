@@ -303,7 +303,7 @@ pub(crate) fn clean(bytes: &[u8], most: usize) -> String {
     bytes.iter().take(most).map(shown).collect()
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl Core {
     /// As after the first key exchange of a [`Transport::plain`].
     pub(crate) fn after_keys(config: Arc<Config>, transport: Transport) -> Self {

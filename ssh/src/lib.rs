@@ -50,6 +50,8 @@ mod pump;
 pub mod random;
 mod replies;
 mod request;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
 pub mod version;
 pub mod wire;

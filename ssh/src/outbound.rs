@@ -15,7 +15,7 @@ use crate::wire::{Reader, Writer};
 const HELD: usize = 256 * 1024;
 
 /// What goes out, and what waits.
-pub(crate) struct Outbound {
+pub struct Outbound {
     pub output: Output,
     keys: Keys,
     /// Messages that wait for new keys, each as a `string`.
@@ -121,6 +121,23 @@ impl Outbound {
     /// Whether the keys were used as much as they should be.
     pub fn is_exhausted(&self, limits: &RekeyLimits) -> bool {
         self.keys.bytes >= limits.bytes || self.keys.packets >= limits.packets
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Outbound {
+    /// Seals bytes as they lie, `packet_length` to room for the tag, be they a packet or not; false
+    /// if they are too few to be sealed.
+    pub fn seal_anything(&mut self, frame: &mut [u8]) -> bool {
+        let sealed = self.keys.sealer.seal(self.keys.sequence, frame).is_ok();
+        self.keys.sequence = self.keys.sequence.wrapping_add(u32::from(sealed));
+        sealed
+    }
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

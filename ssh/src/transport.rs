@@ -426,7 +426,7 @@ fn disconnected(message: &[u8]) -> Handled {
     Handled::Disconnected { code, text: printable(&text, Fatal::TEXT) }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl Transport {
     /// As after a first key exchange that signed with the first host key, but in plain text.
     pub(crate) fn plain(

@@ -4,12 +4,12 @@ use aws_lc_rs::digest::{Context, Digest, SHA256};
 use zeroize::Zeroize;
 
 /// Bytes of an exchange hash.
-pub(crate) const HASH: usize = 32;
+pub const HASH: usize = 32;
 
 /// The exchange hash in the making (RFC 4253 section 8, RFC 5656 section 4):
 /// HASH(V_C || V_S || I_C || I_S || K_S || Q_C || Q_S || K), everything but K a `string`.
 #[derive(Clone)]
-pub(crate) struct Exchange(Context);
+pub struct Exchange(Context);
 
 impl Exchange {
     /// From both version lines (without CR LF) and both KEXINITs (whole messages), client's first.
@@ -44,13 +44,13 @@ fn bytes(digest: &Digest) -> [u8; HASH] {
 
 /// Whose packets keys are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
+pub enum Direction {
     ClientToServer,
     ServerToClient,
 }
 
 /// The bytes that one direction's cipher is made of (RFC 4253 section 7.2), wiped when they go.
-pub(crate) struct Secrets {
+pub struct Secrets {
     /// As much of it as the cipher wants, from the front.
     pub key: [u8; 64],
     pub iv: [u8; 12],

@@ -11,7 +11,7 @@ mod nistp256;
 
 use zeroize::Zeroizing;
 
-pub(crate) use derive::{Direction, Exchange, HASH, Secrets};
+pub use derive::{Direction, Exchange, HASH, Secrets};
 
 use crate::algorithm::Kex;
 use crate::message::Fatal;

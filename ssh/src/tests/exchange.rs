@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::client::{Client, Offer};
+use tidegate_ssh_client::{Client, Offer};
+
 use super::{Server, config, connected, ed25519, settle};
 use crate::algorithm::{Cipher, HostKeyAlgorithm, Kex};
 use crate::message::number;

@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::{Client, Offer};
+use tidegate_ssh_client::{Client, Offer};
+
 use super::{Seeded, config};
 use crate::core::Core;
 use crate::event::Event;

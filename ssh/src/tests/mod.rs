@@ -1,6 +1,5 @@
 //! Tests of the transport as a whole, against a client of our own.
 
-mod client;
 mod exchange;
 mod hostile;
 mod legs;
@@ -14,9 +13,9 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use client::Client;
 use ssh_key::private::{Ed25519Keypair, Ed25519PrivateKey};
 use ssh_key::public::Ed25519PublicKey;
+use tidegate_ssh_client::Client;
 
 use crate::random::{NoRandom, Random};
 use crate::{Config, Fatal, Handled, HostKey, Inbound, Next, Transport};

@@ -5,7 +5,8 @@ use std::time::Duration;
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
 use aws_lc_rs::kem::{DecapsulationKey, ML_KEM_768};
 
-use super::client::{Client, Offer};
+use tidegate_ssh_client::{Client, Offer};
+
 use super::{Seeded, Server, config};
 use crate::DisconnectCode;
 use crate::algorithm::Kex;

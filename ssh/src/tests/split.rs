@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::client::{Client, Offer};
+use tidegate_ssh_client::{Client, Offer};
+
 use super::{Server, config};
 use crate::algorithm::Cipher;
 use crate::message::number;
