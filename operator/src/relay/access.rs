@@ -25,9 +25,9 @@ pub const BINDING: &str = "tidegate-relays";
 pub const HOME_ROLE: &str = "tidegate-relay";
 /// In a tenant's namespace: writes sessions.
 pub const SESSIONS_ROLE: &str = "tidegate-relay-sessions";
-/// What keeps a tenant's binding for as long as records of sessions there are held: whoever deletes the
-/// namespace deletes the binding with it, and no relay could say then how its sessions ended. It is put
-/// on only while there are such, so that a namespace waits for nobody else.
+/// What keeps a binding for as long as records of sessions in its namespace are held: whoever deletes the
+/// namespace or the Mesh deletes the binding with it, and no relay could say then how its sessions ended.
+/// It is put on only while there are such, so that a namespace waits for nobody else.
 pub const HOLD: &str = "tidegate.dev/sessions";
 /// Everywhere, for Meshes that select their tenants: reads policy.
 pub const READER_ROLE: &str = "tidegate-relay-reader";
@@ -139,9 +139,11 @@ impl Step {
 
 /// What there is to do, what takes rights away first. A namespace that is `leaving` keeps its binding as
 /// it is: relays have the ends of its sessions to write yet, or it never goes. `held` are the namespaces
-/// whose records relays hold, where that is known. Another's binding is not deleted, whatever it binds.
+/// whose records relays hold, where that is known; there the accounts of Relays that are bound stay so,
+/// also where another Mesh has the namespace by now. Another's binding is not deleted, whatever it binds.
 fn steps(
-    wanted: Access,
+    mut wanted: Access,
+    relays: &[&Relay],
     there: &[impl AsRef<RoleBinding>],
     reader: Option<&ClusterRoleBinding>,
     leaving: &BTreeSet<String>,
@@ -150,6 +152,14 @@ fn steps(
     let is_ours = |binding: &RoleBinding| {
         binding.labels().get("app.kubernetes.io/managed-by").is_some_and(|by| by == names::OPERATOR)
     };
+    for wanted in &mut wanted.role_bindings {
+        let is_held =
+            held.is_some_and(|held| wanted.namespace().is_some_and(|it| held.contains(&it)));
+        let same_place = |found: &&RoleBinding| found.namespace() == wanted.namespace();
+        if let Some(found) = there.iter().map(AsRef::as_ref).find(same_place).filter(|_| is_held) {
+            keep_accounts(wanted, found, relays);
+        }
+    }
     let mut steps = Vec::new();
     for found in there.iter().map(AsRef::as_ref).filter(|found| is_ours(found)) {
         let same_place = |other: &&RoleBinding| other.namespace() == found.namespace();
@@ -164,8 +174,7 @@ fn steps(
         }
         if let Some(held) = held {
             let has = found.finalizers().iter().any(|finalizer| finalizer == HOLD);
-            let wants = found.role_ref.name == SESSIONS_ROLE
-                && found.namespace().is_some_and(|namespace| held.contains(&namespace));
+            let wants = found.namespace().is_some_and(|namespace| held.contains(&namespace));
             // Nothing can be put on what is being deleted.
             if has != wants && !(wants && goes) {
                 // Before it is deleted, or there would be nothing left to keep.
@@ -187,6 +196,21 @@ fn steps(
         }
     }
     steps
+}
+
+/// Leaves bound in `wanted` the accounts of other Meshes' Relays that `found` binds.
+fn keep_accounts(wanted: &mut RoleBinding, found: &RoleBinding, relays: &[&Relay]) {
+    let subjects = wanted.subjects.get_or_insert_default();
+    let homes: BTreeSet<_> = subjects.iter().map(|subject| subject.namespace.clone()).collect();
+    let stays = |subject: &&Subject| {
+        subject.kind == "ServiceAccount"
+            && !homes.contains(&subject.namespace)
+            && relays.iter().any(|relay| {
+                relay.namespace() == subject.namespace && relay.name_any() == subject.name
+            })
+    };
+    let kept = found.subjects.iter().flatten().filter(stays).cloned();
+    subjects.extend(kept.map(|subject| Subject { api_group: None, ..subject }));
 }
 
 /// Takes away what should not be bound, and binds what is not bound as it should be. What one namespace
@@ -215,7 +239,7 @@ pub async fn reconcile(
     let there = stores.role_bindings.state();
     let reader = stores.cluster_role_bindings.state().into_iter().next();
     let mut first = Ok(());
-    for step in steps(wanted, &there, reader.as_deref(), &leaving, held) {
+    for step in steps(wanted, &relays, &there, reader.as_deref(), &leaving, held) {
         let done = match &step {
             Step::Delete(binding) => ctx.writer.delete(binding).await.map(drop),
             Step::Hold(binding, hold) => {
@@ -400,7 +424,7 @@ mod tests {
         ];
         let leaving = BTreeSet::from(["leaving".to_owned()]);
         let said = |there: &[Arc<RoleBinding>], reader: Option<&ClusterRoleBinding>| {
-            let steps = steps(wanted.clone(), there, reader, &leaving, None);
+            let steps = steps(wanted.clone(), &[], there, reader, &leaving, None);
             let say = |step: &Step| match step {
                 Step::Hold(..) => panic!("nobody knows of sessions"),
                 Step::Delete(binding) => format!("delete {}", binding.namespace().unwrap()),
@@ -450,7 +474,7 @@ mod tests {
         let all: BTreeSet<String> = there.iter().filter_map(|it| it.namespace()).collect();
         let held = all.iter().filter(|name| name.starts_with("held")).cloned().collect();
         let said = |leaving: &BTreeSet<String>| -> Vec<String> {
-            let steps = steps(Access::default(), &there, None, leaving, Some(&held));
+            let steps = steps(Access::default(), &[], &there, None, leaving, Some(&held));
             let say = |step: &Step| match step {
                 Step::Hold(binding, hold) => {
                     Some(format!("{hold} {}", binding.namespace().unwrap()))
@@ -460,13 +484,14 @@ mod tests {
             };
             steps.iter().filter_map(say).collect()
         };
-        assert_eq!(said(&all), ["true held", "false over", "false over-going"]);
+        assert_eq!(said(&all), ["true held", "true held-home", "false over", "false over-going"]);
         assert_eq!(
             said(&BTreeSet::new()),
             [
                 "true held",
                 "delete held",
                 "delete held-already",
+                "true held-home",
                 "delete held-home",
                 "false over",
                 "delete over",
@@ -476,6 +501,35 @@ mod tests {
         );
         assert_eq!(finalizers(&there[1], false)["metadata"]["finalizers"], json!(["other"]));
         assert_eq!(finalizers(&there[0], true)["metadata"]["finalizers"], json!([HOLD]));
+    }
+
+    #[test]
+    fn relays_of_the_mesh_before_keep_their_rights_while_records_are_held() {
+        let selector = json!({"from": "Selector", "selector": {"matchLabels": {"mesh": "prod"}}});
+        let (first, second) = (mesh("fleet", &selector, "True"), mesh("other", &selector, "True"));
+        let (a, b) = (relay("fleet", "a"), relay("other", "b"));
+        let there: Vec<Arc<RoleBinding>> = desired(&[&first], &[&a])
+            .role_bindings
+            .into_iter()
+            .filter(|binding| binding.namespace().as_deref() == Some("acme"))
+            .map(Arc::new)
+            .collect();
+        let now = desired(&[&second], &[&b]);
+        let subjects = |held: &[&str], relays: &[&Relay]| {
+            let held = held.iter().map(|&name| name.to_owned()).collect();
+            let steps = steps(now.clone(), relays, &there, None, &BTreeSet::new(), Some(&held));
+            let all = steps.into_iter().find_map(|step| match step {
+                Step::Apply(binding) if binding.namespace().as_deref() == Some("acme") => {
+                    binding.subjects
+                }
+                _ => None,
+            });
+            let all = all.unwrap().into_iter();
+            all.map(|s| format!("{}/{}", s.namespace.unwrap(), s.name)).collect::<Vec<_>>()
+        };
+        assert_eq!(subjects(&["acme"], &[&a, &b]), ["other/b", "fleet/a"]);
+        assert_eq!(subjects(&[], &[&a, &b]), ["other/b"], "its records are all released");
+        assert_eq!(subjects(&["acme"], &[&b]), ["other/b"], "that Relay is gone");
     }
 
     #[test]
