@@ -527,3 +527,61 @@ fn records_are_ended_rightly_though_their_mesh_or_its_namespace_is_deleted() {
     assert!(said.as_deref().is_some_and(|line| line.contains("Fault")), "{said:?}");
     replica.terminate();
 }
+
+/// Refuses to put a finalizer on the relays' rights.
+const NO_FINALIZERS: &str = r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: no-finalizers}
+spec:
+  matchConstraints:
+    resourceRules:
+      - {apiGroups: [rbac.authorization.k8s.io], apiVersions: [v1], operations: [UPDATE], resources: [rolebindings]}
+  validations: [{expression: "!has(object.metadata.finalizers)"}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: no-finalizers}
+spec: {policyName: no-finalizers, validationActions: [Deny]}
+"#;
+
+#[test]
+fn rights_that_cannot_be_kept_for_a_session_are_not_deleted() {
+    let Some(cluster) = ControlPlane::start() else { return };
+    operator::install(&cluster);
+    let replica = Operator::start(&cluster, "op-a");
+    serve(&cluster);
+    await_ready(&cluster, "support", "prod", "Ready");
+    fleet(&cluster);
+    pod(&cluster, "relay-1");
+    report(&cluster, "relay-1", json!({"running": {}}), "True");
+    let binding = || binding(&cluster, "acme");
+    let readers = || {
+        let reader = get(&cluster, &["clusterrolebinding", "tidegate-relays"])?;
+        Some(reader["subjects"].as_array().map_or(0, Vec::len))
+    };
+    eventually("the fleet's rights are bound", SOON, || {
+        binding().is_some() && readers() == Some(1)
+    });
+    cluster.apply(NO_FINALIZERS).ok();
+    eventually("no finalizer can be put on them", SOON, || {
+        let change = r#"{"metadata": {"finalizers": ["example.com/x"]}}"#;
+        let patch = ["patch", "rolebinding", "-n", "acme", "tidegate-relays", "--type=merge"];
+        cluster.kubectl(&[&patch[..], &["--dry-run=server", "-p", change]].concat()).code != Some(0)
+    });
+    cluster.apply(&session("ss-1", "relay-1", LATER)).ok();
+    replica.process.await_stderr("rights are not bound as they should be", SOON);
+    cluster.kubectl(&["delete", "mesh", "-n", "support", "prod"]).ok();
+    // That is written after all that is deleted.
+    eventually("the fleet's other rights are gone", SOON, || readers() == Some(0));
+    let kept = binding().expect("it is there");
+    assert!(!keeps(&kept) && !goes(Some(kept)));
+
+    cluster.kubectl(&["delete", "validatingadmissionpolicybinding", "no-finalizers"]).ok();
+    eventually("it is kept, and then deleted", SOON, || {
+        binding().is_some_and(|it| keeps(&it) && goes(Some(it)))
+    });
+    end_as_relay(&cluster, "acme", "ss-1");
+    eventually("it is gone", SOON, || binding().is_none());
+    replica.terminate();
+}

@@ -18,6 +18,7 @@ use crate::mesh::Tenancy;
 use crate::names;
 use crate::relay::watch::Stores;
 use crate::watching::Key;
+use crate::write::{WriteError, Writer};
 
 /// The name of every binding that is made here.
 pub const BINDING: &str = "tidegate-relays";
@@ -139,7 +140,7 @@ impl Step {
 
 /// What there is to do, what takes rights away first. A namespace that is `leaving` keeps its binding as
 /// it is: relays have the ends of its sessions to write yet, or it never goes. `held` are the namespaces
-/// whose records relays hold, where that is known; there the accounts of Relays that are bound stay so,
+/// whose records relays hold, and nothing is deleted before that is known; there the accounts of Relays that are bound stay so,
 /// also where another Mesh has the namespace by now. Another's binding is not deleted, whatever it binds.
 fn steps(
     mut wanted: Access,
@@ -169,6 +170,8 @@ fn steps(
             None => found.namespace().is_some_and(|namespace| leaving.contains(&namespace)),
         };
         let goes = found.metadata.deletion_timestamp.is_some();
+        // Nobody knows yet whether it has to be kept.
+        let stays = stays || held.is_none();
         if !stays && !goes {
             steps.push(Step::Delete(found.clone()));
         }
@@ -191,7 +194,13 @@ fn steps(
     for binding in wanted.role_bindings {
         let same_place = |other: &&RoleBinding| other.namespace() == binding.namespace();
         let found = there.iter().map(AsRef::as_ref).find(same_place);
-        if !found.is_some_and(|found| same(found, &binding)) {
+        // In the place of one of ours with another role only once that is gone, which the watch tells.
+        let waits = found.is_some_and(|found| {
+            found.role_ref != binding.role_ref
+                && is_ours(found)
+                && held.is_none_or(|held| held.contains(&found.namespace().unwrap_or_default()))
+        });
+        if !waits && !found.is_some_and(|found| same(found, &binding)) {
             steps.push(Step::Apply(binding));
         }
     }
@@ -238,22 +247,47 @@ pub async fn reconcile(
     let wanted = desired(tenancy, &relays, &namespaces);
     let there = stores.role_bindings.state();
     let reader = stores.cluster_role_bindings.state().into_iter().next();
-    let mut first = Ok(());
-    for step in steps(wanted, &relays, &there, reader.as_deref(), &leaving, held) {
-        let done = match &step {
-            Step::Delete(binding) => ctx.writer.delete(binding).await.map(drop),
-            Step::Hold(binding, hold) => {
-                let change = finalizers(binding, *hold);
-                ctx.writer.merge(MANAGER, binding, None, change).await.map(drop)
-            }
-            Step::Apply(binding) => ctx.writer.apply(MANAGER, binding).await.map(drop),
-            Step::ApplyReader(reader) => ctx.writer.apply(MANAGER, reader).await.map(drop),
-        };
-        if let Err(source) = done {
+    let steps = steps(wanted, &relays, &there, reader.as_deref(), &leaving, held);
+    let (mut first, mut unkept) = (Ok(()), Unkept::default());
+    for step in steps {
+        if unkept.forbids(&step) {
+            continue;
+        }
+        if let Err(source) = write(&ctx.writer, &step).await {
+            unkept.failed(&step);
             first = first.and(Err(Error::Apply { what: step.what(), source }));
         }
     }
     first
+}
+
+async fn write(writer: &Writer, step: &Step) -> Result<(), WriteError> {
+    match step {
+        Step::Delete(binding) => writer.delete(binding).await.map(drop),
+        Step::Hold(binding, hold) => {
+            let change = finalizers(binding, *hold);
+            writer.merge(MANAGER, binding, None, change).await.map(drop)
+        }
+        Step::Apply(binding) => writer.apply(MANAGER, binding).await.map(drop),
+        Step::ApplyReader(reader) => writer.apply(MANAGER, reader).await.map(drop),
+    }
+}
+
+/// The namespaces whose binding could not be kept, and so is not deleted: the watch tells what it is by
+/// now, or it is tried again.
+#[derive(Default)]
+struct Unkept(BTreeSet<Option<String>>);
+
+impl Unkept {
+    fn failed(&mut self, step: &Step) {
+        if let Step::Hold(binding, true) = step {
+            self.0.insert(binding.namespace());
+        }
+    }
+
+    fn forbids(&self, step: &Step) -> bool {
+        matches!(step, Step::Delete(binding) if self.0.contains(&binding.namespace()))
+    }
 }
 
 /// The change that puts [`HOLD`] on a binding as it was seen, or takes it off.
@@ -424,9 +458,10 @@ mod tests {
         ];
         let leaving = BTreeSet::from(["leaving".to_owned()]);
         let said = |there: &[Arc<RoleBinding>], reader: Option<&ClusterRoleBinding>| {
-            let steps = steps(wanted.clone(), &[], there, reader, &leaving, None);
+            let held = BTreeSet::new();
+            let steps = steps(wanted.clone(), &[], there, reader, &leaving, Some(&held));
             let say = |step: &Step| match step {
-                Step::Hold(..) => panic!("nobody knows of sessions"),
+                Step::Hold(..) => panic!("there are no sessions"),
                 Step::Delete(binding) => format!("delete {}", binding.namespace().unwrap()),
                 Step::Apply(binding) => format!("apply {}", binding.namespace().unwrap()),
                 Step::ApplyReader(_) => "apply *".to_owned(),
@@ -501,6 +536,53 @@ mod tests {
         );
         assert_eq!(finalizers(&there[1], false)["metadata"]["finalizers"], json!(["other"]));
         assert_eq!(finalizers(&there[0], true)["metadata"]["finalizers"], json!([HOLD]));
+    }
+
+    #[test]
+    fn nothing_is_deleted_that_may_have_to_be_kept_and_is_not() {
+        let binding = |namespace: &str| -> Arc<RoleBinding> {
+            let binding = json!({
+                "metadata": {"name": BINDING, "namespace": namespace, "labels": {
+                    "app.kubernetes.io/managed-by": names::OPERATOR,
+                }},
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+                    "name": SESSIONS_ROLE,
+                },
+            });
+            Arc::new(serde_json::from_value(binding).unwrap())
+        };
+        let there = [binding("acme"), binding("fleet"), binding("other")];
+        let wanted = || {
+            let mut wanted = Access::default();
+            let home = RoleBinding { role_ref: role(HOME_ROLE), ..(*there[1]).clone() };
+            wanted.role_bindings.push(home);
+            wanted
+        };
+        let none = BTreeSet::new();
+        let unknown = steps(wanted(), &[], &there, None, &none, None);
+        assert!(matches!(unknown.as_slice(), [Step::ApplyReader(_)]), "{unknown:?}");
+
+        let held = BTreeSet::from(["acme".to_owned(), "fleet".to_owned(), "other".to_owned()]);
+        let all = steps(wanted(), &[], &there, None, &none, Some(&held));
+        let (mut taken, mut unkept) = (Vec::new(), Unkept::default());
+        for step in all.iter().filter(|step| !matches!(step, Step::ApplyReader(_))) {
+            let (what, binding) = match step {
+                Step::Hold(binding, _) => ("hold", binding),
+                Step::Delete(binding) => ("delete", binding),
+                Step::Apply(binding) => ("apply", binding),
+                Step::ApplyReader(_) => unreachable!(),
+            };
+            let namespace = binding.namespace().unwrap();
+            if what != "delete" && namespace == "acme" {
+                unkept.failed(step);
+            }
+            if !unkept.forbids(step) {
+                taken.push(format!("{what} {namespace}"));
+            }
+        }
+        let expected = ["hold acme", "hold fleet", "delete fleet", "hold other", "delete other"];
+        assert_eq!(taken, expected, "the other role is bound once the one that is kept is gone");
     }
 
     #[test]
