@@ -162,7 +162,8 @@ fn steps(
         }
     }
     let mut steps = Vec::new();
-    for found in there.iter().map(AsRef::as_ref).filter(|found| is_ours(found)) {
+    for found in there.iter().map(AsRef::as_ref) {
+        let ours = is_ours(found);
         let same_place = |other: &&RoleBinding| other.namespace() == found.namespace();
         let stays = match wanted.role_bindings.iter().find(same_place) {
             // The role of a binding cannot be changed.
@@ -170,16 +171,17 @@ fn steps(
             None => found.namespace().is_some_and(|namespace| leaving.contains(&namespace)),
         };
         let goes = found.metadata.deletion_timestamp.is_some();
-        // Nobody knows yet whether it has to be kept.
-        let stays = stays || held.is_none();
+        // Another's is not for us to delete; of the others nobody may know yet what has to be kept.
+        let stays = stays || !ours || held.is_none();
         if !stays && !goes {
             steps.push(Step::Delete(found.clone()));
         }
         if let Some(held) = held {
             let has = found.finalizers().iter().any(|finalizer| finalizer == HOLD);
             let wants = found.namespace().is_some_and(|namespace| held.contains(&namespace));
-            // Nothing can be put on what is being deleted.
-            if has != wants && !(wants && goes) {
+            // Nothing can be put on what is being deleted, or is another's. What was put on comes off
+            // again, whoever has taken our label away meanwhile.
+            if has != wants && !(wants && (goes || !ours)) {
                 // Before it is deleted, or there would be nothing left to keep.
                 let at = steps.len().saturating_sub(usize::from(!stays && !goes));
                 steps.insert(at, Step::Hold(found.clone(), wants));
@@ -492,6 +494,11 @@ mod tests {
             Arc::new(serde_json::from_value(binding).unwrap())
         };
         let kept = json!({"finalizers": ["other", HOLD]});
+        let others = |more: &serde_json::Value| {
+            let mut others = json!({"labels": {}});
+            others.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            others
+        };
         let going = |more: &serde_json::Value| {
             let mut going = json!({"deletionTimestamp": "2026-11-24T22:00:00Z"});
             going.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -505,6 +512,9 @@ mod tests {
             binding("held-home", HOME_ROLE, &json!({})),
             binding("over", SESSIONS_ROLE, &kept),
             binding("over-going", SESSIONS_ROLE, &going(&kept)),
+            binding("held-of-another", "edit", &others(&json!({}))),
+            binding("held-stripped", SESSIONS_ROLE, &others(&kept)),
+            binding("over-stripped", SESSIONS_ROLE, &others(&kept)),
         ];
         let all: BTreeSet<String> = there.iter().filter_map(|it| it.namespace()).collect();
         let held = all.iter().filter(|name| name.starts_with("held")).cloned().collect();
@@ -519,7 +529,16 @@ mod tests {
             };
             steps.iter().filter_map(say).collect()
         };
-        assert_eq!(said(&all), ["true held", "true held-home", "false over", "false over-going"]);
+        assert_eq!(
+            said(&all),
+            [
+                "true held",
+                "true held-home",
+                "false over",
+                "false over-going",
+                "false over-stripped"
+            ]
+        );
         assert_eq!(
             said(&BTreeSet::new()),
             [
@@ -531,6 +550,7 @@ mod tests {
                 "false over",
                 "delete over",
                 "false over-going",
+                "false over-stripped",
             ],
             "what is deleted is kept first"
         );
