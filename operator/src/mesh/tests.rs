@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate_crds::index::{Index, Owner, Remains, Tenants, goes};
 use tidegate_crds::manifest::{Kind, Object, ObjectRef};
-use tidegate_crds::mesh::key_fault;
+use tidegate_crds::mesh::{NAMESPACE_TAKEN, key_fault};
 
 use super::*;
 use crate::watching::Change;
@@ -172,8 +172,9 @@ impl Cluster {
             "observedGeneration": mesh["metadata"]["generation"],
             "lastTransitionTime": "2026-11-01T00:00:00Z",
         }]);
-        let changed = mesh["status"]["conditions"] != conditions;
-        mesh["status"]["conditions"] = conditions;
+        let status = json!({"conditions": conditions, "holds": judged.holds[key]});
+        let changed = mesh["status"] != status;
+        mesh["status"] = status;
         changed
     }
 
@@ -252,7 +253,7 @@ fn a_namespace_that_comes_to_be_selected_by_two_stays_with_the_one_that_had_it()
     cluster.settle(&mut before, &BTreeSet::new());
     assert_eq!(cluster.owners()["t1"], "b/m");
     cluster.label("t1", &["one", "two"]);
-    assert_eq!(cluster.owners().get("t1"), None, "in doubt nobody's");
+    assert_eq!(cluster.owners()["t1"], "b/m");
     let judged = cluster.judge(&before);
     let lost = &judged.objections[&Key::new("a", "m")];
     assert_eq!((lost.reason, lost.wholly), ("NamespaceTaken", false));
@@ -260,6 +261,64 @@ fn a_namespace_that_comes_to_be_selected_by_two_stays_with_the_one_that_had_it()
     cluster.settle(&mut before, &BTreeSet::new());
     assert_eq!(cluster.owners()["t1"], "b/m");
     assert!(!cluster.owners().contains_key("t2"));
+}
+
+/// `support/m` has `p`, `q1` and `q2` until it loses `p`.
+fn one_that_lost_a_namespace(before: &mut Accepted) -> Cluster {
+    let mut cluster = cluster(
+        &[("p", &["other"]), ("q1", &["one"]), ("q2", &["one"])],
+        &[("b", "x", 1, spec("x", Some("other"))), ("a", "m", 2, spec("m", Some("one")))],
+    );
+    cluster.settle(before, &BTreeSet::new());
+    cluster.label("p", &["one", "other"]);
+    cluster.settle(before, &BTreeSet::new());
+    let objections = cluster.judge(before).objections;
+    assert_eq!(objections.keys().collect::<Vec<_>>(), [&Key::new("a", "m")]);
+    assert_eq!(objections[&Key::new("a", "m")].reason, NAMESPACE_TAKEN);
+    cluster
+}
+
+#[test]
+fn one_that_lost_a_namespace_keeps_all_others() {
+    for remembers in [true, false] {
+        let mut before = Accepted::new();
+        let cluster = one_that_lost_a_namespace(&mut before);
+        let owners = cluster.owners();
+        assert_eq!((owners["p"].as_str(), owners["q1"].as_str()), ("b/x", "a/m"));
+        // By an edit of the one that has the lost one, by a new Mesh, and by an edit of its own.
+        let widened = [
+            (mesh_ref("b", "x"), spec("x", Some("one"))),
+            (mesh_ref("c", "n"), spec("n", Some("one"))),
+            (mesh_ref("a", "m"), spec("m2", Some("one"))),
+        ];
+        for (object, spec) in widened {
+            let mut cluster = cluster.clone();
+            cluster.put(&object, 0, &spec);
+            for _ in 0..2 {
+                for namespace in ["q1", "q2"] {
+                    assert_eq!(cluster.owners()[namespace], "a/m", "{object}");
+                    assert_eq!(cluster.at_relays()[namespace], "a/m", "{object}");
+                }
+                let mut memory = if remembers { before.clone() } else { Accepted::new() };
+                cluster.settle(&mut memory, &BTreeSet::new());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_status_names_no_more_namespaces_than_it_has_room_for() {
+    let mut cluster = cluster(&[], &[("zz", "m", 1, spec("x", Some("one")))]);
+    for i in 0..=tidegate_crds::mesh::MAX_HELD {
+        cluster.label(&format!("t{i}"), &["one"]);
+    }
+    let key = Key::new("zz", "m");
+    cluster.settle(&mut Accepted::new(), &BTreeSet::new());
+    let held = cluster.judge(&Accepted::new()).holds[&key].namespaces.clone();
+    assert_eq!(held.len(), tidegate_crds::mesh::MAX_HELD);
+    // One that comes later pushes none out.
+    cluster.label("a", &["one"]);
+    assert_eq!(cluster.judge(&Accepted::new()).holds[&key].namespaces, held);
 }
 
 #[test]
