@@ -1,4 +1,4 @@
-//! What users and terminals hold by their statuses: what is left of it where an object cannot be decoded,
+//! What Meshes, users and terminals hold by their statuses: what is left of it where an object cannot be decoded,
 //! and what of it stays where one is refused. Pure.
 
 use jiff::Timestamp;
@@ -6,10 +6,11 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use tidegate_policy::model::Label;
 
-use super::{Claimant, Index};
+use super::{Claimant, Held, Index};
 use crate::claims::{self, Claim};
 use crate::common::Holds;
 use crate::manifest::{Kind, ObjectRef};
+use crate::mesh::MeshHolds;
 
 /// Whether an object counts no more since it is being deleted, whatever still holds it up. A Relay alone
 /// serves to its end.
@@ -25,6 +26,10 @@ pub struct Remains {
     holds: Option<Holds>,
     /// Whether `holds` is all that its status holds.
     whole: bool,
+    /// Of a Mesh.
+    mesh: Held,
+    /// Whether `mesh` is all that its status holds.
+    whole_mesh: bool,
 }
 
 impl Remains {
@@ -37,24 +42,38 @@ impl Remains {
         let created = created.and_then(|at| at.parse().ok());
         if holds.is_null() {
             let whole = status.is_null() || status.is_object();
-            return Self { created, holds: None, whole };
-        }
-        if let Ok(holds) = Holds::deserialize(holds) {
-            return Self { created, holds: Some(holds), whole: true };
+            return Self { created, whole, whole_mesh: whole, ..Self::default() };
         }
         let each = |field| holds.get(field).and_then(Value::as_array).into_iter().flatten();
+        let domain = holds.get("domain").and_then(Value::as_str).map(str::to_owned);
+        let namespaces = each("namespaces").filter_map(Value::as_str).map(str::to_owned).collect();
+        let mesh = Held { domain, namespaces };
+        let whole_mesh = MeshHolds::deserialize(holds).is_ok();
+        if let Ok(holds) = Holds::deserialize(holds) {
+            return Self { created, holds: Some(holds), whole: true, mesh, whole_mesh };
+        }
         let port = |port: &Value| port.as_i64().and_then(|port| i32::try_from(port).ok());
         let holds = Holds {
             generation: holds.get("generation").and_then(Value::as_i64).unwrap_or_default(),
             keys: each("keys").filter_map(Value::as_str).map(str::to_owned).collect(),
             listen_ports: each("listenPorts").filter_map(port).collect(),
         };
-        Self { created, holds: Some(holds), whole: false }
+        Self { created, holds: Some(holds), whole: false, mesh, whole_mesh }
     }
 
     /// What the status holds, as far as it can be read.
     pub fn holds(&self) -> Option<&Holds> {
         self.holds.as_ref()
+    }
+
+    /// What a Mesh holds by its status and, where that cannot be read, what it was last known to hold.
+    pub(super) fn of_mesh(&self, known: Option<&Held>) -> Held {
+        let mut held = self.mesh.clone();
+        if let Some(known) = known.filter(|_| !self.whole_mesh) {
+            held.domain = held.domain.or_else(|| known.domain.clone());
+            held.namespaces.extend(known.namespaces.iter().cloned());
+        }
+        held
     }
 
     /// What is left of a user or terminal: it keeps what it holds by its status and, where that cannot be

@@ -2,6 +2,7 @@
 //!
 //! A Mesh's own namespace is always its own. Any other belongs to the one Mesh whose selector matches its
 //! labels; of several to the one that holds it by its status, whatever is edited or added beside it. One
+//! that is held by a Mesh whose spec is refused, or cannot be decoded, is nobody's until that is mended. One
 //! that none of them holds is the one's that alone is Ready in its present generation, else the one's that
 //! alone was ever Ready, else nobody's.
 //!
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_policy::model::ObjectKey;
 
+use super::Remains;
 use crate::Mesh;
 use crate::compile::{self, CompiledMesh, Identity, Refusal};
 use crate::mesh::{MeshHolds, NAMESPACE_TAKEN, key_fault};
@@ -29,7 +31,8 @@ pub struct Tenants {
 
 #[derive(Clone, Debug)]
 struct Known {
-    /// `None`: its spec is refused. It serves nobody, but its namespace is no other Mesh's either.
+    /// `None`: its spec is refused, or cannot be decoded. It serves nobody, and gives nothing up that it
+    /// holds: what it wants is not known.
     mesh: Option<CompiledMesh>,
     ready: Readiness,
     /// By its status.
@@ -47,6 +50,12 @@ impl From<&MeshHolds> for Held {
     fn from(holds: &MeshHolds) -> Self {
         let MeshHolds { domain, namespaces } = holds;
         Self { domain: domain.clone(), namespaces: namespaces.iter().cloned().collect() }
+    }
+}
+
+impl Known {
+    fn holds(&self, namespace: &str) -> bool {
+        self.holds.namespaces.contains(namespace)
     }
 }
 
@@ -87,6 +96,8 @@ impl Readiness {
 pub enum Owner {
     Nobody,
     Mesh(ObjectKey),
+    /// Nobody has it: this Mesh holds it, and its spec is refused or cannot be decoded.
+    Held(ObjectKey),
     /// Several Meshes want it and nothing says which of them has it: they all, in the order of their names.
     Contested(Vec<ObjectKey>),
 }
@@ -95,7 +106,7 @@ impl Tenants {
     /// Takes a Mesh as it is now.
     ///
     /// # Errors
-    /// Why its spec is refused. Such a Mesh serves nobody, but it is there.
+    /// Why its spec is refused. Such a Mesh serves nobody, and keeps what it holds.
     pub fn put_mesh(&mut self, key: ObjectKey, mesh: &Mesh) -> Result<(), Vec<Refusal>> {
         let (compiled, refusals) = match compile::mesh(mesh, &Identity::of(&mesh.metadata)) {
             Ok(compiled) => (Some(compiled), Ok(())),
@@ -107,9 +118,10 @@ impl Tenants {
         refusals
     }
 
-    /// Takes a Mesh that cannot even be decoded: it serves nobody, but it is there.
-    pub fn put_unreadable_mesh(&mut self, key: ObjectKey) {
-        let holds = Held::default();
+    /// Takes a Mesh that cannot even be decoded: it serves nobody, and keeps what it holds by what `remains`
+    /// of it.
+    pub fn put_unreadable_mesh(&mut self, key: ObjectKey, remains: &Remains) {
+        let holds = remains.of_mesh(self.holds(&key));
         self.meshes.insert(key, Known { mesh: None, ready: Readiness::Not, holds });
     }
 
@@ -125,6 +137,12 @@ impl Tenants {
 
     pub fn remove_namespace(&mut self, name: &str) {
         self.namespaces.remove(name);
+    }
+
+    /// The Meshes whose specs are refused or cannot be decoded, with what they hold.
+    pub fn refused(&self) -> impl Iterator<Item = (&ObjectKey, &Held)> {
+        let refused = self.meshes.iter().filter(|(_, known)| known.mesh.is_none());
+        refused.map(|(key, known)| (key, &known.holds))
     }
 
     /// A Mesh whose spec is good.
@@ -175,12 +193,15 @@ impl Tenants {
     pub fn owner(&self, namespace: &str) -> Owner {
         if self.is_home(namespace) {
             let own = self.meshes.iter().filter(|(key, _)| key.namespace.as_str() == namespace);
-            return decided(namespace, own.filter(|(_, known)| known.mesh.is_some()));
+            return decided(
+                namespace,
+                own.filter(|(_, known)| known.mesh.is_some() || known.holds(namespace)),
+            );
         }
         let Some(labels) = self.namespaces.get(namespace) else { return Owner::Nobody };
         let wanting = self.meshes.iter().filter(|(key, known)| {
-            let tenants = known.mesh.as_ref().and_then(|mesh| mesh.tenants.as_ref());
-            tenants.is_some_and(|selector| selector.matches(labels))
+            let Some(mesh) = &known.mesh else { return known.holds(namespace) };
+            mesh.tenants.as_ref().is_some_and(|selector| selector.matches(labels))
                 // Of two Meshes in one namespace, one is in force at most.
                 && self.owner(key.namespace.as_str()) == Owner::Mesh((*key).clone())
         });
@@ -194,8 +215,7 @@ fn decided<'a>(
     wanting: impl Iterator<Item = (&'a ObjectKey, &'a Known)>,
 ) -> Owner {
     let wanting: Vec<_> = wanting.collect();
-    let holding: Vec<_> =
-        wanting.iter().filter(|(_, known)| known.holds.namespaces.contains(namespace)).collect();
+    let holding: Vec<_> = wanting.iter().filter(|(_, known)| known.holds(namespace)).collect();
     let only = |least: Readiness| {
         let mut ready = wanting.iter().filter(move |(_, known)| known.ready >= least);
         ready.next().filter(|_| ready.next().is_none())
@@ -208,6 +228,7 @@ fn decided<'a>(
     };
     match (wanting.as_slice(), owner) {
         ([], _) => Owner::Nobody,
+        (_, Some((key, known))) if known.mesh.is_none() => Owner::Held((*key).clone()),
         (_, Some((key, _))) => Owner::Mesh((*key).clone()),
         _ => Owner::Contested(wanting.iter().map(|(key, _)| (*key).clone()).collect()),
     }

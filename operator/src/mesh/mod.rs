@@ -138,7 +138,7 @@ impl Controller {
         self.done.retain(|key, _| meshes.contains_key(key));
         self.ctx.metrics.set_objects("Mesh", meshes.len());
         for candidate in &candidates {
-            let Some(Some(mesh)) = meshes.get(&candidate.key) else { continue };
+            let Some(Ok(mesh)) = meshes.get(&candidate.key) else { continue };
             let objection = judged.objections.get(&candidate.key);
             let holds = judged.holds.get(&candidate.key).cloned().unwrap_or_default();
             let begun = clock::boot();

@@ -128,13 +128,13 @@ pub fn judge(meshes: &[Candidate], tenants: &Tenants, before: &Accepted) -> Judg
     });
     let mut result = Judgement::default();
     let mut homes: BTreeMap<&str, &Key> = BTreeMap::new();
-    let mut domains: BTreeMap<&str, &Key> = BTreeMap::new();
+    let mut domains = domains_of_refused(meshes, tenants);
     let mut standing = Vec::new();
     for mesh in order {
         match stands(mesh, tenants, &homes, &domains) {
             Ok(compiled) => {
                 homes.insert(&mesh.key.namespace, &mesh.key);
-                domains.insert(&compiled.mesh.domain, &mesh.key);
+                domains.insert(compiled.mesh.domain.to_string(), mesh.key.clone());
                 standing.push(Standing { mesh, full: compiled.mesh.meta.key.clone() });
             }
             Err(objection) => {
@@ -143,12 +143,30 @@ pub fn judge(meshes: &[Candidate], tenants: &Tenants, before: &Accepted) -> Judg
         }
     }
     share(&standing, tenants, before, &mut result);
+    let given: BTreeSet<String> = result.accepted.values().flatten().cloned().collect();
     for mesh in meshes {
         if !result.holds.contains_key(&mesh.key) {
-            result.holds.insert(mesh.key.clone(), kept(mesh, tenants));
+            let kept = kept(mesh, tenants, &given, &domains);
+            result.holds.insert(mesh.key.clone(), kept);
         }
     }
     result
+}
+
+/// The domains that Meshes hold whose specs are refused or cannot be decoded, but for those that another
+/// has come to hold.
+fn domains_of_refused(meshes: &[Candidate], tenants: &Tenants) -> BTreeMap<String, Key> {
+    let refused = tenants.refused().filter_map(|(key, held)| {
+        let key = Key::new(key.namespace.as_str(), key.name.as_str());
+        Some((held.domain.clone()?, key))
+    });
+    let mut all: BTreeMap<String, Key> = refused.collect();
+    for mesh in meshes.iter().filter(|mesh| holds_domain(mesh, tenants)) {
+        if let Ok(compiled) = &mesh.compiled {
+            all.remove(&*compiled.mesh.domain);
+        }
+    }
+    all
 }
 
 /// Whether a Mesh holds the domain that it wants.
@@ -163,7 +181,7 @@ fn stands<'m>(
     mesh: &'m Candidate,
     tenants: &Tenants,
     homes: &BTreeMap<&str, &Key>,
-    domains: &BTreeMap<&str, &Key>,
+    domains: &BTreeMap<String, Key>,
 ) -> Result<&'m CompiledMesh, Objection> {
     let wholly = |reason, sentence| Objection { reason, sentence, wholly: true };
     let compiled = mesh.compiled.as_ref().map_err(|refusals| {
@@ -172,7 +190,7 @@ fn stands<'m>(
     })?;
     let namespace = mesh.key.namespace.as_str();
     let first = match tenants.owner(namespace) {
-        Owner::Mesh(key) => Some(key.name.to_string()),
+        Owner::Mesh(key) | Owner::Held(key) => Some(key.name.to_string()),
         _ => homes.get(namespace).map(|key| key.name.clone()),
     };
     if let Some(other) = first.filter(|name| *name != mesh.key.name) {
@@ -210,6 +228,7 @@ fn share(standing: &[Standing<'_>], tenants: &Tenants, before: &Accepted, result
     let mut owners: BTreeMap<&str, ObjectKey> = BTreeMap::new();
     for (namespace, all) in wanting {
         let has = match tenants.owner(namespace) {
+            Owner::Held(key) => Some(key),
             // One that does not stand keeps what it held, and gets nothing.
             Owner::Mesh(key)
                 if all.iter().any(|own| own.full == key)
@@ -252,21 +271,26 @@ fn share(standing: &[Standing<'_>], tenants: &Tenants, before: &Accepted, result
     }
 }
 
-/// What a Mesh that does not stand still holds: no more than it did, nor what it wants no more.
-fn kept(mesh: &Candidate, tenants: &Tenants) -> MeshHolds {
-    let Some((full, held)) = full(&mesh.key).and_then(|full| {
-        let held = tenants.holds(&full)?;
-        Some((full, held))
-    }) else {
-        return MeshHolds::default();
-    };
+/// What a Mesh that does not stand still holds: no more than it did, and nothing that another was `given`.
+/// One whose spec is refused gives up nothing else, since what it wants is not known.
+fn kept(
+    mesh: &Candidate,
+    tenants: &Tenants,
+    given: &BTreeSet<String>,
+    domains: &BTreeMap<String, Key>,
+) -> MeshHolds {
+    let Some(full) = full(&mesh.key) else { return MeshHolds::default() };
+    let Some(held) = tenants.holds(&full) else { return MeshHolds::default() };
     let keeps = |namespace: &&String| match tenants.owner(namespace) {
-        Owner::Mesh(owner) => owner == full,
-        Owner::Contested(all) => all.contains(&full),
+        Owner::Mesh(owner) | Owner::Held(owner) => owner == full,
+        Owner::Contested(all) => all.contains(&full) && !given.contains(*namespace),
         Owner::Nobody => false,
     };
     let namespaces = held.namespaces.iter().filter(keeps).cloned().collect();
-    named(None, &namespaces, Some(held))
+    let domain = held.domain.clone().filter(|domain| {
+        mesh.compiled.is_err() && domains.get(domain).is_none_or(|owner| *owner == mesh.key)
+    });
+    named(domain, &namespaces, Some(held))
 }
 
 /// As a status names it. Of more than it has room for those come first that it names already.
