@@ -6,6 +6,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use tidegate_policy::model::Label;
 
+use super::apply::key_of;
 use super::{Claimant, Held, Index};
 use crate::claims::{self, Claim};
 use crate::common::Holds;
@@ -61,6 +62,12 @@ impl Remains {
         Self { created, holds: Some(holds), whole: false, mesh, whole_mesh }
     }
 
+    /// Of an object of which not even the status was read: what it was last known to hold counts too.
+    #[must_use]
+    pub fn unseen(self) -> Self {
+        Self { whole: false, whole_mesh: false, ..self }
+    }
+
     /// What the status holds, as far as it can be read.
     pub fn holds(&self) -> Option<&Holds> {
         self.holds.as_ref()
@@ -100,6 +107,24 @@ impl Remains {
 }
 
 impl Index {
+    /// What an object is known to hold, as its status would name it; `None`: nothing.
+    pub fn known_holds(&self, object: &ObjectRef) -> Option<Value> {
+        let value = match object.kind {
+            Kind::Mesh => {
+                let held = key_of(object).and_then(|key| self.tenants.holds(&key))?;
+                let Held { domain, namespaces } = held.clone();
+                let namespaces = namespaces.into_iter().collect();
+                serde_json::to_value(MeshHolds { domain, namespaces })
+            }
+            _ => {
+                let holds = self.holds(object);
+                let any = !holds.is_empty();
+                serde_json::to_value(any.then(|| claims::holds(holds, 0))?)
+            }
+        };
+        value.ok()
+    }
+
     /// What the status of a user or terminal is to hold once it says of `generation` whether the object is
     /// `accepted`. `before`: what it holds by its status as it is.
     ///
