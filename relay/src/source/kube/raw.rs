@@ -80,6 +80,21 @@ impl Raw {
         Self::new(kind, json!({"metadata": metadata, TOO_LARGE: true}))
     }
 
+    /// Whether no more than its name was read.
+    pub fn is_too_large(&self) -> bool {
+        self.value.get(TOO_LARGE).is_some()
+    }
+
+    /// Notes what the object is known to hold, for a restart, if that could not be read of it.
+    pub fn note_holds(&mut self, holds: Option<Value>) {
+        if let Some(object) = self.value.as_object_mut()
+            && object.contains_key(TOO_LARGE)
+            && let Some(holds) = holds
+        {
+            object.insert("status".into(), json!({"holds": holds}));
+        }
+    }
+
     pub fn key(&self) -> Key {
         (self.reference.namespace.clone(), self.reference.name.clone())
     }
