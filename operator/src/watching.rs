@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tidegate_crds::index::Remains;
+use tidegate_crds::manifest::with_bare_status;
 
 use crate::metrics::Metrics;
 
@@ -55,12 +56,21 @@ pub enum Change<K> {
     Put(K),
     /// It is not there any more.
     Gone(Key),
-    /// It is there and cannot be decoded; `remains`: what its status holds nevertheless.
-    Undecodable { key: Key, deleting: bool, remains: Remains },
+    /// It is there and cannot be decoded.
+    Undecodable { key: Key, deleting: bool, unread: Box<Unread<K>> },
     /// A list begins anew: what is not put before the next `Complete` is gone.
     Begin,
     /// All that there is has been put.
     Complete,
+}
+
+/// What is left of an object that cannot be decoded.
+#[derive(Clone, Debug)]
+pub struct Unread<K> {
+    /// What its status holds.
+    pub remains: Remains,
+    /// The object, if only its status cannot be decoded: with no more of that than counts.
+    pub bare: Option<K>,
 }
 
 /// Watches all namespaces for ever. `kind` is for the log and the metrics.
@@ -92,13 +102,13 @@ where
 
 /// An object with its metadata, whether or not the rest can be decoded.
 #[derive(Clone, Debug)]
-struct Guarded<K>(Result<Box<K>, Box<Broken>>);
+struct Guarded<K>(Result<Box<K>, Box<Broken<K>>>);
 
 #[derive(Clone, Debug)]
-struct Broken {
+struct Broken<K> {
     error: String,
     metadata: ObjectMeta,
-    remains: Remains,
+    unread: Unread<K>,
 }
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
@@ -110,8 +120,9 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
             Err(error) => {
                 let metadata = value.get("metadata").unwrap_or(&Value::Null);
                 let metadata = ObjectMeta::deserialize(metadata).map_err(D::Error::custom)?;
-                let (error, remains) = (error.to_string(), Remains::of(&value));
-                Err(Box::new(Broken { error, metadata, remains }))
+                let bare = with_bare_status(&value).and_then(|bare| K::deserialize(&bare).ok());
+                let unread = Unread { remains: Remains::of(&value), bare };
+                Err(Box::new(Broken { error: error.to_string(), metadata, unread }))
             }
         };
         Ok(Self(object))
@@ -157,14 +168,14 @@ where
             Change::Put(*object)
         }
         Err(broken) => {
-            let Broken { error, metadata, remains } = *broken;
+            let Broken { error, metadata, unread } = *broken;
             let deleting = metadata.deletion_timestamp.is_some();
             let key = Key {
                 namespace: metadata.namespace.unwrap_or_default(),
                 name: metadata.name.unwrap_or_default(),
             };
             tracing::warn!(kind, object = %key, error, "an object cannot be decoded");
-            Change::Undecodable { key, deleting, remains }
+            Change::Undecodable { key, deleting, unread: Box::new(unread) }
         }
     }
 }

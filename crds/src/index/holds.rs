@@ -109,18 +109,15 @@ impl Remains {
 impl Index {
     /// What an object is known to hold, as its status would name it; `None`: nothing.
     pub fn known_holds(&self, object: &ObjectRef) -> Option<Value> {
-        let value = match object.kind {
-            Kind::Mesh => {
-                let held = key_of(object).and_then(|key| self.tenants.holds(&key))?;
-                let Held { domain, namespaces } = held.clone();
-                let namespaces = namespaces.into_iter().collect();
-                serde_json::to_value(MeshHolds { domain, namespaces })
-            }
-            _ => {
-                let holds = self.holds(object);
-                let any = !holds.is_empty();
-                serde_json::to_value(any.then(|| claims::holds(holds, 0))?)
-            }
+        let value = if object.kind == Kind::Mesh {
+            let held = key_of(object).and_then(|key| self.tenants.holds(&key))?;
+            let Held { domain, namespaces } = held.clone();
+            let namespaces = namespaces.into_iter().collect();
+            serde_json::to_value(MeshHolds { domain, namespaces })
+        } else {
+            let holds = self.holds(object);
+            let any = !holds.is_empty();
+            serde_json::to_value(any.then(|| claims::holds(holds, 0))?)
         };
         value.ok()
     }

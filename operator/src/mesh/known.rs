@@ -12,7 +12,7 @@ use tidegate_crds::index::{Remains, Tenants, goes};
 use tidegate_crds::manifest::Kind;
 
 use super::tenancy::{Candidate, full};
-use crate::watching::{Change, Key};
+use crate::watching::{Change, Key, Unread};
 
 /// Objects of one kind, and whether all are known.
 #[derive(Debug)]
@@ -40,13 +40,13 @@ impl<T> Set<T> {
         &mut self,
         change: Change<K>,
         what: impl FnOnce(K) -> T,
-        undecodable: impl FnOnce(Remains) -> Option<T>,
+        undecodable: impl FnOnce(Unread<K>) -> Option<T>,
     ) {
         match change {
             Change::Begin => self.seen = Some(BTreeSet::new()),
             Change::Put(object) => self.put(Key::of(&object), what(object)),
-            Change::Undecodable { key, deleting, remains } => {
-                match Some(remains).filter(|_| !deleting).and_then(undecodable) {
+            Change::Undecodable { key, deleting, unread } => {
+                match Some(*unread).filter(|_| !deleting).and_then(undecodable) {
                     Some(kept) => self.put(key, kept),
                     None => drop(self.objects.remove(&key)),
                 }
@@ -83,8 +83,8 @@ impl<T> Set<T> {
 /// All Meshes and namespaces.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// Or what one that cannot be decoded holds.
-    pub meshes: Set<Result<Mesh, Remains>>,
+    /// Or what is left of one that cannot be decoded, to which nothing may be written.
+    pub meshes: Set<Result<Mesh, Unread<Mesh>>>,
     namespaces: Set<Space>,
 }
 
@@ -101,7 +101,7 @@ impl Known {
     }
 
     pub fn mesh(&mut self, change: Change<Mesh>) {
-        self.meshes.take_or(change, Ok, |remains| Some(Err(remains)));
+        self.meshes.take_or(change, Ok, |unread| Some(Err(unread)));
     }
 
     pub fn namespace(&mut self, change: Change<PartialObjectMeta<Namespace>>) {
@@ -129,7 +129,7 @@ impl Known {
 
     fn meshes(&self) -> impl Iterator<Item = (&Key, Result<&Mesh, &Remains>)> {
         let stays = |mesh: &Mesh| !goes(Kind::Mesh, mesh.metadata.deletion_timestamp.is_some());
-        let all = self.meshes.objects().iter().map(|(key, mesh)| (key, mesh.as_ref()));
+        let all = self.meshes.objects().iter().map(move |(key, mesh)| (key, counting(mesh)));
         all.filter(move |(_, mesh)| mesh.map_or(true, stays))
     }
 
@@ -149,6 +149,11 @@ impl Known {
         }
         tenants
     }
+}
+
+/// A Mesh as far as it counts.
+fn counting(mesh: &Result<Mesh, Unread<Mesh>>) -> Result<&Mesh, &Remains> {
+    mesh.as_ref().or_else(|unread| unread.bare.as_ref().ok_or(&unread.remains))
 }
 
 fn candidate(key: &Key, mesh: &Mesh) -> Candidate {

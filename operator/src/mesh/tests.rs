@@ -10,7 +10,7 @@ use tidegate_crds::manifest::{Kind, Object, ObjectRef};
 use tidegate_crds::mesh::{NAMESPACE_TAKEN, key_fault};
 
 use super::*;
-use crate::watching::Change;
+use crate::watching::{Change, Unread};
 use crate::world::topology::Topology;
 
 /// Meshes and namespaces as an API server has them.
@@ -84,8 +84,9 @@ impl Cluster {
             let key = Key::new(&object.namespace, &object.name);
             let deleting = value["metadata"].get("deletionTimestamp").is_some();
             let decoded = serde_json::from_value(value.clone()).ok();
-            let remains = Remains::of(value);
-            known.mesh(decoded.map_or(Change::Undecodable { key, deleting, remains }, Change::Put));
+            let unread = Unread { remains: Remains::of(value), bare: None };
+            let unread = Box::new(unread);
+            known.mesh(decoded.map_or(Change::Undecodable { key, deleting, unread }, Change::Put));
         }
         known.mesh(Change::Complete);
         known.namespace(Change::Complete);
