@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{AgeSpan, Blob, Domain, PublicKey, RetentionSpan, Selector};
+use crate::common::{AgeSpan, Blob, Domain, Line, PublicKey, RetentionSpan, Selector};
 
 /// What a Mesh wants.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -92,6 +92,9 @@ pub struct MeshStatus {
     #[schemars(with = "Vec<PublicKey>", length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub host_keys: Vec<String>,
+    /// What it has for itself, by the operator's word on who was first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<MeshHolds>,
     /// The generation that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -99,6 +102,25 @@ pub struct MeshStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The most namespaces that a status names. What a Mesh has beyond them it has by being Ready.
+pub const MAX_HELD: usize = 10_000;
+
+/// What a Mesh has for itself: the operator's word on who was first, so that it outlives a restart, a bad
+/// edit, and every edit of another Mesh.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshHolds {
+    /// Its domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Domain>")]
+    pub domain: Option<String>,
+    /// The namespaces that it serves, its own among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Line>", length(max = 10_000))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub namespaces: Vec<String>,
 }
 
 /// Why a Mesh is not Ready though its own namespace is its own: another has one that it selects.

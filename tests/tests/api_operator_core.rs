@@ -47,9 +47,13 @@ fn await_ready(cluster: &Cluster, namespace: &str, name: &str, reason: &str) -> 
 }
 
 fn session(name: &str, pod: &str, deadline: &str) -> String {
+    session_in("acme", name, pod, deadline)
+}
+
+fn session_in(namespace: &str, name: &str, pod: &str, deadline: &str) -> String {
     json!({
         "apiVersion": "tidegate.dev/v1alpha1", "kind": "SupportSession",
-        "metadata": {"namespace": "acme", "name": name, "finalizers": ["tidegate.dev/relay"]},
+        "metadata": {"namespace": namespace, "name": name, "finalizers": ["tidegate.dev/relay"]},
         "spec": {
             "window": {"name": "w", "uid": "u"}, "opensAt": "2026-01-01T00:00:00Z", "user": "alice",
             "terminal": "kiosk-17", "service": "ssh", "relayPod": pod,
@@ -373,6 +377,24 @@ fn records_and_claims_of_a_relay_end_with_it_and_not_before() {
 /// lives is yet to be written.
 #[track_caller]
 fn a_namespace_goes_when_relays_have_told_how_its_sessions_ended(cluster: &Cluster) {
+    fleet(cluster);
+    pod(cluster, "relay-2");
+    report(cluster, "relay-2", json!({"running": {}}), "True");
+    let binding = || binding(cluster, "acme");
+    eventually("the fleet's rights are bound", SOON, || binding().is_some_and(|it| !keeps(&it)));
+    cluster.apply(&session("ss-last", "relay-2", LATER)).ok();
+    eventually("the rights are kept", SOON, || binding().is_some_and(|it| keeps(&it)));
+
+    cluster.kubectl(&["delete", "namespace", "acme", "--wait=false"]).ok();
+    let last = || get(cluster, &["supportsession", "-n", "acme", "ss-last"]);
+    eventually("all of it is being deleted", SOON, || goes(last()) && goes(binding()));
+    end_as_relay(cluster, "acme", "ss-last");
+    eventually("the namespace is gone", SOON, || get(cluster, &["namespace", "acme"]).is_none());
+}
+
+/// The roles of relays, and a fleet `eu` of the Mesh in `support`.
+#[track_caller]
+fn fleet(cluster: &Cluster) {
     let rights = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/operator/rbac-relay.yaml");
     cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", rights]).ok();
     let relay = json!({
@@ -384,34 +406,182 @@ fn a_namespace_goes_when_relays_have_told_how_its_sessions_ended(cluster: &Clust
         },
     });
     cluster.apply(&relay.to_string()).ok();
-    pod(cluster, "relay-2");
-    report(cluster, "relay-2", json!({"running": {}}), "True");
-    let binding = || get(cluster, &["rolebinding", "-n", "acme", "tidegate-relays"]);
-    let keeps = |binding: &Value| {
-        let finalizers = binding["metadata"]["finalizers"].as_array();
-        finalizers.is_some_and(|all| all.contains(&json!("tidegate.dev/sessions")))
-    };
-    eventually("the fleet's rights are bound", SOON, || binding().is_some_and(|it| !keeps(&it)));
-    cluster.apply(&session("ss-last", "relay-2", LATER)).ok();
-    eventually("the rights are kept", SOON, || binding().is_some_and(|it| keeps(&it)));
+}
 
-    cluster.kubectl(&["delete", "namespace", "acme", "--wait=false"]).ok();
-    let last = || get(cluster, &["supportsession", "-n", "acme", "ss-last"]);
-    let goes = |object: Option<Value>| {
-        object.is_some_and(|object| object["metadata"]["deletionTimestamp"].is_string())
-    };
-    eventually("all of it is being deleted", SOON, || goes(last()) && goes(binding()));
-    // The relay has closed the session, and says so with its own rights.
+/// The relays' rights in a namespace.
+#[track_caller]
+fn binding(cluster: &Cluster, namespace: &str) -> Option<Value> {
+    get(cluster, &["rolebinding", "-n", namespace, "tidegate-relays"])
+}
+
+/// Whether it outlives its deletion.
+fn keeps(binding: &Value) -> bool {
+    let finalizers = binding["metadata"]["finalizers"].as_array();
+    finalizers.is_some_and(|all| all.contains(&json!("tidegate.dev/sessions")))
+}
+
+fn goes(object: Option<Value>) -> bool {
+    object.is_some_and(|object| object["metadata"]["deletionTimestamp"].is_string())
+}
+
+/// The relay has closed the session, and says so with its own rights.
+#[track_caller]
+fn end_as_relay(cluster: &Cluster, namespace: &str, name: &str) {
     let as_relay = |arguments: &[&str]| {
-        let patch = ["--as", "system:serviceaccount:support:eu", "-n", "acme", "patch"];
-        let what = ["supportsession", "ss-last", "--type=merge"];
+        let patch = ["--as", "system:serviceaccount:support:eu", "-n", namespace, "patch"];
+        let what = ["supportsession", name, "--type=merge"];
         cluster.kubectl(&[&patch[..], &what, arguments].concat()).ok()
     };
     // Not long ago, or the operator would let go of it in the relay's place.
     let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap();
     let ended = json!({"status": {"endedAt": now.to_string(), "endedBy": "Revoked"}});
     as_relay(&["--subresource=status", "-p", &ended.to_string()]);
-    assert_eq!(last().expect("it is held")["status"]["endedBy"], "Revoked");
+    let session = get(cluster, &["supportsession", "-n", namespace, name]);
+    assert_eq!(session.expect("it is held")["status"]["endedBy"], "Revoked");
     as_relay(&["-p", r#"{"metadata": {"finalizers": null}}"#]);
-    eventually("the namespace is gone", SOON, || get(cluster, &["namespace", "acme"]).is_none());
+}
+
+/// Deletes a pod and reports its container terminated, as a kubelet would. Gives when.
+#[track_caller]
+fn terminate_pod(cluster: &Cluster, name: &str) -> String {
+    cluster.kubectl(&["delete", "pod", "-n", "support", name, "--wait=false"]).ok();
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap().to_string();
+    let finished = json!({"terminated": {"exitCode": 0, "finishedAt": now}});
+    report(cluster, name, finished, "False");
+    now
+}
+
+#[test]
+fn records_are_ended_rightly_though_their_mesh_or_its_namespace_is_deleted() {
+    let Some(cluster) = ControlPlane::start() else { return };
+    operator::install(&cluster);
+    let replica = Operator::start(&cluster, "op-a");
+    serve(&cluster);
+    await_ready(&cluster, "support", "prod", "Ready");
+    fleet(&cluster);
+    // Pods of a node that does not exist are deleted by force before long.
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "nowhere"}});
+    cluster.apply(&node.to_string()).ok();
+    for name in ["relay-1", "relay-2"] {
+        pod(&cluster, name);
+        report(&cluster, name, json!({"running": {}}), "True");
+    }
+    let both = ["support", "acme"];
+    let bound = |hold: bool| {
+        both.iter().all(|namespace| {
+            binding(&cluster, namespace).is_some_and(|it| keeps(&it) == hold && !goes(Some(it)))
+        })
+    };
+    eventually("the fleet's rights are bound", SOON, || bound(false));
+    cluster.apply(&session_in("support", "ss-home", "relay-1", LATER)).ok();
+    cluster.apply(&session("ss-tenant", "relay-1", LATER)).ok();
+    cluster.apply(&session("ss-late", "relay-2", LATER)).ok();
+    eventually("the rights are kept", SOON, || bound(true));
+
+    cluster.kubectl(&["delete", "mesh", "-n", "support", "prod"]).ok();
+    eventually("the rights are being deleted", SOON, || {
+        both.iter().all(|namespace| goes(binding(&cluster, namespace)))
+    });
+    let ended = |name: &str| {
+        let session = get(&cluster, &["supportsession", "-n", "acme", name])?;
+        session["metadata"]["finalizers"].is_null().then(|| session["status"].clone())
+    };
+    // One relay ends without having said how its session did.
+    let finished = terminate_pod(&cluster, "relay-2");
+    let late = wait_for("its session is ended", SOON, || ended("ss-late"));
+    assert_eq!(late["endedBy"], "Fault");
+    assert_eq!(late["endedAt"], finished.as_str());
+    // The other says so.
+    end_as_relay(&cluster, "support", "ss-home");
+    end_as_relay(&cluster, "acme", "ss-tenant");
+    eventually("the rights are gone", SOON, || {
+        both.iter().all(|namespace| binding(&cluster, namespace).is_none())
+    });
+
+    // The same with the Mesh's own namespace, with which the relays' accounts and pods go.
+    cluster.apply(&mesh("support", "prod", "support.example.com", Some("prod"))).ok();
+    eventually("the fleet's rights are bound again", SOON, || bound(false));
+    cluster.apply(&session_in("support", "ss-home-2", "relay-1", LATER)).ok();
+    cluster.apply(&session("ss-tenant-2", "relay-1", LATER)).ok();
+    eventually("the rights are kept again", SOON, || bound(true));
+    cluster.kubectl(&["delete", "namespace", "support", "--wait=false"]).ok();
+    // Since Kubernetes 1.33 pods go first, and the rest once they are gone; before, all at once.
+    cluster.kubectl(&["delete", "mesh", "-n", "support", "prod"]).ok();
+    eventually("the tenant's rights and the pod are being deleted", SOON, || {
+        goes(binding(&cluster, "acme")) && goes(get(&cluster, &["pod", "-n", "support", "relay-1"]))
+    });
+    let home = get(&cluster, &["supportsession", "-n", "support", "ss-home-2"]);
+    assert!(home.expect("its relay runs")["status"]["endedAt"].is_null());
+    let finished = terminate_pod(&cluster, "relay-1");
+    let tenant = wait_for("its session is ended", SOON, || ended("ss-tenant-2"));
+    assert_eq!(tenant["endedBy"], "Fault");
+    assert_eq!(tenant["endedAt"], finished.as_str());
+    eventually("the rights are gone again", SOON, || binding(&cluster, "acme").is_none());
+    let force = ["delete", "pod", "-n", "support", "--all", "--force", "--grace-period=0"];
+    cluster.kubectl(&force).ok();
+    eventually("the namespace is gone", SOON * 2, || {
+        get(&cluster, &["namespace", "support"]).is_none()
+    });
+    let said = replica.process.stderr();
+    let said = said.lines().find(|line| line.contains("support/ss-home-2")).map(str::to_owned);
+    assert!(said.as_deref().is_some_and(|line| line.contains("Fault")), "{said:?}");
+    replica.terminate();
+}
+
+/// Refuses to put a finalizer on the relays' rights.
+const NO_FINALIZERS: &str = r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: no-finalizers}
+spec:
+  matchConstraints:
+    resourceRules:
+      - {apiGroups: [rbac.authorization.k8s.io], apiVersions: [v1], operations: [UPDATE], resources: [rolebindings]}
+  validations: [{expression: "!has(object.metadata.finalizers)"}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: no-finalizers}
+spec: {policyName: no-finalizers, validationActions: [Deny]}
+"#;
+
+#[test]
+fn rights_that_cannot_be_kept_for_a_session_are_not_deleted() {
+    let Some(cluster) = ControlPlane::start() else { return };
+    operator::install(&cluster);
+    let replica = Operator::start(&cluster, "op-a");
+    serve(&cluster);
+    await_ready(&cluster, "support", "prod", "Ready");
+    fleet(&cluster);
+    pod(&cluster, "relay-1");
+    report(&cluster, "relay-1", json!({"running": {}}), "True");
+    let binding = || binding(&cluster, "acme");
+    let readers = || {
+        let reader = get(&cluster, &["clusterrolebinding", "tidegate-relays"])?;
+        Some(reader["subjects"].as_array().map_or(0, Vec::len))
+    };
+    eventually("the fleet's rights are bound", SOON, || {
+        binding().is_some() && readers() == Some(1)
+    });
+    cluster.apply(NO_FINALIZERS).ok();
+    eventually("no finalizer can be put on them", SOON, || {
+        let change = r#"{"metadata": {"finalizers": ["example.com/x"]}}"#;
+        let patch = ["patch", "rolebinding", "-n", "acme", "tidegate-relays", "--type=merge"];
+        cluster.kubectl(&[&patch[..], &["--dry-run=server", "-p", change]].concat()).code != Some(0)
+    });
+    cluster.apply(&session("ss-1", "relay-1", LATER)).ok();
+    replica.process.await_stderr("rights are not bound as they should be", SOON);
+    cluster.kubectl(&["delete", "mesh", "-n", "support", "prod"]).ok();
+    // That is written after all that is deleted.
+    eventually("the fleet's other rights are gone", SOON, || readers() == Some(0));
+    let kept = binding().expect("it is there");
+    assert!(!keeps(&kept) && !goes(Some(kept)));
+
+    cluster.kubectl(&["delete", "validatingadmissionpolicybinding", "no-finalizers"]).ok();
+    eventually("it is kept, and then deleted", SOON, || {
+        binding().is_some_and(|it| keeps(&it) && goes(Some(it)))
+    });
+    end_as_relay(&cluster, "acme", "ss-1");
+    eventually("it is gone", SOON, || binding().is_none());
+    replica.terminate();
 }

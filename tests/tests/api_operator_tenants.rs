@@ -87,7 +87,7 @@ impl World {
             if goes(kind, metadata.get("deletionTimestamp").is_some()) {
                 continue;
             }
-            let _ = match Object::decode(kind, value) {
+            let _ = match Object::decode_served(kind, value) {
                 Ok(object) => index.put(&object),
                 Err(error) => {
                     let text = |field: &str| metadata[field].as_str().unwrap_or_default();

@@ -181,7 +181,7 @@ struct Unread {
 
 impl Unread {
     fn decode(&mut self, kind: Kind, value: &Value) -> Option<Object> {
-        match Object::decode(kind, value) {
+        match Object::decode_served(kind, value) {
             Ok(object) => Some(object),
             Err(error) => {
                 self.count += 1;

@@ -37,8 +37,8 @@ impl Index {
         change.tidy()
     }
 
-    /// Takes an object that could not even be decoded: it is there, and out of force. A user or terminal
-    /// keeps what it holds by what `remains` of it.
+    /// Takes an object that could not even be decoded: it is there, and out of force. A Mesh, user
+    /// or terminal keeps what it holds by what `remains` of it.
     pub fn put_unreadable(
         &mut self,
         object: &ObjectRef,
@@ -56,7 +56,7 @@ impl Index {
             Kind::Namespace => self.drop_namespace(&object.name, &mut change),
             Kind::Mesh => {
                 if let Some(key) = key_of(object) {
-                    self.tenants.put_unreadable_mesh(key);
+                    self.tenants.put_unreadable_mesh(key, remains);
                 }
                 self.recount_all(&mut change);
             }

@@ -1,4 +1,4 @@
-//! What users and terminals hold by their statuses: what is left of it where an object cannot be decoded,
+//! What Meshes, users and terminals hold by their statuses: what is left of it where an object cannot be decoded,
 //! and what of it stays where one is refused. Pure.
 
 use jiff::Timestamp;
@@ -6,10 +6,12 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use tidegate_policy::model::Label;
 
-use super::{Claimant, Index};
+use super::apply::key_of;
+use super::{Claimant, Held, Index};
 use crate::claims::{self, Claim};
 use crate::common::Holds;
 use crate::manifest::{Kind, ObjectRef};
+use crate::mesh::MeshHolds;
 
 /// Whether an object counts no more since it is being deleted, whatever still holds it up. A Relay alone
 /// serves to its end.
@@ -25,6 +27,10 @@ pub struct Remains {
     holds: Option<Holds>,
     /// Whether `holds` is all that its status holds.
     whole: bool,
+    /// Of a Mesh.
+    mesh: Held,
+    /// Whether `mesh` is all that its status holds.
+    whole_mesh: bool,
 }
 
 impl Remains {
@@ -37,24 +43,44 @@ impl Remains {
         let created = created.and_then(|at| at.parse().ok());
         if holds.is_null() {
             let whole = status.is_null() || status.is_object();
-            return Self { created, holds: None, whole };
-        }
-        if let Ok(holds) = Holds::deserialize(holds) {
-            return Self { created, holds: Some(holds), whole: true };
+            return Self { created, whole, whole_mesh: whole, ..Self::default() };
         }
         let each = |field| holds.get(field).and_then(Value::as_array).into_iter().flatten();
+        let domain = holds.get("domain").and_then(Value::as_str).map(str::to_owned);
+        let namespaces = each("namespaces").filter_map(Value::as_str).map(str::to_owned).collect();
+        let mesh = Held { domain, namespaces };
+        let whole_mesh = MeshHolds::deserialize(holds).is_ok();
+        if let Ok(holds) = Holds::deserialize(holds) {
+            return Self { created, holds: Some(holds), whole: true, mesh, whole_mesh };
+        }
         let port = |port: &Value| port.as_i64().and_then(|port| i32::try_from(port).ok());
         let holds = Holds {
             generation: holds.get("generation").and_then(Value::as_i64).unwrap_or_default(),
             keys: each("keys").filter_map(Value::as_str).map(str::to_owned).collect(),
             listen_ports: each("listenPorts").filter_map(port).collect(),
         };
-        Self { created, holds: Some(holds), whole: false }
+        Self { created, holds: Some(holds), whole: false, mesh, whole_mesh }
+    }
+
+    /// Of an object of which not even the status was read: what it was last known to hold counts too.
+    #[must_use]
+    pub fn unseen(self) -> Self {
+        Self { whole: false, whole_mesh: false, ..self }
     }
 
     /// What the status holds, as far as it can be read.
     pub fn holds(&self) -> Option<&Holds> {
         self.holds.as_ref()
+    }
+
+    /// What a Mesh holds by its status and, where that cannot be read, what it was last known to hold.
+    pub(super) fn of_mesh(&self, known: Option<&Held>) -> Held {
+        let mut held = self.mesh.clone();
+        if let Some(known) = known.filter(|_| !self.whole_mesh) {
+            held.domain = held.domain.or_else(|| known.domain.clone());
+            held.namespaces.extend(known.namespaces.iter().cloned());
+        }
+        held
     }
 
     /// What is left of a user or terminal: it keeps what it holds by its status and, where that cannot be
@@ -81,6 +107,21 @@ impl Remains {
 }
 
 impl Index {
+    /// What an object is known to hold, as its status would name it; `None`: nothing.
+    pub fn known_holds(&self, object: &ObjectRef) -> Option<Value> {
+        let value = if object.kind == Kind::Mesh {
+            let held = key_of(object).and_then(|key| self.tenants.holds(&key))?;
+            let Held { domain, namespaces } = held.clone();
+            let namespaces = namespaces.into_iter().collect();
+            serde_json::to_value(MeshHolds { domain, namespaces })
+        } else {
+            let holds = self.holds(object);
+            let any = !holds.is_empty();
+            serde_json::to_value(any.then(|| claims::holds(holds, 0))?)
+        };
+        value.ok()
+    }
+
     /// What the status of a user or terminal is to hold once it says of `generation` whether the object is
     /// `accepted`. `before`: what it holds by its status as it is.
     ///

@@ -38,7 +38,7 @@ use crate::manifest::ObjectRef;
 pub use holds::{Remains, goes};
 use jiff::Timestamp;
 use rivals::Rivals;
-pub use tenants::{Owner, Readiness, Tenants};
+pub use tenants::{Held, Owner, Readiness, Tenants};
 pub use verdict::Verdict;
 
 /// The objects of one Mesh, compiled.

@@ -1,8 +1,10 @@
 //! Which Mesh serves which namespace.
 //!
 //! A Mesh's own namespace is always its own. Any other belongs to the one Mesh whose selector matches its
-//! labels; of several to the one that alone is Ready in its present generation, else to the one that alone
-//! is Ready in whichever generation, and so on by [`Readiness`], else to none.
+//! labels; of several to the one that holds it by its status, whatever is edited or added beside it. One
+//! that is held by a Mesh whose spec is refused, or cannot be decoded, is nobody's until that is mended. One
+//! that none of them holds is the one's that alone is Ready in its present generation, else the one's that
+//! alone was ever Ready, else nobody's.
 //!
 //! Relays and operator go by this alone, so that they agree at every instant. What the operator says of a
 //! Mesh is a word on who is to be Ready; whose a namespace is hangs on that word once it is written.
@@ -11,9 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_policy::model::ObjectKey;
 
+use super::Remains;
 use crate::Mesh;
 use crate::compile::{self, CompiledMesh, Identity, Refusal};
-use crate::mesh::{NAMESPACE_TAKEN, key_fault};
+use crate::mesh::{MeshHolds, NAMESPACE_TAKEN, key_fault};
 
 /// The label that the API server puts on every namespace.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -28,9 +31,32 @@ pub struct Tenants {
 
 #[derive(Clone, Debug)]
 struct Known {
-    /// `None`: its spec is refused. It serves nobody, but its namespace is no other Mesh's either.
+    /// `None`: its spec is refused, or cannot be decoded. It serves nobody, and gives nothing up that it
+    /// holds: what it wants is not known.
     mesh: Option<CompiledMesh>,
     ready: Readiness,
+    /// By its status.
+    holds: Held,
+}
+
+/// What a Mesh holds by its status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub domain: Option<String>,
+    pub namespaces: BTreeSet<String>,
+}
+
+impl From<&MeshHolds> for Held {
+    fn from(holds: &MeshHolds) -> Self {
+        let MeshHolds { domain, namespaces } = holds;
+        Self { domain: domain.clone(), namespaces: namespaces.iter().cloned().collect() }
+    }
+}
+
+impl Known {
+    fn holds(&self, namespace: &str) -> bool {
+        self.holds.namespaces.contains(namespace)
+    }
 }
 
 /// What a Mesh's condition Ready says of its right to its namespaces. A Mesh that is not Ready for the sake
@@ -70,7 +96,9 @@ impl Readiness {
 pub enum Owner {
     Nobody,
     Mesh(ObjectKey),
-    /// Several Meshes want it and not exactly one of them is Ready: they all, in the order of their names.
+    /// Nobody has it: this Mesh holds it, and its spec is refused or cannot be decoded.
+    Held(ObjectKey),
+    /// Several Meshes want it and nothing says which of them has it: they all, in the order of their names.
     Contested(Vec<ObjectKey>),
 }
 
@@ -78,19 +106,23 @@ impl Tenants {
     /// Takes a Mesh as it is now.
     ///
     /// # Errors
-    /// Why its spec is refused. Such a Mesh serves nobody, but it is there.
+    /// Why its spec is refused. Such a Mesh serves nobody, and keeps what it holds.
     pub fn put_mesh(&mut self, key: ObjectKey, mesh: &Mesh) -> Result<(), Vec<Refusal>> {
         let (compiled, refusals) = match compile::mesh(mesh, &Identity::of(&mesh.metadata)) {
             Ok(compiled) => (Some(compiled), Ok(())),
             Err(refusals) => (None, Err(refusals)),
         };
-        self.meshes.insert(key, Known { mesh: compiled, ready: Readiness::of(mesh) });
+        let holds = mesh.status.as_ref().and_then(|status| status.holds.as_ref());
+        let holds = holds.map(Held::from).unwrap_or_default();
+        self.meshes.insert(key, Known { mesh: compiled, ready: Readiness::of(mesh), holds });
         refusals
     }
 
-    /// Takes a Mesh that cannot even be decoded: it serves nobody, but it is there.
-    pub fn put_unreadable_mesh(&mut self, key: ObjectKey) {
-        self.meshes.insert(key, Known { mesh: None, ready: Readiness::Not });
+    /// Takes a Mesh that cannot even be decoded: it serves nobody, and keeps what it holds by what `remains`
+    /// of it.
+    pub fn put_unreadable_mesh(&mut self, key: ObjectKey, remains: &Remains) {
+        let holds = remains.of_mesh(self.holds(&key));
+        self.meshes.insert(key, Known { mesh: None, ready: Readiness::Not, holds });
     }
 
     pub fn remove_mesh(&mut self, key: &ObjectKey) {
@@ -107,6 +139,12 @@ impl Tenants {
         self.namespaces.remove(name);
     }
 
+    /// The Meshes whose specs are refused or cannot be decoded, with what they hold.
+    pub fn refused(&self) -> impl Iterator<Item = (&ObjectKey, &Held)> {
+        let refused = self.meshes.iter().filter(|(_, known)| known.mesh.is_none());
+        refused.map(|(key, known)| (key, &known.holds))
+    }
+
     /// A Mesh whose spec is good.
     pub fn mesh(&self, key: &ObjectKey) -> Option<&CompiledMesh> {
         self.meshes.get(key)?.mesh.as_ref()
@@ -115,6 +153,11 @@ impl Tenants {
     /// What a Mesh's status says; of one that is not there, nothing.
     pub fn readiness(&self, key: &ObjectKey) -> Readiness {
         self.meshes.get(key).map_or(Readiness::Not, |known| known.ready)
+    }
+
+    /// What a Mesh holds by its status.
+    pub fn holds(&self, key: &ObjectKey) -> Option<&Held> {
+        self.meshes.get(key).map(|known| &known.holds)
     }
 
     pub fn meshes(&self) -> impl Iterator<Item = &ObjectKey> {
@@ -150,28 +193,42 @@ impl Tenants {
     pub fn owner(&self, namespace: &str) -> Owner {
         if self.is_home(namespace) {
             let own = self.meshes.iter().filter(|(key, _)| key.namespace.as_str() == namespace);
-            return decided(own.filter(|(_, known)| known.mesh.is_some()));
+            return decided(
+                namespace,
+                own.filter(|(_, known)| known.mesh.is_some() || known.holds(namespace)),
+            );
         }
         let Some(labels) = self.namespaces.get(namespace) else { return Owner::Nobody };
-        decided(self.meshes.iter().filter(|(key, known)| {
-            let tenants = known.mesh.as_ref().and_then(|mesh| mesh.tenants.as_ref());
-            tenants.is_some_and(|selector| selector.matches(labels))
+        let wanting = self.meshes.iter().filter(|(key, known)| {
+            let Some(mesh) = &known.mesh else { return known.holds(namespace) };
+            mesh.tenants.as_ref().is_some_and(|selector| selector.matches(labels))
                 // Of two Meshes in one namespace, one is in force at most.
                 && self.owner(key.namespace.as_str()) == Owner::Mesh((*key).clone())
-        }))
+        });
+        decided(namespace, wanting)
     }
 }
 
-fn decided<'a>(wanting: impl Iterator<Item = (&'a ObjectKey, &'a Known)>) -> Owner {
+/// Whose a namespace is that some Meshes want.
+fn decided<'a>(
+    namespace: &str,
+    wanting: impl Iterator<Item = (&'a ObjectKey, &'a Known)>,
+) -> Owner {
     let wanting: Vec<_> = wanting.collect();
+    let holding: Vec<_> = wanting.iter().filter(|(_, known)| known.holds(namespace)).collect();
     let only = |least: Readiness| {
         let mut ready = wanting.iter().filter(move |(_, known)| known.ready >= least);
         ready.next().filter(|_| ready.next().is_none())
     };
-    let levels = [Readiness::Now, Readiness::Formerly, Readiness::Partly, Readiness::Not];
-    let owner = levels.into_iter().find_map(only);
+    let owner = match holding.as_slice() {
+        // One that has lost another namespace has a right to this one as good as one's that was edited.
+        [] => [Readiness::Now, Readiness::Partly, Readiness::Not].into_iter().find_map(only),
+        [holder] => Some(*holder),
+        _ => None,
+    };
     match (wanting.as_slice(), owner) {
         ([], _) => Owner::Nobody,
+        (_, Some((key, known))) if known.mesh.is_none() => Owner::Held((*key).clone()),
         (_, Some((key, _))) => Owner::Mesh((*key).clone()),
         _ => Owner::Contested(wanting.iter().map(|(key, _)| (*key).clone()).collect()),
     }

@@ -60,7 +60,9 @@ impl Index {
             return Verdict::Unknown;
         }
         match self.tenants.owner(&object.namespace) {
-            Owner::Mesh(owner) if owner != key => contested_namespace(object, &[owner], true),
+            Owner::Mesh(owner) | Owner::Held(owner) if owner != key => {
+                contested_namespace(object, &[owner], true)
+            }
             Owner::Contested(all) => contested_namespace(object, &all, false),
             _ if key != self.home => Verdict::NotServed(format!("is not the Mesh {}", self.home)),
             _ => Verdict::InForce,
@@ -127,6 +129,9 @@ impl Index {
                     all.join(" and ")
                 )
             }
+            Owner::Held(other) => format!(
+                "has no effect: the namespace {namespace_shown} is held by the Mesh {other}, whose spec is refused; mend or delete that Mesh"
+            ),
             Owner::Mesh(other) => format!(
                 "has no effect in the Mesh {home}: the namespace {namespace_shown} belongs to the Mesh {other}"
             ),

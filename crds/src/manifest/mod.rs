@@ -79,6 +79,18 @@ impl Object {
         }
     }
 
+    /// As [`Object::decode`], of an object that an API server has. A status that cannot be decoded, of a
+    /// newer version perhaps, takes no object out of force: of it only what counts is read then.
+    ///
+    /// # Errors
+    /// With serde's sentence of the whole object.
+    pub fn decode_served(kind: Kind, value: &Value) -> Result<Self, serde_json::Error> {
+        Self::decode(kind, value).or_else(|error| {
+            let bare = with_bare_status(value).and_then(|bare| Self::decode(kind, &bare).ok());
+            bare.ok_or(error)
+        })
+    }
+
     /// The typed form of a value that is valid.
     ///
     /// # Errors
@@ -107,6 +119,19 @@ impl Object {
             }
         })
     }
+}
+
+/// An object whose status is reduced to what counts; `None`: it has none.
+pub fn with_bare_status(object: &Value) -> Option<Value> {
+    let status = object.get("status")?.as_object()?;
+    let kept = ["conditions", "holds", "observedGeneration"].into_iter();
+    let kept = kept.filter_map(|field| Some((field.to_owned(), status.get(field)?.clone())));
+    let status: serde_json::Map<_, _> = kept.collect();
+    let other = object.as_object()?.iter().filter(|(field, _)| *field != "status");
+    let mut bare: serde_json::Map<_, _> =
+        other.map(|(field, value)| (field.clone(), value.clone())).collect();
+    bare.insert("status".to_owned(), status.into());
+    Some(bare.into())
 }
 
 /// One valid document of a file.

@@ -8,11 +8,11 @@ use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt as _};
 use tidegate_crds::Mesh;
 use tidegate_crds::compile::{Identity, labels, mesh as compile};
-use tidegate_crds::index::{Tenants, goes};
+use tidegate_crds::index::{Remains, Tenants, goes};
 use tidegate_crds::manifest::Kind;
 
 use super::tenancy::{Candidate, full};
-use crate::watching::{Change, Key};
+use crate::watching::{Change, Key, Unread};
 
 /// Objects of one kind, and whether all are known.
 #[derive(Debug)]
@@ -32,24 +32,25 @@ impl<T> Default for Set<T> {
 impl<T> Set<T> {
     /// Takes a change, keeping `what` of each object. What cannot be decoded is as if it were not there.
     pub fn take<K: Resource>(&mut self, change: Change<K>, what: impl FnOnce(K) -> T) {
-        self.take_or(change, what, None);
+        self.take_or(change, what, |_| None);
     }
 
-    /// As [`Set::take`], keeping `undecodable`, where it is given, of what cannot be decoded and is not
-    /// being deleted.
+    /// As [`Set::take`], keeping what `undecodable` gives of what cannot be decoded and is not being deleted.
     pub fn take_or<K: Resource>(
         &mut self,
         change: Change<K>,
         what: impl FnOnce(K) -> T,
-        undecodable: Option<T>,
+        undecodable: impl FnOnce(Unread<K>) -> Option<T>,
     ) {
         match change {
             Change::Begin => self.seen = Some(BTreeSet::new()),
             Change::Put(object) => self.put(Key::of(&object), what(object)),
-            Change::Undecodable { key, deleting } => match undecodable {
-                Some(kept) if !deleting => self.put(key, kept),
-                _ => drop(self.objects.remove(&key)),
-            },
+            Change::Undecodable { key, deleting, unread } => {
+                match Some(*unread).filter(|_| !deleting).and_then(undecodable) {
+                    Some(kept) => self.put(key, kept),
+                    None => drop(self.objects.remove(&key)),
+                }
+            }
             Change::Gone(key) => {
                 self.objects.remove(&key);
             }
@@ -82,8 +83,8 @@ impl<T> Set<T> {
 /// All Meshes and namespaces.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// `None`: it is there, and cannot be decoded.
-    pub meshes: Set<Option<Mesh>>,
+    /// Or what is left of one that cannot be decoded, to which nothing may be written.
+    pub meshes: Set<Result<Mesh, Unread<Mesh>>>,
     namespaces: Set<Space>,
 }
 
@@ -100,7 +101,7 @@ impl Known {
     }
 
     pub fn mesh(&mut self, change: Change<Mesh>) {
-        self.meshes.take_or(change, Some, Some(None));
+        self.meshes.take_or(change, Ok, |unread| Some(Err(unread)));
     }
 
     pub fn namespace(&mut self, change: Change<PartialObjectMeta<Namespace>>) {
@@ -113,7 +114,7 @@ impl Known {
 
     /// The Meshes as the judge sees them; one that is being deleted is not among them.
     pub fn candidates(&self) -> Vec<Candidate> {
-        self.meshes().filter_map(|(key, mesh)| Some(candidate(key, mesh?))).collect()
+        self.meshes().filter_map(|(key, mesh)| Some(candidate(key, mesh.ok()?))).collect()
     }
 
     /// Whose each namespace is, by the rule that relays go by.
@@ -126,10 +127,10 @@ impl Known {
         self.tenants_where(|_| true)
     }
 
-    fn meshes(&self) -> impl Iterator<Item = (&Key, Option<&Mesh>)> {
+    fn meshes(&self) -> impl Iterator<Item = (&Key, Result<&Mesh, &Remains>)> {
         let stays = |mesh: &Mesh| !goes(Kind::Mesh, mesh.metadata.deletion_timestamp.is_some());
-        let all = self.meshes.objects().iter().map(|(key, mesh)| (key, mesh.as_ref()));
-        all.filter(move |(_, mesh)| mesh.is_none_or(stays))
+        let all = self.meshes.objects().iter().map(move |(key, mesh)| (key, counting(mesh)));
+        all.filter(move |(_, mesh)| mesh.map_or(true, stays))
     }
 
     fn tenants_where(&self, counts: impl Fn(&Space) -> bool) -> Tenants {
@@ -142,12 +143,17 @@ impl Known {
             let Some(full) = full(key) else { continue };
             match mesh {
                 // What is wrong with it is the candidate's to tell.
-                Some(mesh) => drop(tenants.put_mesh(full, mesh)),
-                None => tenants.put_unreadable_mesh(full),
+                Ok(mesh) => drop(tenants.put_mesh(full, mesh)),
+                Err(remains) => tenants.put_unreadable_mesh(full, remains),
             }
         }
         tenants
     }
+}
+
+/// A Mesh as far as it counts.
+fn counting(mesh: &Result<Mesh, Unread<Mesh>>) -> Result<&Mesh, &Remains> {
+    mesh.as_ref().or_else(|unread| unread.bare.as_ref().ok_or(&unread.remains))
 }
 
 fn candidate(key: &Key, mesh: &Mesh) -> Candidate {

@@ -28,6 +28,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Config;
 use tidegate_crds::Mesh;
+use tidegate_crds::mesh::MeshHolds;
 use tidegate_process::clock::{self, Boot};
 use tokio::sync::watch;
 
@@ -61,6 +62,7 @@ enum MeshError {
 struct Done {
     version: Option<String>,
     objection: Option<Objection>,
+    holds: MeshHolds,
     again: Boot,
 }
 
@@ -136,17 +138,19 @@ impl Controller {
         self.done.retain(|key, _| meshes.contains_key(key));
         self.ctx.metrics.set_objects("Mesh", meshes.len());
         for candidate in &candidates {
-            let Some(Some(mesh)) = meshes.get(&candidate.key) else { continue };
+            let Some(Ok(mesh)) = meshes.get(&candidate.key) else { continue };
             let objection = judged.objections.get(&candidate.key);
+            let holds = judged.holds.get(&candidate.key).cloned().unwrap_or_default();
             let begun = clock::boot();
             if let Some(done) = self.done.get(&candidate.key)
                 && done.version == mesh.metadata.resource_version
                 && done.objection.as_ref() == objection
+                && done.holds == holds
                 && begun < done.again
             {
                 continue;
             }
-            let result = reconcile(&self.ctx, &candidate.key, mesh, objection).await;
+            let result = reconcile(&self.ctx, &candidate.key, mesh, objection, holds.clone()).await;
             let now = clock::boot();
             self.ctx.metrics.reconciled("mesh", Outcome::of(&result), now.since(begun));
             let wait = match result {
@@ -163,6 +167,7 @@ impl Controller {
             let done = Done {
                 version: mesh.metadata.resource_version.clone(),
                 objection: objection.cloned(),
+                holds,
                 again: now.plus(wait),
             };
             self.done.insert(candidate.key.clone(), done);
@@ -176,6 +181,7 @@ async fn reconcile(
     key: &Key,
     mesh: &Mesh,
     objection: Option<&Objection>,
+    holds: MeshHolds,
 ) -> Result<(), MeshError> {
     let status = mesh.status.as_ref();
     let mut present = BTreeMap::new();
@@ -192,7 +198,7 @@ async fn reconcile(
     // Whether another Mesh is in the way comes first: relays go by it (`Readiness`), and nobody would know
     // it of a Mesh whose status speaks of its keys.
     let objection = objection.or(wrong.as_ref());
-    let desired = update_status::desired(mesh, &present, objection, clock::now().wall);
+    let desired = update_status::desired(mesh, &present, objection, holds, clock::now().wall);
     if update_status::update(&ctx.writer, mesh, &desired).await?
         && let Some(objection) = objection
     {

@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate_crds::index::{Index, Owner, Remains, Tenants, goes};
 use tidegate_crds::manifest::{Kind, Object, ObjectRef};
-use tidegate_crds::mesh::key_fault;
+use tidegate_crds::mesh::{NAMESPACE_TAKEN, key_fault};
 
 use super::*;
-use crate::watching::Change;
+use crate::watching::{Change, Unread};
 use crate::world::topology::Topology;
 
 /// Meshes and namespaces as an API server has them.
@@ -84,7 +84,9 @@ impl Cluster {
             let key = Key::new(&object.namespace, &object.name);
             let deleting = value["metadata"].get("deletionTimestamp").is_some();
             let decoded = serde_json::from_value(value.clone()).ok();
-            known.mesh(decoded.map_or(Change::Undecodable { key, deleting }, Change::Put));
+            let unread = Unread { remains: Remains::of(value), bare: None };
+            let unread = Box::new(unread);
+            known.mesh(decoded.map_or(Change::Undecodable { key, deleting, unread }, Change::Put));
         }
         known.mesh(Change::Complete);
         known.namespace(Change::Complete);
@@ -149,8 +151,10 @@ impl Cluster {
             let deleting = value["metadata"].get("deletionTimestamp").is_some();
             !goes(object.kind, deleting)
         });
-        let decoded = value
-            .map(|value| Object::decode(object.kind, value).map_err(|error| error.to_string()));
+        let decoded = value.map(|value| {
+            let decoded = Object::decode(object.kind, value);
+            decoded.map_err(|error| Box::new((error.to_string(), Remains::of(value))))
+        });
         let _ = topology.put(object, decoded.as_ref());
     }
 
@@ -172,8 +176,9 @@ impl Cluster {
             "observedGeneration": mesh["metadata"]["generation"],
             "lastTransitionTime": "2026-11-01T00:00:00Z",
         }]);
-        let changed = mesh["status"]["conditions"] != conditions;
-        mesh["status"]["conditions"] = conditions;
+        let status = json!({"conditions": conditions, "holds": judged.holds[key]});
+        let changed = mesh["status"] != status;
+        mesh["status"] = status;
         changed
     }
 
@@ -252,7 +257,7 @@ fn a_namespace_that_comes_to_be_selected_by_two_stays_with_the_one_that_had_it()
     cluster.settle(&mut before, &BTreeSet::new());
     assert_eq!(cluster.owners()["t1"], "b/m");
     cluster.label("t1", &["one", "two"]);
-    assert_eq!(cluster.owners().get("t1"), None, "in doubt nobody's");
+    assert_eq!(cluster.owners()["t1"], "b/m");
     let judged = cluster.judge(&before);
     let lost = &judged.objections[&Key::new("a", "m")];
     assert_eq!((lost.reason, lost.wholly), ("NamespaceTaken", false));
@@ -260,6 +265,100 @@ fn a_namespace_that_comes_to_be_selected_by_two_stays_with_the_one_that_had_it()
     cluster.settle(&mut before, &BTreeSet::new());
     assert_eq!(cluster.owners()["t1"], "b/m");
     assert!(!cluster.owners().contains_key("t2"));
+}
+
+#[test]
+fn one_that_is_refused_or_cannot_be_decoded_gives_up_nothing() {
+    for bad in [json!("of another version"), spec("UPPER", None)] {
+        let mut cluster =
+            cluster(&[("t", &["one"]), ("u", &["one"])], &[("a", "m", 2, spec("x", Some("one")))]);
+        let mut before = Accepted::new();
+        cluster.settle(&mut before, &BTreeSet::new());
+        cluster.put(&mesh_ref("a", "m"), 2, &bad);
+        cluster.put(&mesh_ref("a", "second"), 1, &spec("z", None));
+        cluster.put(&mesh_ref("b", "rival"), 1, &spec("y", Some("one")));
+        cluster.put(&mesh_ref("c", "thief"), 1, &spec("x", None));
+        for memory in [&mut before, &mut Accepted::new()] {
+            assert_eq!((cluster.owners().get("t"), cluster.owners().get("a")), (None, None));
+            assert_eq!(cluster.at_relays().get("t"), None);
+            cluster.settle(memory, &BTreeSet::new());
+            let objections = cluster.judge(memory).objections;
+            let reason = |namespace, name| objections[&Key::new(namespace, name)].reason;
+            assert_eq!(reason("b", "rival"), NAMESPACE_TAKEN);
+            assert_eq!(reason("a", "second"), "SecondMesh");
+            assert_eq!(reason("c", "thief"), "DomainTaken");
+            assert!(objections[&Key::new("b", "rival")].sentence.contains("belongs to Mesh a/m"));
+        }
+        // Once it is mended it has all again; once it is gone they are free.
+        let mut mended = cluster.clone();
+        mended.put(&mesh_ref("a", "m"), 2, &spec("x", Some("one")));
+        for _ in 0..2 {
+            assert_eq!((&*mended.owners()["t"], &*mended.owners()["a"]), ("a/m", "a/m"));
+            mended.settle(&mut Accepted::new(), &BTreeSet::new());
+        }
+        assert!(!mended.judge(&Accepted::new()).objections.contains_key(&Key::new("a", "m")));
+        cluster.objects.remove(&mesh_ref("a", "m"));
+        cluster.settle(&mut before, &BTreeSet::new());
+        assert_eq!((&*cluster.owners()["t"], &*cluster.owners()["a"]), ("b/rival", "a/second"));
+    }
+}
+
+/// `a/m` has `p`, `q1` and `q2` until it loses `p`.
+fn one_that_lost_a_namespace(before: &mut Accepted) -> Cluster {
+    let mut cluster = cluster(
+        &[("p", &["other"]), ("q1", &["one"]), ("q2", &["one"])],
+        &[("b", "x", 1, spec("x", Some("other"))), ("a", "m", 2, spec("m", Some("one")))],
+    );
+    cluster.settle(before, &BTreeSet::new());
+    cluster.label("p", &["one", "other"]);
+    cluster.settle(before, &BTreeSet::new());
+    let objections = cluster.judge(before).objections;
+    assert_eq!(objections.keys().collect::<Vec<_>>(), [&Key::new("a", "m")]);
+    assert_eq!(objections[&Key::new("a", "m")].reason, NAMESPACE_TAKEN);
+    cluster
+}
+
+#[test]
+fn one_that_lost_a_namespace_keeps_all_others() {
+    for remembers in [true, false] {
+        let mut before = Accepted::new();
+        let cluster = one_that_lost_a_namespace(&mut before);
+        let owners = cluster.owners();
+        assert_eq!((owners["p"].as_str(), owners["q1"].as_str()), ("b/x", "a/m"));
+        // By an edit of the one that has the lost one, by a new Mesh, and by an edit of its own.
+        let widened = [
+            (mesh_ref("b", "x"), spec("x", Some("one"))),
+            (mesh_ref("c", "n"), spec("n", Some("one"))),
+            (mesh_ref("a", "m"), spec("m2", Some("one"))),
+        ];
+        for (object, spec) in widened {
+            let mut cluster = cluster.clone();
+            cluster.put(&object, 0, &spec);
+            for _ in 0..2 {
+                for namespace in ["q1", "q2"] {
+                    assert_eq!(cluster.owners()[namespace], "a/m", "{object}");
+                    assert_eq!(cluster.at_relays()[namespace], "a/m", "{object}");
+                }
+                let mut memory = if remembers { before.clone() } else { Accepted::new() };
+                cluster.settle(&mut memory, &BTreeSet::new());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_status_names_no_more_namespaces_than_it_has_room_for() {
+    let mut cluster = cluster(&[], &[("zz", "m", 1, spec("x", Some("one")))]);
+    for i in 0..=tidegate_crds::mesh::MAX_HELD {
+        cluster.label(&format!("t{i}"), &["one"]);
+    }
+    let key = Key::new("zz", "m");
+    cluster.settle(&mut Accepted::new(), &BTreeSet::new());
+    let held = cluster.judge(&Accepted::new()).holds[&key].namespaces.clone();
+    assert_eq!(held.len(), tidegate_crds::mesh::MAX_HELD);
+    // One that comes later pushes none out.
+    cluster.label("a", &["one"]);
+    assert_eq!(cluster.judge(&Accepted::new()).holds[&key].namespaces, held);
 }
 
 #[test]
@@ -309,6 +408,8 @@ enum Step {
     Put(usize, usize, Option<usize>, bool),
     /// Of another version: it cannot be decoded.
     Spoil(usize),
+    /// Its spec is refused.
+    Refuse(usize),
     Labels(usize, Vec<&'static str>),
     BeginDeletion(bool, usize),
     Remove(bool, usize),
@@ -330,6 +431,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (mesh(), 0..3_usize, label, any::<bool>()).prop_map(|(m, d, l, e)| Step::Put(m, d, l, e)),
         1 => mesh().prop_map(Step::Spoil),
+        1 => mesh().prop_map(Step::Refuse),
         4 => (space(), labels).prop_map(|(space, labels)| Step::Labels(space, labels)),
         1 => (any::<bool>(), space()).prop_map(|(mesh, i)| Step::BeginDeletion(mesh, i)),
         1 => (any::<bool>(), space()).prop_map(|(mesh, i)| Step::Remove(mesh, i)),
@@ -348,6 +450,22 @@ fn nth(mesh: bool, i: usize) -> ObjectRef {
     }
 }
 
+impl Step {
+    /// The object that it edits; `None`: only statuses.
+    fn subject(&self) -> Option<ObjectRef> {
+        match self {
+            Self::Put(mesh, ..) | Self::Spoil(mesh) | Self::Refuse(mesh) => Some(nth(true, *mesh)),
+            Self::Labels(space, _) => Some(nth(false, *space)),
+            Self::BeginDeletion(mesh, i) | Self::Remove(mesh, i) => Some(nth(*mesh, *i)),
+            Self::LoseKey(_) | Self::Look(_) | Self::Restart => None,
+        }
+    }
+}
+
+fn mesh_name(mesh: &ObjectRef) -> String {
+    format!("{}/{}", mesh.namespace, mesh.name)
+}
+
 /// One operator and its cluster.
 #[derive(Default)]
 struct Play {
@@ -357,7 +475,66 @@ struct Play {
     topology: Topology,
 }
 
+/// The namespaces of which the Mesh that has them holds them by its status: the operator has looked since.
+fn held(cluster: &Cluster, owners: &BTreeMap<String, String>) -> BTreeMap<String, ObjectRef> {
+    let all = owners.iter().filter_map(|(namespace, mesh)| {
+        let (home, name) = mesh.split_once('/')?;
+        let object = mesh_ref(home, name);
+        let held = cluster.objects.get(&object)?["status"]["holds"]["namespaces"].as_array()?;
+        held.iter().any(|held| held == namespace).then(|| (namespace.clone(), object))
+    });
+    all.collect()
+}
+
 impl Play {
+    /// Takes a step, and looks whether a Mesh's namespaces stay its own unless it, or their labels, are
+    /// edited.
+    fn checked_step(&mut self, step: &Step) {
+        let owners = self.cluster.owners();
+        let before = held(&self.cluster, &owners);
+        // What one that is out of force holds, nobody gets until it is mended or gone.
+        let closed: Vec<(String, Owner)> = {
+            let tenants = self.cluster.known().tenants();
+            let all = tenants.namespaces().into_iter();
+            let all = all.map(|namespace| (namespace.to_owned(), tenants.owner(namespace)));
+            all.filter(|(_, owner)| matches!(owner, Owner::Held(_))).collect()
+        };
+        let homes = |cluster: &Cluster| -> BTreeSet<String> {
+            let meshes = cluster.objects.keys().filter(|object| object.kind == Kind::Mesh);
+            meshes.map(|mesh| mesh.namespace.clone()).collect()
+        };
+        let homes_before = homes(&self.cluster);
+        self.step(step);
+        let owners = self.agreed();
+        let subject = step.subject();
+        let homes = homes(&self.cluster);
+        let tenants = self.cluster.known().tenants();
+        for (namespace, owner) in closed {
+            let Owner::Held(key) = &owner else { continue };
+            let its_own = subject.as_ref().is_some_and(|subject| {
+                *subject == mesh_ref(key.namespace.as_str(), key.name.as_str())
+                    || (subject.kind == Kind::Namespace && subject.name == namespace)
+            });
+            if !its_own && homes_before.contains(&namespace) == homes.contains(&namespace) {
+                assert_eq!(tenants.owner(&namespace), owner, "{namespace}: {step:?}");
+            }
+        }
+        for (namespace, mesh) in before {
+            let its_own = subject.as_ref().is_some_and(|subject| {
+                *subject == mesh || (subject.kind == Kind::Namespace && subject.name == namespace)
+            });
+            // What is refused is out of force with all that it holds.
+            if matches!(step, Step::Spoil(_) | Step::Refuse(_)) && subject.as_ref() == Some(&mesh) {
+                assert_eq!(owners.get(&namespace), None, "{namespace}: {step:?}");
+            }
+            // A namespace that gets a Mesh of its own is that one's.
+            if its_own || homes_before.contains(&namespace) != homes.contains(&namespace) {
+                continue;
+            }
+            assert_eq!(owners.get(&namespace), Some(&mesh_name(&mesh)), "{namespace}: {step:?}");
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         let cluster = &mut self.cluster;
         let mut changed = Vec::new();
@@ -377,6 +554,11 @@ impl Play {
                     cluster.put(&object, 0, &json!("of another version"));
                     changed.push(object);
                 }
+            }
+            Step::Refuse(mesh) => {
+                let object = nth(true, *mesh);
+                cluster.put(&object, u32::try_from(*mesh).unwrap(), &spec("UPPER", None));
+                changed.push(object);
             }
             Step::Labels(space, labels) => {
                 cluster.label(SPACES[*space], labels);
@@ -447,8 +629,7 @@ proptest! {
     fn operator_and_relays_agree_at_every_instant(steps in prop::collection::vec(step(), 1..40)) {
         let mut play = Play::default();
         for step in &steps {
-            play.step(step);
-            play.agreed();
+            play.checked_step(step);
         }
         // Once all is said, every Mesh that is accepted has all that it wants.
         play.cluster.settle(&mut play.before, &play.lost);

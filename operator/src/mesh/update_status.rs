@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use tidegate_crds::Mesh;
-use tidegate_crds::mesh::{Authority, AuthorityLocation, MeshStatus};
+use tidegate_crds::mesh::{Authority, AuthorityLocation, MeshHolds, MeshStatus};
 
 use super::keys::Which;
 use super::tenancy::Objection;
@@ -18,6 +18,7 @@ pub fn desired(
     mesh: &Mesh,
     present: &BTreeMap<Which, String>,
     objection: Option<&Objection>,
+    holds: MeshHolds,
     now: Timestamp,
 ) -> MeshStatus {
     let old = mesh.status.as_ref();
@@ -39,6 +40,7 @@ pub fn desired(
     MeshStatus {
         authority,
         host_keys,
+        holds: Some(holds).filter(|holds| *holds != MeshHolds::default()),
         observed_generation: mesh.metadata.generation,
         conditions: vec![ready(mesh, objection, now)],
     }
@@ -106,6 +108,11 @@ mod tests {
         .unwrap()
     }
 
+    fn holds() -> MeshHolds {
+        let (domain, namespaces) = ("support.example.com".to_owned(), vec!["support".to_owned()]);
+        MeshHolds { domain: Some(domain), namespaces }
+    }
+
     #[test]
     fn a_status_is_written_once_and_again_only_when_it_changes() {
         let mut mesh = mesh();
@@ -113,7 +120,7 @@ mod tests {
             (Which::Host, "ssh-ed25519 AAAAhost".to_owned()),
             (Which::Grant, "ssh-ed25519 AAAAgrant".to_owned()),
         ]);
-        let first = desired(&mesh, &present, None, at(100));
+        let first = desired(&mesh, &present, None, holds(), at(100));
         insta::assert_json_snapshot!(first, @r#"
         {
           "authority": {
@@ -123,6 +130,12 @@ mod tests {
           "hostKeys": [
             "ssh-ed25519 AAAAhost"
           ],
+          "holds": {
+            "domain": "support.example.com",
+            "namespaces": [
+              "support"
+            ]
+          },
           "observedGeneration": 3,
           "conditions": [
             {
@@ -138,17 +151,19 @@ mod tests {
         "#);
         assert!(!unchanged(&mesh, &first));
         mesh.status = Some(first.clone());
-        assert!(unchanged(&mesh, &desired(&mesh, &present, None, at(200))));
+        assert!(unchanged(&mesh, &desired(&mesh, &present, None, holds(), at(200))));
         // Another controller's serial is none of our business.
         mesh.status.as_mut().unwrap().authority.as_mut().unwrap().serial = Some(7);
-        assert!(unchanged(&mesh, &desired(&mesh, &present, None, at(200))));
+        assert!(unchanged(&mesh, &desired(&mesh, &present, None, holds(), at(200))));
 
         let objection =
             Objection { reason: "KeyMissing", sentence: "gone".to_owned(), wholly: false };
-        let second = desired(&mesh, &BTreeMap::new(), Some(&objection), at(300));
+        let second = desired(&mesh, &BTreeMap::new(), Some(&objection), holds(), at(300));
         assert_eq!(second.host_keys, first.host_keys, "the key stays named");
         assert_eq!(second.authority, first.authority);
         assert_eq!(second.conditions[0].last_transition_time, Time(at(300)));
         assert!(!unchanged(&mesh, &second));
+        mesh.status = Some(first);
+        assert!(!unchanged(&mesh, &desired(&mesh, &present, None, MeshHolds::default(), at(300))));
     }
 }

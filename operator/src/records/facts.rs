@@ -27,6 +27,17 @@ impl PodState {
     pub fn is_over(self) -> bool {
         matches!(self, Self::Ended(_) | Self::Gone)
     }
+
+    /// What is known of pods of one name, of which one is meant: it is over only where all are.
+    pub fn of_all(states: impl IntoIterator<Item = Self>) -> Self {
+        states.into_iter().fold(Self::Gone, |before, state| match (before, state) {
+            (Self::Ready, _) | (_, Self::Ready) => Self::Ready,
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (Self::Ended(a), Self::Ended(b)) => Self::Ended(a.max(b)),
+            (ended @ Self::Ended(_), Self::Gone) | (Self::Gone, ended @ Self::Ended(_)) => ended,
+            (Self::Gone, Self::Gone) => Self::Gone,
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 mod agenda;
 mod facts;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod as KubePod;
+use kube::Api;
+use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Config;
 use tidegate_crds::{SupportClaim, SupportSession, SupportWindow};
@@ -83,6 +85,22 @@ pub struct Records {
     /// Windows' names; nothing else of them is kept.
     pub windows: Set<()>,
     pub tenancy: Tenancy,
+    /// Of namespaces with records that are held: those of the fleets that served them before.
+    pub former: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Where a relay's pod may be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Whereabouts {
+    /// The namespaces of fleets; none: nobody knows whose it was, and it may be in any.
+    pub namespaces: BTreeSet<String>,
+    pub name: String,
+}
+
+impl Whereabouts {
+    pub fn within(namespace: &str, name: &str) -> Self {
+        Self { namespaces: BTreeSet::from([namespace.to_owned()]), name: name.to_owned() }
+    }
 }
 
 impl Records {
@@ -95,12 +113,51 @@ impl Records {
             && self.tenancy.complete
     }
 
-    /// What is known of a relay's pod in the namespace of a fleet.
-    pub fn pod(&self, namespace: &str, name: &str) -> PodState {
-        match self.pods.objects().get(&Key::new(namespace, name)) {
-            Some(pod) => pod.state,
-            None => PodState::Gone,
+    /// What is known of a relay's pod.
+    pub fn pod(&self, pod: &Whereabouts) -> PodState {
+        let pods = self.pods.objects();
+        if pod.namespaces.is_empty() {
+            let named = pods.iter().filter(|(key, _)| key.name == pod.name);
+            return PodState::of_all(named.map(|(_, pod)| pod.state));
         }
+        let there = pod.namespaces.iter().map(|namespace| Key::new(namespace, &pod.name));
+        PodState::of_all(there.filter_map(|key| pods.get(&key)).map(|pod| pod.state))
+    }
+
+    /// Where the pod of that name is that wrote a record in `namespace`: with the fleet that serves it, or
+    /// one that did when the record was written.
+    pub fn whereabouts(&self, namespace: &str, name: &str) -> Whereabouts {
+        let now = self.tenancy.last(namespace).map(|service| service.mesh.namespace.clone());
+        let former = self.former.get(namespace).into_iter().flatten().cloned();
+        Whereabouts { namespaces: former.chain(now).collect(), name: name.to_owned() }
+    }
+
+    /// Takes what the Meshes serve now, and remembers who served before.
+    pub fn serve(&mut self, tenancy: Tenancy) {
+        let before = std::mem::replace(&mut self.tenancy, tenancy);
+        for (namespace, service) in before.leaving.into_iter().chain(before.namespaces) {
+            let home = service.mesh.namespace;
+            if self.tenancy.last(&namespace).is_none_or(|now| now.mesh.namespace != home) {
+                self.former.entry(namespace).or_default().insert(home);
+            }
+        }
+        self.forget_former();
+    }
+
+    /// Forgets who served namespaces that have no record to be seen to.
+    pub fn forget_former(&mut self) {
+        if self.former.is_empty() || !self.sessions.complete() {
+            return;
+        }
+        let held = self.held();
+        self.former.retain(|namespace, _| held.contains(namespace));
+    }
+
+    /// The namespaces with records that relays, or this operator in their place, have to write to yet.
+    pub fn held(&self) -> BTreeSet<String> {
+        let sessions = self.sessions.objects().iter();
+        let held = sessions.filter(|(_, session)| support_session::is_held(session));
+        held.map(|(key, _)| key.namespace.clone()).collect()
     }
 }
 
@@ -147,7 +204,7 @@ struct Keeper {
     agenda: Agenda<Task>,
     backoff: Backoff<Task>,
     /// Pods that the API server itself said are not there.
-    gone: BTreeSet<Key>,
+    gone: BTreeSet<Whereabouts>,
     held: watch::Sender<Option<BTreeSet<String>>>,
 }
 
@@ -205,7 +262,7 @@ impl Keeper {
     fn pod(&mut self, change: Change<KubePod>) {
         match subject(&change) {
             Some(pod) => {
-                self.gone.remove(&pod);
+                self.gone.retain(|gone| gone.name != pod.name);
                 let of_pod = |name: &str| name == pod.name;
                 for (at, session) in self.records.sessions.objects() {
                     if of_pod(&session.pod) {
@@ -224,7 +281,7 @@ impl Keeper {
     }
 
     fn tenancy(&mut self, tenancy: Tenancy) {
-        self.records.tenancy = tenancy;
+        self.records.serve(tenancy);
         self.all();
     }
 
@@ -245,6 +302,7 @@ impl Keeper {
 
     /// Sees to what changed and to what is due.
     async fn turn(&mut self) {
+        self.records.forget_former();
         self.tell_held();
         if !self.records.complete() {
             return;
@@ -296,9 +354,7 @@ impl Keeper {
         if !self.records.sessions.complete() {
             return;
         }
-        let sessions = self.records.sessions.objects().iter();
-        let held = sessions.filter(|(_, session)| support_session::is_held(session));
-        let held: BTreeSet<String> = held.map(|(key, _)| key.namespace.clone()).collect();
+        let held = self.records.held();
         self.held.send_if_modified(|told| {
             let news = told.as_ref() != Some(&held);
             *told = Some(held);
@@ -309,7 +365,7 @@ impl Keeper {
     /// Asks, once for each, whether the pods that acts take for gone really are, and drops the acts of
     /// those that are there.
     async fn dereference(&mut self, acts: &mut Vec<(Task, Act)>) {
-        let mut pods: BTreeSet<Key> =
+        let mut pods: BTreeSet<Whereabouts> =
             acts.iter().filter_map(|(_, act)| act.unless_pod().cloned()).collect();
         pods.retain(|pod| !self.gone.contains(pod));
         let ctx = &self.ctx;
@@ -374,7 +430,7 @@ enum Act {
 
 impl Act {
     /// The pod that must not be there.
-    fn unless_pod(&self) -> Option<&Key> {
+    fn unless_pod(&self) -> Option<&Whereabouts> {
         match self {
             Self::Session(act) => act.unless_pod.as_ref(),
             Self::Claim(act) => act.unless_pod.as_ref(),
@@ -411,11 +467,24 @@ fn subject<K: kube::Resource>(change: &Change<K>) -> Option<Key> {
 }
 
 /// Whether there really is no such pod, asked of the API server itself.
-async fn pod_is_gone(ctx: &Context, pod: &Key) -> Result<bool, RecordError> {
-    let api: kube::Api<KubePod> = kube::Api::namespaced(ctx.client.clone(), &pod.namespace);
-    let found = api.get_metadata_opt(&pod.name).await;
-    match found {
-        Ok(found) => Ok(found.is_none()),
-        Err(source) => Err(RecordError::Read { what: format!("Pod {pod}"), source }),
+async fn pod_is_gone(ctx: &Context, pod: &Whereabouts) -> Result<bool, RecordError> {
+    let what = || format!("Pod {}", pod.name);
+    let unread = |source| RecordError::Read { what: what(), source };
+    if pod.namespaces.is_empty() {
+        let api: Api<KubePod> = Api::all(ctx.client.clone());
+        let named = format!("metadata.name={}", pod.name);
+        let params = ListParams::default().labels(PODS).fields(&named);
+        let found = api.list_metadata(&params).await.map_err(unread)?;
+        return Ok(found.items.is_empty());
     }
+    for namespace in &pod.namespaces {
+        let api: Api<KubePod> = Api::namespaced(ctx.client.clone(), namespace);
+        if api.get_metadata_opt(&pod.name).await.map_err(unread)?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

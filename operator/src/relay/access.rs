@@ -18,6 +18,7 @@ use crate::mesh::Tenancy;
 use crate::names;
 use crate::relay::watch::Stores;
 use crate::watching::Key;
+use crate::write::{WriteError, Writer};
 
 /// The name of every binding that is made here.
 pub const BINDING: &str = "tidegate-relays";
@@ -25,9 +26,9 @@ pub const BINDING: &str = "tidegate-relays";
 pub const HOME_ROLE: &str = "tidegate-relay";
 /// In a tenant's namespace: writes sessions.
 pub const SESSIONS_ROLE: &str = "tidegate-relay-sessions";
-/// What keeps a tenant's binding for as long as records of sessions there are held: whoever deletes the
-/// namespace deletes the binding with it, and no relay could say then how its sessions ended. It is put
-/// on only while there are such, so that a namespace waits for nobody else.
+/// What keeps a binding for as long as records of sessions in its namespace are held: whoever deletes the
+/// namespace or the Mesh deletes the binding with it, and no relay could say then how its sessions ended.
+/// It is put on only while there are such, so that a namespace waits for nobody else.
 pub const HOLD: &str = "tidegate.dev/sessions";
 /// Everywhere, for Meshes that select their tenants: reads policy.
 pub const READER_ROLE: &str = "tidegate-relay-reader";
@@ -139,9 +140,11 @@ impl Step {
 
 /// What there is to do, what takes rights away first. A namespace that is `leaving` keeps its binding as
 /// it is: relays have the ends of its sessions to write yet, or it never goes. `held` are the namespaces
-/// whose records relays hold, where that is known. Another's binding is not deleted, whatever it binds.
+/// whose records relays hold, and nothing is deleted before that is known; there the accounts of Relays that are bound stay so,
+/// also where another Mesh has the namespace by now. Another's binding is not deleted, whatever it binds.
 fn steps(
-    wanted: Access,
+    mut wanted: Access,
+    relays: &[&Relay],
     there: &[impl AsRef<RoleBinding>],
     reader: Option<&ClusterRoleBinding>,
     leaving: &BTreeSet<String>,
@@ -150,8 +153,17 @@ fn steps(
     let is_ours = |binding: &RoleBinding| {
         binding.labels().get("app.kubernetes.io/managed-by").is_some_and(|by| by == names::OPERATOR)
     };
+    for wanted in &mut wanted.role_bindings {
+        let is_held =
+            held.is_some_and(|held| wanted.namespace().is_some_and(|it| held.contains(&it)));
+        let same_place = |found: &&RoleBinding| found.namespace() == wanted.namespace();
+        if let Some(found) = there.iter().map(AsRef::as_ref).find(same_place).filter(|_| is_held) {
+            keep_accounts(wanted, found, relays);
+        }
+    }
     let mut steps = Vec::new();
-    for found in there.iter().map(AsRef::as_ref).filter(|found| is_ours(found)) {
+    for found in there.iter().map(AsRef::as_ref) {
+        let ours = is_ours(found);
         let same_place = |other: &&RoleBinding| other.namespace() == found.namespace();
         let stays = match wanted.role_bindings.iter().find(same_place) {
             // The role of a binding cannot be changed.
@@ -159,15 +171,17 @@ fn steps(
             None => found.namespace().is_some_and(|namespace| leaving.contains(&namespace)),
         };
         let goes = found.metadata.deletion_timestamp.is_some();
+        // Another's is not for us to delete; of the others nobody may know yet what has to be kept.
+        let stays = stays || !ours || held.is_none();
         if !stays && !goes {
             steps.push(Step::Delete(found.clone()));
         }
         if let Some(held) = held {
             let has = found.finalizers().iter().any(|finalizer| finalizer == HOLD);
-            let wants = found.role_ref.name == SESSIONS_ROLE
-                && found.namespace().is_some_and(|namespace| held.contains(&namespace));
-            // Nothing can be put on what is being deleted.
-            if has != wants && !(wants && goes) {
+            let wants = found.namespace().is_some_and(|namespace| held.contains(&namespace));
+            // Nothing can be put on what is being deleted, or is another's. What was put on comes off
+            // again, whoever has taken our label away meanwhile.
+            if has != wants && !(wants && (goes || !ours)) {
                 // Before it is deleted, or there would be nothing left to keep.
                 let at = steps.len().saturating_sub(usize::from(!stays && !goes));
                 steps.insert(at, Step::Hold(found.clone(), wants));
@@ -182,11 +196,32 @@ fn steps(
     for binding in wanted.role_bindings {
         let same_place = |other: &&RoleBinding| other.namespace() == binding.namespace();
         let found = there.iter().map(AsRef::as_ref).find(same_place);
-        if !found.is_some_and(|found| same(found, &binding)) {
+        // In the place of one of ours with another role only once that is gone, which the watch tells.
+        let waits = found.is_some_and(|found| {
+            found.role_ref != binding.role_ref
+                && is_ours(found)
+                && held.is_none_or(|held| held.contains(&found.namespace().unwrap_or_default()))
+        });
+        if !waits && !found.is_some_and(|found| same(found, &binding)) {
             steps.push(Step::Apply(binding));
         }
     }
     steps
+}
+
+/// Leaves bound in `wanted` the accounts of other Meshes' Relays that `found` binds.
+fn keep_accounts(wanted: &mut RoleBinding, found: &RoleBinding, relays: &[&Relay]) {
+    let subjects = wanted.subjects.get_or_insert_default();
+    let homes: BTreeSet<_> = subjects.iter().map(|subject| subject.namespace.clone()).collect();
+    let stays = |subject: &&Subject| {
+        subject.kind == "ServiceAccount"
+            && !homes.contains(&subject.namespace)
+            && relays.iter().any(|relay| {
+                relay.namespace() == subject.namespace && relay.name_any() == subject.name
+            })
+    };
+    let kept = found.subjects.iter().flatten().filter(stays).cloned();
+    subjects.extend(kept.map(|subject| Subject { api_group: None, ..subject }));
 }
 
 /// Takes away what should not be bound, and binds what is not bound as it should be. What one namespace
@@ -214,22 +249,47 @@ pub async fn reconcile(
     let wanted = desired(tenancy, &relays, &namespaces);
     let there = stores.role_bindings.state();
     let reader = stores.cluster_role_bindings.state().into_iter().next();
-    let mut first = Ok(());
-    for step in steps(wanted, &there, reader.as_deref(), &leaving, held) {
-        let done = match &step {
-            Step::Delete(binding) => ctx.writer.delete(binding).await.map(drop),
-            Step::Hold(binding, hold) => {
-                let change = finalizers(binding, *hold);
-                ctx.writer.merge(MANAGER, binding, None, change).await.map(drop)
-            }
-            Step::Apply(binding) => ctx.writer.apply(MANAGER, binding).await.map(drop),
-            Step::ApplyReader(reader) => ctx.writer.apply(MANAGER, reader).await.map(drop),
-        };
-        if let Err(source) = done {
+    let steps = steps(wanted, &relays, &there, reader.as_deref(), &leaving, held);
+    let (mut first, mut unkept) = (Ok(()), Unkept::default());
+    for step in steps {
+        if unkept.forbids(&step) {
+            continue;
+        }
+        if let Err(source) = write(&ctx.writer, &step).await {
+            unkept.failed(&step);
             first = first.and(Err(Error::Apply { what: step.what(), source }));
         }
     }
     first
+}
+
+async fn write(writer: &Writer, step: &Step) -> Result<(), WriteError> {
+    match step {
+        Step::Delete(binding) => writer.delete(binding).await.map(drop),
+        Step::Hold(binding, hold) => {
+            let change = finalizers(binding, *hold);
+            writer.merge(MANAGER, binding, None, change).await.map(drop)
+        }
+        Step::Apply(binding) => writer.apply(MANAGER, binding).await.map(drop),
+        Step::ApplyReader(reader) => writer.apply(MANAGER, reader).await.map(drop),
+    }
+}
+
+/// The namespaces whose binding could not be kept, and so is not deleted: the watch tells what it is by
+/// now, or it is tried again.
+#[derive(Default)]
+struct Unkept(BTreeSet<Option<String>>);
+
+impl Unkept {
+    fn failed(&mut self, step: &Step) {
+        if let Step::Hold(binding, true) = step {
+            self.0.insert(binding.namespace());
+        }
+    }
+
+    fn forbids(&self, step: &Step) -> bool {
+        matches!(step, Step::Delete(binding) if self.0.contains(&binding.namespace()))
+    }
 }
 
 /// The change that puts [`HOLD`] on a binding as it was seen, or takes it off.
@@ -400,9 +460,10 @@ mod tests {
         ];
         let leaving = BTreeSet::from(["leaving".to_owned()]);
         let said = |there: &[Arc<RoleBinding>], reader: Option<&ClusterRoleBinding>| {
-            let steps = steps(wanted.clone(), there, reader, &leaving, None);
+            let held = BTreeSet::new();
+            let steps = steps(wanted.clone(), &[], there, reader, &leaving, Some(&held));
             let say = |step: &Step| match step {
-                Step::Hold(..) => panic!("nobody knows of sessions"),
+                Step::Hold(..) => panic!("there are no sessions"),
                 Step::Delete(binding) => format!("delete {}", binding.namespace().unwrap()),
                 Step::Apply(binding) => format!("apply {}", binding.namespace().unwrap()),
                 Step::ApplyReader(_) => "apply *".to_owned(),
@@ -433,6 +494,11 @@ mod tests {
             Arc::new(serde_json::from_value(binding).unwrap())
         };
         let kept = json!({"finalizers": ["other", HOLD]});
+        let others = |more: &serde_json::Value| {
+            let mut others = json!({"labels": {}});
+            others.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            others
+        };
         let going = |more: &serde_json::Value| {
             let mut going = json!({"deletionTimestamp": "2026-11-24T22:00:00Z"});
             going.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -446,11 +512,14 @@ mod tests {
             binding("held-home", HOME_ROLE, &json!({})),
             binding("over", SESSIONS_ROLE, &kept),
             binding("over-going", SESSIONS_ROLE, &going(&kept)),
+            binding("held-of-another", "edit", &others(&json!({}))),
+            binding("held-stripped", SESSIONS_ROLE, &others(&kept)),
+            binding("over-stripped", SESSIONS_ROLE, &others(&kept)),
         ];
         let all: BTreeSet<String> = there.iter().filter_map(|it| it.namespace()).collect();
         let held = all.iter().filter(|name| name.starts_with("held")).cloned().collect();
         let said = |leaving: &BTreeSet<String>| -> Vec<String> {
-            let steps = steps(Access::default(), &there, None, leaving, Some(&held));
+            let steps = steps(Access::default(), &[], &there, None, leaving, Some(&held));
             let say = |step: &Step| match step {
                 Step::Hold(binding, hold) => {
                     Some(format!("{hold} {}", binding.namespace().unwrap()))
@@ -460,22 +529,109 @@ mod tests {
             };
             steps.iter().filter_map(say).collect()
         };
-        assert_eq!(said(&all), ["true held", "false over", "false over-going"]);
+        assert_eq!(
+            said(&all),
+            [
+                "true held",
+                "true held-home",
+                "false over",
+                "false over-going",
+                "false over-stripped"
+            ]
+        );
         assert_eq!(
             said(&BTreeSet::new()),
             [
                 "true held",
                 "delete held",
                 "delete held-already",
+                "true held-home",
                 "delete held-home",
                 "false over",
                 "delete over",
                 "false over-going",
+                "false over-stripped",
             ],
             "what is deleted is kept first"
         );
         assert_eq!(finalizers(&there[1], false)["metadata"]["finalizers"], json!(["other"]));
         assert_eq!(finalizers(&there[0], true)["metadata"]["finalizers"], json!([HOLD]));
+    }
+
+    #[test]
+    fn nothing_is_deleted_that_may_have_to_be_kept_and_is_not() {
+        let binding = |namespace: &str| -> Arc<RoleBinding> {
+            let binding = json!({
+                "metadata": {"name": BINDING, "namespace": namespace, "labels": {
+                    "app.kubernetes.io/managed-by": names::OPERATOR,
+                }},
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+                    "name": SESSIONS_ROLE,
+                },
+            });
+            Arc::new(serde_json::from_value(binding).unwrap())
+        };
+        let there = [binding("acme"), binding("fleet"), binding("other")];
+        let wanted = || {
+            let mut wanted = Access::default();
+            let home = RoleBinding { role_ref: role(HOME_ROLE), ..(*there[1]).clone() };
+            wanted.role_bindings.push(home);
+            wanted
+        };
+        let none = BTreeSet::new();
+        let unknown = steps(wanted(), &[], &there, None, &none, None);
+        assert!(matches!(unknown.as_slice(), [Step::ApplyReader(_)]), "{unknown:?}");
+
+        let held = BTreeSet::from(["acme".to_owned(), "fleet".to_owned(), "other".to_owned()]);
+        let all = steps(wanted(), &[], &there, None, &none, Some(&held));
+        let (mut taken, mut unkept) = (Vec::new(), Unkept::default());
+        for step in all.iter().filter(|step| !matches!(step, Step::ApplyReader(_))) {
+            let (what, binding) = match step {
+                Step::Hold(binding, _) => ("hold", binding),
+                Step::Delete(binding) => ("delete", binding),
+                Step::Apply(binding) => ("apply", binding),
+                Step::ApplyReader(_) => unreachable!(),
+            };
+            let namespace = binding.namespace().unwrap();
+            if what != "delete" && namespace == "acme" {
+                unkept.failed(step);
+            }
+            if !unkept.forbids(step) {
+                taken.push(format!("{what} {namespace}"));
+            }
+        }
+        let expected = ["hold acme", "hold fleet", "delete fleet", "hold other", "delete other"];
+        assert_eq!(taken, expected, "the other role is bound once the one that is kept is gone");
+    }
+
+    #[test]
+    fn relays_of_the_mesh_before_keep_their_rights_while_records_are_held() {
+        let selector = json!({"from": "Selector", "selector": {"matchLabels": {"mesh": "prod"}}});
+        let (first, second) = (mesh("fleet", &selector, "True"), mesh("other", &selector, "True"));
+        let (a, b) = (relay("fleet", "a"), relay("other", "b"));
+        let there: Vec<Arc<RoleBinding>> = desired(&[&first], &[&a])
+            .role_bindings
+            .into_iter()
+            .filter(|binding| binding.namespace().as_deref() == Some("acme"))
+            .map(Arc::new)
+            .collect();
+        let now = desired(&[&second], &[&b]);
+        let subjects = |held: &[&str], relays: &[&Relay]| {
+            let held = held.iter().map(|&name| name.to_owned()).collect();
+            let steps = steps(now.clone(), relays, &there, None, &BTreeSet::new(), Some(&held));
+            let all = steps.into_iter().find_map(|step| match step {
+                Step::Apply(binding) if binding.namespace().as_deref() == Some("acme") => {
+                    binding.subjects
+                }
+                _ => None,
+            });
+            let all = all.unwrap().into_iter();
+            all.map(|s| format!("{}/{}", s.namespace.unwrap(), s.name)).collect::<Vec<_>>()
+        };
+        assert_eq!(subjects(&["acme"], &[&a, &b]), ["other/b", "fleet/a"]);
+        assert_eq!(subjects(&[], &[&a, &b]), ["other/b"], "its records are all released");
+        assert_eq!(subjects(&["acme"], &[&b]), ["other/b"], "that Relay is gone");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use tidegate_crds::{SupportClaim, SupportWindow};
 
 use crate::Context;
-use crate::records::{Claim, PodState, RecordError, Records, Session, Step};
+use crate::records::{Claim, PodState, RecordError, Records, Session, Step, Whereabouts};
 use crate::watching::Key;
 
 /// No occurrence lasts longer (DESIGN.md section 5), so that one which opened earlier has closed: that
@@ -30,7 +30,7 @@ pub struct Act {
     pub key: Key,
     pub claim: Claim,
     /// The pod that is to be asked for first: the claim stays if it is there.
-    pub unless_pod: Option<Key>,
+    pub unless_pod: Option<Whereabouts>,
     /// The window that is to be asked for first: the claim stays if it is there.
     pub unless_window: Option<Key>,
 }
@@ -39,7 +39,8 @@ pub struct Act {
 pub fn step(records: &Records, key: &Key, now: Timestamp) -> Step<Act> {
     let Some(claim) = records.claims.objects().get(key) else { return Step::Nothing };
     // Claims are in their Mesh's namespace, where its relays' pods are.
-    let pod = records.pod(&key.namespace, &claim.pod);
+    let place = Whereabouts::within(&key.namespace, &claim.pod);
+    let pod = records.pod(&place);
     let session = records.sessions.objects().get(&claim.session);
     let window = records.windows.objects().contains_key(&claim.window);
     let is_home = records
@@ -57,8 +58,7 @@ pub fn step(records: &Records, key: &Key, now: Timestamp) -> Step<Act> {
     Step::Act(Act {
         key: key.clone(),
         claim: claim.clone(),
-        unless_pod: (free == Free::Over && pod == PodState::Gone)
-            .then(|| Key::new(&key.namespace, &claim.pod)),
+        unless_pod: (free == Free::Over && pod == PodState::Gone).then_some(place),
         unless_window: (free == Free::Once).then(|| claim.window.clone()),
     })
 }

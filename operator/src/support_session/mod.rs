@@ -15,7 +15,7 @@ use tidegate_crds::support_session::EndedBy;
 
 use crate::Context;
 use crate::names::manager;
-use crate::records::{PodState, RecordError, Records, Session, Step};
+use crate::records::{PodState, RecordError, Records, Session, Step, Whereabouts};
 use crate::watching::Key;
 
 /// What holds a record until its relay has closed the sockets.
@@ -35,7 +35,7 @@ pub struct Act {
     pub session: Session,
     pub what: What,
     /// The pod that is to be asked for first: nothing is done if it is there.
-    pub unless_pod: Option<Key>,
+    pub unless_pod: Option<Whereabouts>,
 }
 
 /// What is to be done about a session.
@@ -52,17 +52,13 @@ pub enum What {
 /// What is to be done about the session, and when.
 pub fn step(records: &Records, key: &Key, now: Timestamp) -> Step<Act> {
     let Some(session) = records.sessions.objects().get(key) else { return Step::Nothing };
-    let service = records.tenancy.last(&key.namespace);
-    // The pods of a fleet are in its Mesh's namespace; of a namespace that no Mesh serves any more
-    // nobody knows where they were.
-    let pod = service.map(|service| Key::new(&service.mesh.namespace, &session.pod));
-    let state =
-        pod.as_ref().map_or(PodState::Unknown, |pod| records.pod(&pod.namespace, &pod.name));
-    let retention = service.map(|service| service.retention);
+    let pod = records.whereabouts(&key.namespace, &session.pod);
+    let state = records.pod(&pod);
+    let retention = records.tenancy.last(&key.namespace).map(|service| service.retention);
     rule(session, state, retention, now).map_act(|what| Act {
         key: key.clone(),
         session: session.clone(),
-        unless_pod: pod.filter(|_| state == PodState::Gone && what != What::Delete),
+        unless_pod: (state == PodState::Gone && what != What::Delete).then_some(pod),
         what,
     })
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tidegate_crds::claims::Acceptance;
 use tidegate_crds::index::{Change, Verdict, goes};
 use tidegate_crds::login_user::LoginUserStatus;
-use tidegate_crds::manifest::{Kind, Object, ObjectRef};
+use tidegate_crds::manifest::{Kind, ObjectRef};
 use tidegate_crds::support_window::SupportWindowStatus;
 use tidegate_crds::terminal::TerminalStatus;
 use tidegate_policy::model::{Label, ObjectKey};
@@ -20,7 +20,7 @@ use tidegate_process::clock::{Boot, Now};
 
 use super::before::Before;
 use super::news::{Arrival, News};
-use super::topology::{Topology, Turn};
+use super::topology::{Read, Topology, Turn};
 use super::word::Word;
 use crate::status_writer::Queue;
 use crate::support_window::jitter;
@@ -197,15 +197,16 @@ impl State {
             self.lose(&reference, now);
             return;
         }
+        let object = object.map_err(|error| Box::new((error, remains)));
         if FRAME.contains(&reference.kind) {
             self.turn(&reference, Some(&object), now);
             return;
         }
         let change = self.topology.index(&reference.namespace).ok().map(|index| match &object {
             Ok(object) => index.put(object),
-            Err(error) => index.put_unreadable(&reference, error.as_str(), &remains),
+            Err(bad) => index.put_unreadable(&reference, bad.0.as_str(), &bad.1),
         });
-        let unreadable = object.err().map(Into::into);
+        let unreadable = object.err().map(|bad| bad.0.into());
         let key = match self.records.get_key_value(&reference) {
             Some((key, _)) => Arc::clone(key),
             None => Arc::new(reference),
@@ -245,7 +246,7 @@ impl State {
         self.requeue(change, now);
     }
 
-    fn turn(&mut self, object: &ObjectRef, what: Option<&Result<Object, String>>, now: Boot) {
+    fn turn(&mut self, object: &ObjectRef, what: Option<&Read>, now: Boot) {
         match self.topology.put(object, what) {
             Turn::Anew => self.anew = true,
             Turn::Touched(touched) => self.look_again(&touched, now),

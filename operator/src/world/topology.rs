@@ -6,11 +6,17 @@ use tidegate_crds::index::{Change, Index, Owner, Remains, Tenants};
 use tidegate_crds::manifest::{Kind, Object, ObjectRef};
 use tidegate_policy::model::{Label, ObjectKey};
 
+/// Why an object cannot be decoded, and what it holds nevertheless.
+pub type Unreadable = (String, Remains);
+
+/// An object as it was read.
+pub type Read = Result<Object, Box<Unreadable>>;
+
 /// The Meshes, the namespaces, and what is in force in each Mesh.
 #[derive(Debug, Default)]
 pub struct Topology {
     /// Few, so they are kept as they are: a new Mesh's index is told of all.
-    meshes: BTreeMap<ObjectRef, Result<Object, String>>,
+    meshes: BTreeMap<ObjectRef, Read>,
     namespaces: BTreeMap<ObjectRef, Object>,
     tenants: Tenants,
     indexes: BTreeMap<ObjectKey, Index>,
@@ -29,7 +35,7 @@ pub enum Turn {
 
 impl Topology {
     /// Takes a Mesh or Namespace as it is now; `None`: it is gone.
-    pub fn put(&mut self, reference: &ObjectRef, object: Option<&Result<Object, String>>) -> Turn {
+    pub fn put(&mut self, reference: &ObjectRef, object: Option<&Read>) -> Turn {
         match reference.kind {
             Kind::Namespace => self.put_namespace(reference, object),
             Kind::Mesh => self.put_mesh(reference, object),
@@ -53,7 +59,7 @@ impl Topology {
         Turn::Touched(touched)
     }
 
-    fn put_namespace(&mut self, reference: &ObjectRef, object: Option<&Result<Object, String>>) {
+    fn put_namespace(&mut self, reference: &ObjectRef, object: Option<&Read>) {
         if let Some(Ok(namespace @ Object::Namespace { name, labels })) = object {
             self.tenants.put_namespace(name, labels);
             self.namespaces.insert(reference.clone(), namespace.clone());
@@ -63,7 +69,7 @@ impl Topology {
         }
     }
 
-    fn put_mesh(&mut self, reference: &ObjectRef, object: Option<&Result<Object, String>>) {
+    fn put_mesh(&mut self, reference: &ObjectRef, object: Option<&Read>) {
         let Some(key) = key_of(reference) else { return };
         match object {
             None => {
@@ -74,7 +80,8 @@ impl Topology {
                 match object {
                     // Why it is refused is the Mesh controller's to say.
                     Ok(Object::Mesh(mesh)) => drop(self.tenants.put_mesh(key, mesh)),
-                    _ => self.tenants.put_unreadable_mesh(key),
+                    Ok(_) => {}
+                    Err(bad) => self.tenants.put_unreadable_mesh(key, &bad.1),
                 }
                 self.meshes.insert(reference.clone(), object.clone());
             }
@@ -145,14 +152,10 @@ impl Topology {
     }
 }
 
-fn tell(
-    index: &mut Index,
-    reference: &ObjectRef,
-    object: Option<&Result<Object, String>>,
-) -> Change {
+fn tell(index: &mut Index, reference: &ObjectRef, object: Option<&Read>) -> Change {
     match object {
         Some(Ok(object)) => index.put(object),
-        Some(Err(error)) => index.put_unreadable(reference, error.as_str(), &Remains::default()),
+        Some(Err(bad)) => index.put_unreadable(reference, bad.0.as_str(), &bad.1),
         None => index.remove(reference),
     }
 }

@@ -74,6 +74,9 @@ impl Word {
                     two.join(" and ")
                 )
             }
+            Owner::Held(mesh) => format!(
+                "has no effect: the namespace {namespace} is held by the Mesh {mesh}, whose spec is refused; mend or delete that Mesh"
+            ),
             _ => format!(
                 "has no effect: no Mesh serves the namespace {namespace}; label it as a Mesh's tenants.selector wants, or add a Mesh"
             ),

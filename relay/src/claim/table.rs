@@ -16,7 +16,7 @@ use crate::object::Metadata;
 use crate::state::sha256_hex;
 
 /// How long a one-time claim outlives its window's end, after the window itself has gone.
-const KEPT: SignedDuration = SignedDuration::from_hours(24);
+pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// How a window limits its sessions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -25,7 +25,7 @@ use tidegate_policy::model::{Login, ObjectKey};
 use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
-use super::table::{Asker, Limit, Wanted};
+use super::table::{Asker, KEPT, Limit, Wanted};
 use super::{Claimed, Claims};
 use crate::kube::Cluster;
 use crate::kube::answer::{Failure, ask, find};
@@ -42,6 +42,9 @@ use object::Entry;
 const AT_ONCE: usize = 16;
 /// Requests to free a claim at once.
 const FREEING_AT_ONCE: usize = 4;
+/// Uncertain one-time claims that are created in the background at once. Nobody has used a window whose
+/// claim is left uncertain, so that one more is used by nobody here and at most once elsewhere.
+const SETTLING_AT_ONCE: usize = 64;
 
 /// How long it waits for what.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +87,7 @@ struct Shared {
     book: Mutex<Book>,
     turns: Semaphore,
     freeing: Semaphore,
+    settling: Arc<Semaphore>,
     tasks: Supervisor,
 }
 
@@ -113,6 +117,7 @@ impl KubeClaims {
             book: Mutex::default(),
             turns: Semaphore::new(AT_ONCE),
             freeing: Semaphore::new(FREEING_AT_ONCE),
+            settling: Arc::new(Semaphore::new(SETTLING_AT_ONCE)),
             tasks: tasks.clone(),
         });
         let sees = Arc::downgrade(&shared);
@@ -194,7 +199,8 @@ impl Shared {
         }
     }
 
-    /// Makes true what was told: the window counts as used. The claim is created until it is there.
+    /// Makes true what was told: the window counts as used. The claim is created until it is there, or
+    /// would be kept no more.
     fn settle(
         self: &Arc<Self>,
         mut attempt: Attempt,
@@ -204,8 +210,16 @@ impl Shared {
         at: Timestamp,
     ) {
         let shared = Arc::clone(self);
+        let name = object::claim_name(&wanted);
+        let Ok(turn) = Arc::clone(&self.settling).try_acquire_owned() else {
+            tracing::warn!(name, "a one-time claim stays uncertain: too many are");
+            return;
+        };
+        // By the boot clock, which nobody sets back.
+        let left = wanted.closes.saturating_add(KEPT).unwrap_or(Timestamp::MAX).duration_since(at);
+        let over = crate::clock::boot().plus(Duration::try_from(left).unwrap_or_default());
         self.tasks.spawn("uncertain claim", async move {
-            let name = object::claim_name(&wanted);
+            let _turn = turn;
             let mut pause = Pause::new(shared.patience.request, shared.patience.background);
             loop {
                 tokio::time::sleep(pause.next()).await;
@@ -218,6 +232,14 @@ impl Shared {
                     }
                     Once::Not(why) | Once::Unknown(why) => {
                         tracing::debug!(name, why, "a one-time claim is still uncertain");
+                        if crate::clock::boot() >= over {
+                            tracing::warn!(
+                                name,
+                                why,
+                                "a one-time claim stays uncertain: its window has closed"
+                            );
+                            return;
+                        }
                     }
                 }
             }

@@ -243,6 +243,45 @@ async fn an_uncertain_one_time_window_is_used_and_an_uncertain_place_is_freed() 
 }
 
 #[tokio::test]
+async fn an_uncertain_claim_is_not_tried_for_ever_nor_are_any_number() {
+    let mock = Mock::start().await;
+    let claims = replica(&mock, "eu-a");
+    let settling = || SETTLING_AT_ONCE - claims.0.settling.available_permits();
+    let uncertain = async |window: &Candidate| {
+        mock.fates(|call| if creates(call) { Fate::Hang } else { Fate::Go });
+        loop {
+            match claim(&claims, window).await {
+                Claimed::Away { .. } => {}
+                other => return assert!(matches!(other, Claimed::Uncertain { .. }), "{other:?}"),
+            }
+        }
+    };
+    // A claim on it is kept for a second more.
+    let before =
+        opens() - jiff::SignedDuration::from_hours(26) + jiff::SignedDuration::from_secs(1);
+    let (past, open) = (candidate("past", before, true, None), candidate("o", opens(), true, None));
+    for window in [&past, &open] {
+        uncertain(window).await;
+    }
+    assert_eq!(settling(), 2);
+    mock.fates(|call| if creates(call) { Fate::Before(403) } else { Fate::Go });
+    mock.until("the one is given up", |_| settling() == 1).await;
+    // It was not made, and yet nobody is let in on the strength of that.
+    assert!(matches!(claim(&claims, &past).await, Claimed::Used { .. }));
+
+    let all = u32::try_from(SETTLING_AT_ONCE - 1).unwrap();
+    let turns = Arc::clone(&claims.0.settling).try_acquire_many_owned(all).unwrap();
+    let one_more = candidate("more", opens(), true, None);
+    uncertain(&one_more).await;
+    assert_eq!(settling(), SETTLING_AT_ONCE);
+    assert!(matches!(claim(&claims, &one_more).await, Claimed::Used { .. }));
+    drop(turns);
+    assert_eq!(settling(), 1, "the other is still tried");
+    mock.fates(|_| Fate::Go);
+    mock.until("it is made", |_| settling() == 0).await;
+}
+
+#[tokio::test]
 async fn a_claim_that_lands_late_is_ours_or_freed() {
     let mock = Mock::start().await;
     let claims = steady(&mock, "eu-a");

@@ -350,7 +350,7 @@ impl Follower {
             match &self.world {
                 Some(world) if world.knows(&raw) => {
                     if rewriting {
-                        self.parts.keeper.put(raw.reference, raw.value);
+                        world.keep(raw, &self.parts.keeper);
                     }
                 }
                 _ if direct => apply.push(raw),

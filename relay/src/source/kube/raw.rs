@@ -56,7 +56,7 @@ impl Raw {
         let object = if value.get(TOO_LARGE).is_some() {
             Err(format!("it is larger than {} MiB; make it smaller", OBJECT_BYTES >> 20))
         } else {
-            Object::decode(kind, &value).map_err(|error| error.to_string())
+            Object::decode_served(kind, &value).map_err(|error| error.to_string())
         };
         Some(Self {
             reference: ObjectRef { kind, namespace, name },
@@ -78,6 +78,21 @@ impl Raw {
             metadata.insert("deletionTimestamp".into(), true.into());
         }
         Self::new(kind, json!({"metadata": metadata, TOO_LARGE: true}))
+    }
+
+    /// Whether no more than its name was read.
+    pub fn is_too_large(&self) -> bool {
+        self.value.get(TOO_LARGE).is_some()
+    }
+
+    /// Notes what the object is known to hold, for a restart, if that could not be read of it.
+    pub fn note_holds(&mut self, holds: Option<Value>) {
+        if let Some(object) = self.value.as_object_mut()
+            && object.contains_key(TOO_LARGE)
+            && let Some(holds) = holds
+        {
+            object.insert("status".into(), json!({"holds": holds}));
+        }
     }
 
     pub fn key(&self) -> Key {
@@ -117,6 +132,16 @@ mod tests {
         assert_eq!(raw.value["metadata"]["labels"]["c"], "d");
         assert_eq!(raw.value["metadata"].get("managedFields"), None);
         assert_eq!(raw.value.get("status"), None);
+        let mut newer = json!({
+            "metadata": {"name": "prod", "namespace": "acme", "resourceVersion": "17"},
+            "spec": {"domain": "support.example.com"},
+            "status": {"authority": {"location": "OnTheMoon"}, "holds": {"namespaces": ["acme"]}},
+        });
+        let raw = Raw::new(Kind::Mesh, newer.clone()).unwrap();
+        let Object::Mesh(mesh) = raw.object.unwrap() else { panic!("no Mesh") };
+        assert_eq!(mesh.status.unwrap().holds.unwrap().namespaces, ["acme"]);
+        newer["spec"]["domain"] = json!(7);
+        assert!(Raw::new(Kind::Mesh, newer).unwrap().object.is_err());
         let named = Named {
             namespace: "acme".into(),
             name: "berlin".into(),

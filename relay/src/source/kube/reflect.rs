@@ -223,6 +223,7 @@ impl Run {
             self.say(Said::Page(raws, page.held)).await?;
             token = page.next;
             if token.is_none() {
+                self.size = PageSize::default();
                 self.say(Said::Listed { at }).await?;
                 return Ok(Step::At(page.version));
             }

@@ -125,18 +125,70 @@ impl Default for Room {
     }
 }
 
+impl Room {
+    /// Reads a page by `read`, which is told how many objects it may have and gives `None` where it is too
+    /// large. Each try waits for its turn, so that slow pages of some streams leave the others theirs.
+    async fn read<R, F>(
+        &self,
+        size: &mut PageSize,
+        time: Duration,
+        read: impl Fn(u32) -> F,
+    ) -> Result<(R, Held), Trouble>
+    where
+        F: Future<Output = Result<Option<R>, Trouble>>,
+    {
+        let mut was_slow = false;
+        loop {
+            let held = hold(&self.pages).await;
+            match tokio::time::timeout(time, read(size.next)).await {
+                Ok(Ok(Some(page))) => return Ok((page, held)),
+                Ok(Ok(None)) => size.too_large(),
+                Ok(Err(trouble)) => return Err(trouble),
+                Err(_) => {
+                    let smallest = size.next == 1;
+                    size.too_slow();
+                    if was_slow || smallest {
+                        return Err(Trouble::slow("a list", time));
+                    }
+                    was_slow = true;
+                }
+            }
+        }
+    }
+}
+
 async fn hold(semaphore: &Arc<Semaphore>) -> Held {
     // It is never closed.
     Arc::clone(semaphore).acquire_owned().await.ok()
 }
 
-/// How many objects the next page may have: half as many after one that was too large.
+/// How many objects the next page may have: fewer after one that was too large, or took too long.
 #[derive(Clone, Copy, Debug)]
-pub struct PageSize(u32);
+pub struct PageSize {
+    next: u32,
+    /// What it may grow to: pages that took too long are not asked for again.
+    most: u32,
+}
 
 impl Default for PageSize {
     fn default() -> Self {
-        Self(PAGE)
+        Self { next: PAGE, most: PAGE }
+    }
+}
+
+impl PageSize {
+    fn too_large(&mut self) {
+        self.next = (self.next / 2).max(1);
+    }
+
+    /// Much smaller at once: each try takes its time.
+    fn too_slow(&mut self) {
+        self.next = (self.next / 4).max(1);
+        self.most = self.next;
+    }
+
+    fn small(&mut self) {
+        self.next = self.next.saturating_mul(2).min(self.most);
     }
 }
 
@@ -165,26 +217,21 @@ pub struct Named {
 
 impl Collection {
     /// One page, the first or the one at `token`. Without a token it is read through the store. One that
-    /// is too large is asked for again with fewer objects.
+    /// is too large, or takes too long, is asked for again with fewer objects; one that takes too long even
+    /// so is trouble, and the next is smaller still.
     pub async fn page(&self, token: Option<&str>, size: &mut PageSize) -> Result<Page, Trouble> {
-        let held = hold(&self.room.pages).await;
-        loop {
-            let read = self.read_page(size.0, token, OBJECT_BYTES);
-            let Some(read) = within("a list", PAGE_TIME, read).await? else {
-                size.0 = (size.0 / 2).max(1);
-                continue;
-            };
-            let page = match read {
-                Read::Whole(bytes) => {
-                    if bytes.len() < OBJECT_BYTES / 4 {
-                        size.0 = size.0.saturating_mul(2).min(PAGE);
-                    }
-                    parse_page(&bytes)?
+        let read = |limit| self.read_page(limit, token, OBJECT_BYTES);
+        let (read, held) = self.room.read(size, PAGE_TIME, read).await?;
+        let page = match read {
+            Read::Whole(bytes) => {
+                if bytes.len() < OBJECT_BYTES / 4 {
+                    size.small();
                 }
-                Read::Skimmed(skim) => skimmed_page(skim)?,
-            };
-            return Ok(Page { held, ..page });
-        }
+                parse_page(&bytes)?
+            }
+            Read::Skimmed(skim) => skimmed_page(skim)?,
+        };
+        Ok(Page { held, ..page })
     }
 
     /// Returns once the API server has shown that it reads its store: a list of one that may not
@@ -467,6 +514,9 @@ fn parse_event(line: &[u8]) -> Result<Event, Trouble> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+    use futures_util::future::{Either, join_all, select};
+
     use super::*;
 
     async fn events(text: &'static [u8]) -> (Vec<Event>, Option<Trouble>) {
@@ -516,6 +566,52 @@ mod tests {
         };
         let is = (named.namespace.as_str(), named.name.as_str(), named.version.as_str());
         assert_eq!((is, named.deleting), (("acme", "a", "7"), false));
+    }
+
+    const SOON: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_mins(1);
+
+    /// Answers at once for so many objects, and never for more.
+    async fn slow(limit: u32, most: u32) -> Result<Option<u32>, Trouble> {
+        if limit > most { std::future::pending().await } else { Ok(Some(limit)) }
+    }
+
+    #[tokio::test]
+    async fn a_page_that_takes_too_long_is_made_smaller() {
+        let room = Room::default();
+        let mut size = PageSize::default();
+        let (page, held) = room.read(&mut size, SOON, |limit| slow(limit, 200)).await.unwrap();
+        assert_eq!((page, held.is_some()), (125, true));
+        // The pages that follow are not made too slow again, however little is in them.
+        size.small();
+        let read = room.read(&mut size, LONG, |limit| slow(limit, 200)).await;
+        assert_eq!(read.unwrap().0, 125);
+
+        // A server that does not answer at all is trouble after two tries, and is asked for less from then on.
+        drop(held);
+        let none = room.read(&mut size, SOON, |limit| slow(limit, 0)).await;
+        assert!(matches!(none.map(drop), Err(Trouble::Unreachable(_))));
+        assert_eq!((size.next, size.most), (7, 7));
+        let large = |limit| async move { Ok((limit == 1).then_some(limit)) };
+        assert_eq!(room.read(&mut size, LONG, large).await.unwrap().0, 1);
+        let none = room.read(&mut size, SOON, |limit| slow(limit, 0)).await;
+        assert!(none.is_err() && size.next == 1);
+    }
+
+    #[tokio::test]
+    async fn slow_pages_of_some_streams_leave_the_others_their_turn() {
+        let room = Room::default();
+        let mut sizes = [PageSize::default(); PAGES];
+        // They would come to an end by a second try alone.
+        let hang = sizes.iter_mut().map(|size| room.read(size, SOON, |limit| slow(limit, 0)));
+        let mut hang = std::pin::pin!(join_all(hang));
+        assert!((&mut hang).now_or_never().is_none(), "they have their turns first");
+        let mut size = PageSize::default();
+        let ours = room.read(&mut size, LONG, |limit| slow(limit, PAGE));
+        match select(hang, std::pin::pin!(ours)).await {
+            Either::Right((ours, _)) => assert_eq!(ours.unwrap().0, PAGE),
+            Either::Left(_) => panic!("ours came last"),
+        }
     }
 
     #[test]

@@ -139,14 +139,24 @@ impl World {
                 let sentence = sentence(why);
                 self.changed.findings = true;
                 self.undecodable.insert(raw.reference.clone(), sentence.clone());
-                // It is still there: a namespace is not ours because another's Mesh cannot be read.
-                self.index.put_unreadable(&raw.reference, sentence, &Remains::of(&raw.value))
+                // It is still there: what another has is not ours because that cannot be read.
+                let remains = Remains::of(&raw.value);
+                let remains = if raw.is_too_large() { remains.unseen() } else { remains };
+                self.index.put_unreadable(&raw.reference, sentence, &remains)
             }
         };
         self.note(&change, refused);
         if let Some(keeper) = keeper {
-            keeper.put(raw.reference, raw.value);
+            self.keep(raw, keeper);
         }
+    }
+
+    /// Has an object written that was taken over.
+    pub fn keep(&self, mut raw: Raw, keeper: &Keeper) {
+        if raw.is_too_large() {
+            raw.note_holds(self.index.known_holds(&raw.reference));
+        }
+        keeper.put(raw.reference, raw.value);
     }
 
     pub fn remove(&mut self, object: &ObjectRef, keeper: Option<&Keeper>) {
@@ -230,4 +240,89 @@ impl World {
 fn sentence(why: &str) -> String {
     let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     why.chars().take(SENTENCE).map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::journal;
+    use super::super::wire::Named;
+    use super::*;
+    use crate::clock;
+    use crate::source::remember::Instant;
+
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB";
+
+    fn label(text: &str) -> Label {
+        Label::parse(text).unwrap()
+    }
+
+    fn world() -> World {
+        World::new(ObjectKey { namespace: label("gate"), name: label("prod") }, label("eu"))
+    }
+
+    fn raw(kind: Kind, name: &str, version: u64, spec: &Value, status: &Value) -> Raw {
+        let value = json!({
+            "apiVersion": "tidegate.dev/v1alpha1", "kind": kind.as_str(),
+            "metadata": {"namespace": "gate", "name": name, "uid": name, "generation": 1,
+                "resourceVersion": version.to_string(), "creationTimestamp": "2026-11-01T00:00:00Z"},
+            "spec": spec, "status": status,
+        });
+        Raw::new(kind, value).unwrap()
+    }
+
+    fn user(name: &str, version: u64, holds: &Value) -> Raw {
+        let status = json!({"holds": holds});
+        raw(Kind::LoginUser, name, version, &json!({"publicKeys": [KEY]}), &status)
+    }
+
+    fn too_large(name: &str, version: u64) -> Raw {
+        let (namespace, name) = ("gate".to_owned(), name.to_owned());
+        let named = Named { namespace, name, version: version.to_string(), deleting: false };
+        Raw::too_large(Kind::LoginUser, &named).unwrap()
+    }
+
+    fn in_force(world: &World, name: &str) -> bool {
+        let key = ObjectKey { namespace: label("gate"), name: label(name) };
+        world.index().snapshot().is_some_and(|snapshot| snapshot.user_at(&key).is_some())
+    }
+
+    #[test]
+    fn one_that_is_too_large_keeps_what_it_held_also_over_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.journal");
+        let keeper = Keeper::start(path.clone(), None).unwrap();
+        let mut world = world();
+        keeper.begin(world.head());
+        let fingerprint = tidegate_crds::compile::public_key(KEY).unwrap().blob.fingerprint();
+        let holds = json!({"generation": 1, "keys": [fingerprint]});
+        let mesh = json!({"domain": "support.example.com"});
+        world.put(raw(Kind::Mesh, "prod", 1, &mesh, &json!({})), Some(&keeper));
+        world.put(user("alice", 2, &holds), Some(&keeper));
+        world.put(user("rival", 3, &Value::Null), Some(&keeper));
+        assert!(in_force(&world, "alice") && !in_force(&world, "rival"));
+        for version in [4, 5] {
+            world.put(too_large("alice", version), Some(&keeper));
+            assert!(!in_force(&world, "alice") && !in_force(&world, "rival"));
+        }
+        assert!(world.findings()[0].message.contains("larger than 4 MiB"));
+        keeper.commit(journal::Commit { as_of: Instant::of(clock::now(), None) });
+        drop(keeper);
+        let mut again = self::world();
+        let found = journal::find(&path).unwrap().unwrap();
+        journal::replay(&path, found.length, |entry| {
+            if let journal::Entry::Put(object, value) = entry {
+                again.put(Raw::new(object.kind, value).unwrap(), None);
+            }
+        })
+        .unwrap();
+        assert!(again.index().mesh().is_some());
+        assert!(!in_force(&again, "alice") && !in_force(&again, "rival"));
+        again.put(too_large("alice", 6), None);
+        assert!(!in_force(&again, "rival"));
+        again.put(user("alice", 7, &holds), None);
+        assert!(in_force(&again, "alice") && !in_force(&again, "rival"));
+    }
 }
