@@ -50,7 +50,7 @@ transfer-long:
 onetime-long:
     TIDEGATE_LONG=1 cargo test --locked -p tidegate-tests --test embedded_onetime -- --nocapture
 
-# A thousand sessions with one deadline, through the release build
+# A thousand sessions with one deadline, through an optimised build
 crowd:
     cargo test --locked -p tidegate-tests --test embedded_crowd -- --nocapture
 
@@ -66,7 +66,7 @@ cluster-up *ARGS='--nodes 2':
 cluster-down DIR:
     tests/cluster/down --dir {{DIR}}
 
-# Lost nodes, and ten minutes without an operator, on a cluster with two nodes
+# Lost nodes, outages of the API server and its store, ten minutes without an operator, on two nodes
 fleet-long:
     TIDEGATE_LONG=1 cargo test --locked -p tidegate-tests --test cluster_fleet -- --nocapture --test-threads 1
 

@@ -1,27 +1,97 @@
 #!/usr/bin/env bash
-# Builds the programs in the forms that the tests run, then runs all tests.
-# Arguments go to `cargo test`.
+# Builds the programs in the forms that the tests run, then runs all tests, some side by side.
+# Arguments go to `cargo test`, which then runs them one after the other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-target=${CARGO_TARGET_DIR:-target}
-target=$(mkdir -p "$target" && cd "$target" && pwd)
-
-# Both debug builds leave the same name behind: the one with fail points is put aside.
-cargo build --locked --workspace --bin tidegate-relay --features tidegate-relay/failpoints
-cp --remove-destination "$target/debug/tidegate-relay" "$target/debug/tidegate-relay-failpoints"
-cargo build --locked --workspace --bins
-cp --remove-destination "$target/debug/tidegate-relay" "$target/debug/tidegate-relay-tested"
-# The clock tests step the time of what is released; it is linked dynamically for them.
-cargo build --locked --release --package tidegate-relay --bin tidegate-relay
-
+scripts/programs.sh
+target=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)
 export TIDEGATE_RELAY=$target/debug/tidegate-relay-tested
 export TIDEGATE_RELAY_FAILPOINTS=$target/debug/tidegate-relay-failpoints
-export TIDEGATE_RELAY_RELEASE=$target/release/tidegate-relay
+export TIDEGATE_RELAY_RELEASE=$target/tested/tidegate-relay
 export TIDEGATE_OPERATOR=$target/debug/tidegate-operator
 export TIDEGATE_CLI=$target/debug/kubectl-tidegate
 if command -v buildah >/dev/null; then
-    scripts/image.sh --profile dev "$target/images"
     export TIDEGATE_IMAGES=$target/images
 fi
-cargo test --locked --workspace --no-fail-fast "$@"
+if [[ $# -gt 0 ]]; then
+    exec cargo test --locked --workspace --no-fail-fast "$@"
+fi
+
+# Test programs that need most of the machine, or a quiet one: one after the other, and last.
+alone=(embedded_budget embedded_crowd)
+# Those that hold something to a second: beside one another, but beside nothing that computes much.
+timed=(cluster_fleet api_claims embedded_limits embedded_clock embedded_main_job embedded_cut
+    embedded_races)
+# Of all others, those that take longest, which begin first.
+long=(cluster_harness api_operator_policy api_operator_core embedded_policy embedded_sentences
+    tidegate_relay api_relay_source api_manifests embedded_clients cli_cluster embedded_onetime)
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# name, folder of its package, test program
+cargo test --locked --workspace --no-run --message-format=json 2>"$work/built" |
+    sed -n 's/.*"manifest_path":"\([^"]*\)\/Cargo\.toml","target":{[^}]*"name":"\([^"]*\)".*"profile":{[^}]*"test":true.*"executable":"\([^"]*\)".*/\2 \1 \3/p' \
+        >"$work/programs" || { cat "$work/built" >&2 && exit 1; }
+[[ -s $work/programs ]] || { echo "cargo names no test programs" >&2 && exit 1; }
+
+# run NAME FOLDER PROGRAM: its output in one piece when it has ended, and a line in `failed` if it did.
+run() {
+    local begun=$SECONDS out=$work/out.$BASHPID code=0
+    (cd "$2" && CARGO_MANIFEST_DIR=$2 exec "$3") >"$out" 2>&1 </dev/null || code=$?
+    {
+        flock 7
+        echo "     Running $1 (${3#"$target/"}) took $((SECONDS - begun)) s"
+        cat "$out"
+        if [[ $code -ne 0 ]]; then
+            echo "error: $1 failed (exit code $code)"
+            echo "$1" >>"$work/failed"
+        fi
+        echo "$1" >>"$work/ended"
+    } 7>"$work/lock"
+    rm "$out"
+}
+
+# side_by_side LANES: the programs that standard input lists, as many at once.
+side_by_side() {
+    local lanes=$1 running=0 program
+    while read -ra program; do
+        if [[ $running -eq $lanes ]]; then
+            wait -n || true
+            running=$((running - 1))
+        fi
+        run "${program[@]}" &
+        running=$((running + 1))
+    done
+    wait
+}
+
+# named NAME…: the lines of `programs` with one of these names, in this order; every name is there.
+named() {
+    local name
+    for name; do
+        grep "^$name " "$work/programs" || { echo "test.sh: no test program is named $name" >&2 && return 1; }
+    done
+}
+
+named "${long[@]}" >"$work/long"
+named "${timed[@]}" >"$work/timed"
+named "${alone[@]}" >"$work/alone"
+sort "$work/programs" >"$work/all"
+sort "$work/long" "$work/timed" "$work/alone" | comm -13 - "$work/all" >"$work/short"
+trap 'trap - INT TERM; kill 0' INT TERM
+cat "$work/long" "$work/short" | side_by_side 2
+side_by_side 2 <"$work/timed"
+side_by_side 1 <"$work/alone"
+cargo test --locked --workspace --doc --no-fail-fast || echo "the examples in the docs" >>"$work/failed"
+
+if [[ $(wc -l <"$work/ended") -ne $(wc -l <"$work/programs") ]]; then
+    echo "of these programs only some came to an end:" >&2
+    cut -d ' ' -f 1 "$work/programs" >&2
+    exit 1
+fi
+if [[ -s $work/failed ]]; then
+    echo "Failed: $(sort "$work/failed" | paste -sd ' ')" >&2
+    exit 1
+fi

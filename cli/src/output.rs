@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use tidegate_commands::{self as offline, Answer};
+pub use tidegate_commands::text::{bytes, line as clean};
+use tidegate_commands::{self as offline, Answer, text};
 
 /// The form of a command's answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -67,41 +68,11 @@ pub fn reshaped(answer: Answer, output: Output) -> Answer {
     }
 }
 
-/// One line of any script, without what could forge or disturb another.
-pub fn clean(text: &str) -> String {
-    let disturbs = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
-    };
-    text.chars().map(|c| if disturbs(c) { '?' } else { c }).collect()
-}
-
 /// Rows under upper-case heads. Cells are cleaned; an empty one becomes `-`.
 pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let cell = |text: &String| if text.is_empty() { "-".to_owned() } else { clean(text) };
-    let heads = heads.iter().map(ToString::to_string).collect();
     let rows = rows.iter().map(|row| row.iter().map(cell).collect());
-    offline::table(&std::iter::once(heads).chain(rows).collect::<Vec<_>>())
-}
-
-/// `812 B`, `1.5 MiB`.
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if count < 1024 {
-        return format!("{count} B");
-    }
-    // Tenths of the unit, in whole numbers.
-    let mut tenths = count.saturating_mul(10) / 1024;
-    let mut units = UNITS.iter();
-    let mut unit = units.next().copied().unwrap_or_default();
-    for larger in units {
-        if tenths < 10_240 {
-            break;
-        }
-        tenths /= 1024;
-        unit = larger;
-    }
-    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    text::table(heads, &rows.collect::<Vec<_>>())
 }
 
 /// A few of many: `a,b,c+4`.

@@ -12,8 +12,9 @@ use tidegate_crds::manifest::{Finding, Rule, Severity};
 use tidegate_policy::reach::{Change, difference};
 use tidegate_process::clock::{self, Now};
 
-use super::{Answer, Output, count, json, row, table, time, whole_second};
+use super::{Answer, Output, json, time, whole_second};
 use crate::manifests::load::{Loaded, load, load_edit};
+use crate::text::{count, row, table};
 
 /// How far `--diff` looks ahead without `--to`.
 const AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -178,14 +179,15 @@ fn diff(args: &CheckArgs, old: &Path, new: &Path, now: Now) -> Answer {
             Answer { stdout: json(&compared), code, ..Answer::default() }
         }
         Output::Table => {
-            let mut rows = vec![row([&"", &"USER", &"TERMINAL", &"SERVICE", &"FROM", &"TO"])];
+            let heads = ["", "USER", "TERMINAL", "SERVICE", "FROM", "TO"];
+            let mut rows = Vec::new();
             for (word, changes) in [("gains", &difference.gained), ("loses", &difference.lost)] {
                 rows.extend(changes.iter().map(|change| {
                     let Change { user, terminal, service, from, to } = change;
                     row([&word, user, terminal, service, from, to])
                 }));
             }
-            let mut stdout = if same { String::new() } else { table(&rows) };
+            let mut stdout = if same { String::new() } else { table(&heads, &rows) };
             let _ = writeln!(
                 stdout,
                 "{} gained, {} lost between {from} and {to}",

@@ -11,11 +11,11 @@ pub mod known;
 pub mod known_hosts;
 pub mod manifests;
 pub mod ssh_config;
+pub mod text;
 pub mod who_can_reach;
 
 pub use known::{Known, Place};
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -75,35 +75,6 @@ pub fn whole_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
-/// Columns, as wide as their widest entry, two blanks apart. No trailing blanks.
-pub fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
-    };
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-/// One row of a table.
-pub fn row<const N: usize>(cells: [&dyn std::fmt::Display; N]) -> Vec<String> {
-    cells.iter().map(ToString::to_string).collect()
-}
-
-/// `1 file`, `2 files`.
-pub fn count(number: usize, of: &str) -> String {
-    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
-}
-
 /// As programs read it: pretty, with a newline at the end.
 pub fn json(value: &impl Serialize) -> String {
     // Plain structs of texts and numbers: nothing in them can fail to serialise.
@@ -113,12 +84,6 @@ pub fn json(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_entry() {
-        let rows = [row([&"USER", &"SERVICE"]), row([&"alice.acme", &"ssh"])];
-        assert_eq!(table(&rows), "USER        SERVICE\nalice.acme  ssh\n");
-    }
 
     #[test]
     fn times_are_strict() {

@@ -14,7 +14,8 @@ use tidegate_policy::snapshot::Snapshot;
 use tidegate_process::clock::{self, Now};
 
 use super::known::CHECK;
-use super::{Answer, Known, Output, json, row, table, time, whole_second};
+use super::{Answer, Known, Output, json, time, whole_second};
+use crate::text::{row, table};
 
 /// Say who may reach a terminal, and when.
 ///
@@ -177,22 +178,23 @@ fn people(
     let mut text = if reach.access.is_empty() {
         format!("nobody can reach {terminal} {when}\n")
     } else {
-        let mut rows = vec![row([&"USER", &"SERVICE", &"WINDOW", &"OPENS", &"CLOSES"])];
-        rows.extend(reach.access.iter().map(|access| {
+        let rows = reach.access.iter().map(|access| {
             let opens = human(&access.window, access.opens_at);
             let closes = human(&access.window, access.closes_at);
             row([&access.user, &access.service, &access.window, &opens, &closes])
-        }));
-        format!("{terminal} can be reached {when} by\n{}", table(&rows))
+        });
+        let heads = ["USER", "SERVICE", "WINDOW", "OPENS", "CLOSES"];
+        let table = table(&heads, &rows.collect::<Vec<_>>());
+        format!("{terminal} can be reached {when} by\n{table}")
     };
     if !reach.next.is_empty() {
-        let mut rows = vec![row([&"USER", &"SERVICE", &"WINDOW", &"NEXT OPENING"])];
-        rows.extend(reach.next.iter().map(|next| {
+        let rows = reach.next.iter().map(|next| {
             let opening = human(&next.window, next.next_opening);
             row([&next.user, &next.service, &next.window, &opening])
-        }));
+        });
+        let heads = ["USER", "SERVICE", "WINDOW", "NEXT OPENING"];
         text.push_str("\nlater\n");
-        text.push_str(&table(&rows));
+        text.push_str(&table(&heads, &rows.collect::<Vec<_>>()));
     }
     text
 }

@@ -101,6 +101,19 @@ pub struct MeshStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// Why a Mesh is not Ready though its own namespace is its own: another has one that it selects.
+pub const NAMESPACE_TAKEN: &str = "NamespaceTaken";
+
+/// Why a Mesh is not Ready though no other Mesh is in its way, as the condition gives it: something is
+/// wrong with its keys.
+pub mod key_fault {
+    pub const MISSING: &str = "KeyMissing";
+    pub const FOREIGN: &str = "KeyForeign";
+    pub const UNREADABLE: &str = "KeyUnreadable";
+    pub const CHANGED: &str = "KeyChanged";
+    pub const ALL: [&str; 4] = [MISSING, FOREIGN, UNREADABLE, CHANGED];
+}
+
 /// The authority's public halves.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

@@ -128,8 +128,9 @@ fn start(context: &Arc<Context>) {
     let (tenancy, served) = tokio::sync::watch::channel(mesh::Tenancy::default());
     tasks.critical("world", world::run(Arc::clone(context)));
     tasks.critical("mesh", mesh::run(Arc::clone(context), tenancy));
-    tasks.critical("relay", relay::run(Arc::clone(context)));
-    tasks.critical("records", records::run(Arc::clone(context), served));
+    let (holds, held) = tokio::sync::watch::channel(None);
+    tasks.critical("relay", relay::run(Arc::clone(context), served.clone(), held));
+    tasks.critical("records", records::run(Arc::clone(context), served, holds));
 }
 
 /// Sends no further write, and lets another replica lead as soon as none is on its way.

@@ -51,8 +51,8 @@ pub enum Change<K> {
     Put(K),
     /// It is not there any more.
     Gone(Key),
-    /// It is there and cannot be decoded; nothing is known of it.
-    Undecodable(Key),
+    /// It is there and cannot be decoded; nothing is known of it but whether it is being deleted.
+    Undecodable { key: Key, deleting: bool },
     /// A list begins anew: what is not put before the next `Complete` is gone.
     Begin,
     /// All that there is has been put.
@@ -96,12 +96,13 @@ where
             Change::Put(object)
         }
         Err(invalid) => {
+            let deleting = invalid.metadata.deletion_timestamp.is_some();
             let key = Key {
                 namespace: invalid.metadata.namespace.unwrap_or_default(),
                 name: invalid.metadata.name.unwrap_or_default(),
             };
             tracing::warn!(kind, object = %key, error = invalid.error, "an object cannot be decoded");
-            Change::Undecodable(key)
+            Change::Undecodable { key, deleting }
         }
     }
 }

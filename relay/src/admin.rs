@@ -71,7 +71,7 @@ async fn readyz(State(Shown { health, .. }): State<Shown>) -> Response {
     }
     let mut text = String::new();
     for reason in reasons {
-        let _ = writeln!(text, "{}", crate::view::line(&reason));
+        let _ = writeln!(text, "{}", tidegate_commands::text::line(&reason));
     }
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }

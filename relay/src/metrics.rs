@@ -30,6 +30,7 @@ pub struct Metrics {
     sessions_current: IntGauge,
     sessions_opened: IntCounter,
     sessions_ended: IntCounterVec,
+    sessions_unpublished: IntGauge,
     bytes: IntCounterVec,
     cut_overrun: Histogram,
     admission: Histogram,
@@ -311,6 +312,10 @@ impl Metrics {
                 "ended_by",
                 ENDED_BY.iter().copied(),
             )?,
+            sessions_unpublished: m.gauge(
+                "tidegate_sessions_unpublished",
+                "In a cluster: sessions whose begin or end the API server has not been told of yet.",
+            )?,
             bytes: m.counters(
                 "tidegate_session_bytes_total",
                 "Bytes forwarded in sessions; in is from staff to terminal.",
@@ -451,11 +456,14 @@ impl Metrics {
         set(&self.sessions_current, current);
     }
 
+    pub fn set_unpublished(&self, records: usize) {
+        set(&self.sessions_unpublished, records);
+    }
+
     pub fn bytes(&self, direction: Direction, count: u64) {
         self.bytes.with_label_values(&[direction.word()]).inc_by(count);
     }
 
-    /// Whole seconds; a negative age is a clock that was set back.
     /// Of one kind that is watched in a cluster; `None`: not known.
     pub fn set_policy_watch_age(&self, kind: manifest::Kind, age: Option<Duration>) {
         let seconds = age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
@@ -474,6 +482,7 @@ impl Metrics {
         self.policy_troubles.with_label_values(&[kind.as_str()]).inc();
     }
 
+    /// Whole seconds; a negative age is a clock that was set back.
     pub fn set_policy_age(&self, seconds: i64) {
         self.policy_age.set(seconds);
     }

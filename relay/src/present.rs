@@ -281,6 +281,7 @@ impl Health for Gate {
         metrics.set_unauthenticated(self.budget.open());
         metrics.set_terminals(self.registry.connected(), self.registry.contended(now));
         metrics.set_sessions(self.sessions.len());
+        metrics.set_unpublished(self.trail.records.unpublished());
         for session in self.sessions.all() {
             self.trail.count_bytes(&session);
         }

@@ -26,7 +26,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Everything that we have, with the limits of DESIGN.md section 6.
+    /// Everything that we have, with the limits that the RFCs recommend.
     pub fn new(host_keys: Vec<HostKey>) -> Self {
         Self {
             host_keys,

@@ -14,30 +14,24 @@ use crate::wire::{Reader, Writer};
 /// it owes us its KEXINIT runs into this.
 const HELD: usize = 256 * 1024;
 
-/// What goes out, and the keys that seal it.
+/// What goes out, and what waits.
 pub(crate) struct Outbound {
     pub output: Output,
-    sealer: Sealer,
-    sequence: u32,
-    /// Since the keys are in use.
-    bytes: u64,
-    packets: u32,
+    keys: Keys,
     /// Messages that wait for new keys, each as a `string`.
     held: Vec<u8>,
-    padding: Padding,
 }
 
 impl Outbound {
     pub fn new() -> Self {
-        Self {
-            output: Output::default(),
+        let keys = Keys {
             sealer: Sealer::none(),
             sequence: 0,
             bytes: 0,
             packets: 0,
-            held: Vec::new(),
             padding: Padding::new(),
-        }
+        };
+        Self { output: Output::default(), keys, held: Vec::new() }
     }
 
     /// Builds a message at the end of the output and seals it there.
@@ -51,7 +45,7 @@ impl Outbound {
         tail.extend_from_slice(&[0; LENGTH + 1]);
         build(&mut Writer::new(tail));
         let message = tail.len().saturating_sub(start).saturating_sub(LENGTH + 1);
-        let layout = self.sealer.layout();
+        let layout = self.keys.sealer.layout();
         let padding = layout.padding(message);
         let length = message.saturating_add(1).saturating_add(usize::from(padding));
         if message == 0 || length > MOST {
@@ -65,13 +59,7 @@ impl Outbound {
             [*a, *b, *c, *d] = u32::try_from(length).unwrap_or_default().to_be_bytes();
             *e = padding;
         }
-        let sealed = seal(
-            &mut self.sealer,
-            &mut self.padding,
-            (&mut self.sequence, &mut self.packets, &mut self.bytes),
-            random,
-            frame,
-        );
+        let sealed = self.keys.seal(random, frame);
         if sealed.is_err() {
             // Nothing that is in clear may stay among what is sent.
             tail.truncate(start);
@@ -81,16 +69,10 @@ impl Outbound {
 
     /// Seals a frame where it lies; false if its layout is none of our cipher's.
     pub fn seal_frame(&mut self, random: &mut dyn Random, frame: &mut [u8]) -> Result<bool, Fatal> {
-        if !is_frame(self.sealer.layout(), frame) {
+        if !is_frame(self.keys.sealer.layout(), frame) {
             return Ok(false);
         }
-        seal(
-            &mut self.sealer,
-            &mut self.padding,
-            (&mut self.sequence, &mut self.packets, &mut self.bytes),
-            random,
-            frame,
-        )?;
+        self.keys.seal(random, frame)?;
         Ok(true)
     }
 
@@ -126,19 +108,19 @@ impl Outbound {
 
     /// New keys, after our NEWKEYS. `reset`: sequence numbers begin at 0 again.
     pub fn install(&mut self, cipher: Cipher, secrets: &Secrets, reset: bool) -> Result<(), Fatal> {
-        self.sealer =
+        self.keys.sealer =
             Sealer::new(cipher, secrets).map_err(|_| fault("the relay could not make keys"))?;
-        self.bytes = 0;
-        self.packets = 0;
+        self.keys.bytes = 0;
+        self.keys.packets = 0;
         if reset {
-            self.sequence = 0;
+            self.keys.sequence = 0;
         }
         Ok(())
     }
 
     /// Whether the keys were used as much as they should be.
     pub fn is_exhausted(&self, limits: &RekeyLimits) -> bool {
-        self.bytes >= limits.bytes || self.packets >= limits.packets
+        self.keys.bytes >= limits.bytes || self.keys.packets >= limits.packets
     }
 }
 
@@ -146,25 +128,35 @@ fn fault(text: &str) -> Fatal {
     Fatal::new(DisconnectCode::ByApplication, text)
 }
 
-/// Fresh padding and the tag for a frame that [`is_frame`].
-fn seal(
-    sealer: &mut Sealer,
-    padding: &mut Padding,
-    (sequence, packets, bytes): (&mut u32, &mut u32, &mut u64),
-    random: &mut dyn Random,
-    frame: &mut [u8],
-) -> Result<(), Fatal> {
-    // After 2^32 packets nonces would come round again; new keys were begun at 2^31.
-    *packets = packets
-        .checked_add(1)
-        .ok_or_else(|| Fatal::protocol("the same keys were used for more than 2^32 packets"))?;
-    let count = usize::from(frame.get(LENGTH).copied().unwrap_or_default());
-    let end = frame.len().saturating_sub(sealer.layout().tag);
-    padding.fill(random, frame.get_mut(end.saturating_sub(count)..end).unwrap_or_default());
-    *bytes = bytes.saturating_add(u64::try_from(frame.len()).unwrap_or(u64::MAX));
-    sealer.seal(*sequence, frame).map_err(|_| fault("the relay could not seal a packet"))?;
-    *sequence = sequence.wrapping_add(1);
-    Ok(())
+/// What seals, and how much it has.
+struct Keys {
+    sealer: Sealer,
+    /// Of the next packet.
+    sequence: u32,
+    /// Since the keys are in use.
+    bytes: u64,
+    packets: u32,
+    padding: Padding,
+}
+
+impl Keys {
+    /// Fresh padding and the tag for a frame that [`is_frame`].
+    fn seal(&mut self, random: &mut dyn Random, frame: &mut [u8]) -> Result<(), Fatal> {
+        // After 2^32 packets nonces would come round again; new keys were begun at 2^31.
+        self.packets = self
+            .packets
+            .checked_add(1)
+            .ok_or_else(|| Fatal::protocol("the same keys were used for more than 2^32 packets"))?;
+        let count = usize::from(frame.get(LENGTH).copied().unwrap_or_default());
+        let end = frame.len().saturating_sub(self.sealer.layout().tag);
+        let padding = frame.get_mut(end.saturating_sub(count)..end).unwrap_or_default();
+        self.padding.fill(random, padding);
+        self.bytes = self.bytes.saturating_add(u64::try_from(frame.len()).unwrap_or(u64::MAX));
+        let sealed = self.sealer.seal(self.sequence, frame);
+        sealed.map_err(|_| fault("the relay could not seal a packet"))?;
+        self.sequence = self.sequence.wrapping_add(1);
+        Ok(())
+    }
 }
 
 /// Whether a frame of another connection can be sealed as it lies.

@@ -79,7 +79,6 @@ impl Inbound {
     pub fn install(&mut self, opener: Opener, reset: bool) {
         self.opener = opener;
         self.phase = Phase::Open;
-        self.length = None;
         self.bytes = 0;
         self.packets = 0;
         self.said = false;

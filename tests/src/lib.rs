@@ -14,6 +14,7 @@ pub mod gate;
 pub mod http;
 pub mod keys;
 pub mod kiosk;
+mod listener;
 pub mod manifest;
 pub mod operator;
 pub mod ports;

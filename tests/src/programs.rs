@@ -17,7 +17,8 @@ pub enum Build {
     Debug,
     /// Debug with the fail points.
     FailPoints,
-    /// As released; linked dynamically, so that libfaketime can be put before libc.
+    /// As released but for the optimisation across crates (profile `tested`); linked dynamically, so
+    /// that libfaketime can be put before libc.
     Release,
 }
 
@@ -29,11 +30,11 @@ pub fn relay(build: Build) -> PathBuf {
         Build::FailPoints => {
             (&BUILT[1], "TIDEGATE_RELAY_FAILPOINTS", &["--features", "failpoints"])
         }
-        Build::Release => (&BUILT[2], "TIDEGATE_RELAY_RELEASE", &["--release"]),
+        Build::Release => (&BUILT[2], "TIDEGATE_RELAY_RELEASE", &["--profile", "tested"]),
     };
     let make = || {
         let built = cargo("tidegate-relay", arguments);
-        let profile = if build == Build::Release { "release" } else { "debug" };
+        let profile = if build == Build::Release { "tested" } else { "debug" };
         let built = built.join(profile).join("tidegate-relay");
         if build == Build::Release {
             return built;

@@ -1,11 +1,11 @@
 //! Services of a terminal that note what they saw, and when.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
+
+use crate::listener::{Listener, Open, lock};
 
 /// What a service saw on one of its connections.
 #[derive(Clone, Debug, Default)]
@@ -23,22 +23,12 @@ enum Kind {
     Source,
 }
 
-#[derive(Default)]
-struct Shared {
-    stop: AtomicBool,
-    served: Mutex<Vec<Served>>,
-    sockets: Mutex<Vec<TcpStream>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+type All = Mutex<Vec<Served>>;
 
 /// A TCP server on a loopback port, stopped when dropped.
 pub struct Service {
-    addr: SocketAddr,
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    listener: Listener,
+    all: Arc<All>,
 }
 
 /// Returns what it gets; on EOF it finishes what it has to say and closes.
@@ -68,39 +58,31 @@ impl Source {
 
 impl Service {
     fn start(kind: Kind) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-        let addr = listener.local_addr().expect("an address");
-        let shared = Arc::new(Shared::default());
-        let thread = std::thread::spawn({
-            let shared = Arc::clone(&shared);
-            move || {
-                for socket in listener.incoming() {
-                    if shared.stop.load(Ordering::Acquire) {
-                        return;
-                    }
-                    let Ok(socket) = socket else { continue };
-                    let Ok(held) = socket.try_clone() else { continue };
-                    lock(&shared.sockets).push(held);
-                    let index = {
-                        let mut served = lock(&shared.served);
-                        served.push(Served::default());
-                        served.len() - 1
-                    };
-                    let shared = Arc::clone(&shared);
-                    std::thread::spawn(move || serve(kind, socket, &shared, index));
-                }
+        let (open, all) = (Arc::new(Open::default()), Arc::new(All::default()));
+        let listener = Listener::start(Arc::clone(&open), {
+            let all = Arc::clone(&all);
+            move |socket| {
+                let Ok(held) = socket.try_clone() else { return };
+                open.hold(held);
+                let index = {
+                    let mut served = lock(&all);
+                    served.push(Served::default());
+                    served.len() - 1
+                };
+                let all = Arc::clone(&all);
+                std::thread::spawn(move || serve(kind, socket, &all, index));
             }
         });
-        Self { addr, shared, thread: Some(thread) }
+        Self { listener, all }
     }
 
     pub fn port(&self) -> u16 {
-        self.addr.port()
+        self.listener.port()
     }
 
     /// Each connection so far, in the order in which they came.
     pub fn served(&self) -> Vec<Served> {
-        lock(&self.shared.served).clone()
+        lock(&self.all).clone()
     }
 
     pub fn bytes(&self) -> u64 {
@@ -119,23 +101,9 @@ impl Service {
     }
 }
 
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        // Wakes the accept loop.
-        let _ = TcpStream::connect(self.addr);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        for socket in lock(&self.shared.sockets).drain(..) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-fn serve(kind: Kind, mut socket: TcpStream, shared: &Shared, index: usize) {
+fn serve(kind: Kind, mut socket: TcpStream, all: &All, index: usize) {
     let note = |change: &dyn Fn(&mut Served)| {
-        if let Some(served) = lock(&shared.served).get_mut(index) {
+        if let Some(served) = lock(all).get_mut(index) {
             change(served);
         }
     };

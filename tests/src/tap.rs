@@ -2,13 +2,13 @@
 //! other side ends a connection, and it can hold bytes back in either direction.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::listener::{Listener, Open, lock};
 
 /// One connection through the tap.
 #[derive(Clone, Debug, Default)]
@@ -34,15 +34,10 @@ struct Held {
 
 #[derive(Default)]
 struct Shared {
-    stop: AtomicBool,
+    open: Arc<Open>,
     held: Mutex<Held>,
     released: Condvar,
     tapped: Mutex<Vec<Tapped>>,
-    sockets: Mutex<Vec<TcpStream>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
@@ -55,42 +50,33 @@ impl Shared {
     /// Waits while `direction` is held back.
     fn pass(&self, direction: fn(&Held) -> bool) {
         let mut held = lock(&self.held);
-        while direction(&held) && !self.stop.load(Ordering::Acquire) {
+        while direction(&held) && !self.open.stopped() {
             held = self.released.wait(held).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
 pub struct Tap {
-    addr: SocketAddr,
+    listener: Listener,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Tap {
     /// Listens on a loopback port and passes each connection on to `upstream`.
     pub fn start(upstream: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-        let addr = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared::default());
-        let thread = std::thread::spawn({
+        let listener = Listener::start(Arc::clone(&shared.open), {
             let shared = Arc::clone(&shared);
-            move || {
-                for client in listener.incoming() {
-                    if shared.stop.load(Ordering::Acquire) {
-                        return;
-                    }
-                    let Ok(client) = client else { continue };
-                    let Ok(relay) = TcpStream::connect(upstream) else { continue };
-                    join(&shared, client, relay);
-                }
+            move |client| {
+                let Ok(relay) = TcpStream::connect(upstream) else { return };
+                join(&shared, client, relay);
             }
         });
-        Self { addr, shared, thread: Some(thread) }
+        Self { listener, shared }
     }
 
     pub fn port(&self) -> u16 {
-        self.addr.port()
+        self.listener.port()
     }
 
     pub fn tapped(&self) -> Vec<Tapped> {
@@ -124,15 +110,9 @@ impl Tap {
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
+        self.listener.stop();
+        // What is held back would wait for ever.
         self.release();
-        let _ = TcpStream::connect(self.addr);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        for socket in lock(&self.shared.sockets).drain(..) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
     }
 }
 
@@ -145,7 +125,8 @@ fn join(shared: &Arc<Shared>, client: TcpStream, relay: TcpStream) {
         tapped.len() - 1
     };
     let copy = |socket: &TcpStream| socket.try_clone().expect("a descriptor");
-    lock(&shared.sockets).extend([copy(&client), copy(&relay)]);
+    shared.open.hold(copy(&client));
+    shared.open.hold(copy(&relay));
     watch(shared, copy(&relay), index);
     let (from, to) = (copy(&client), copy(&relay));
     pump(
@@ -214,7 +195,7 @@ fn watch(shared: &Arc<Shared>, relay: TcpStream, index: usize) {
     let shared = Arc::clone(shared);
     std::thread::spawn(move || {
         let turn = Timespec::try_from(Duration::from_millis(200)).expect("a short time");
-        while !shared.stop.load(Ordering::Acquire) {
+        while !shared.open.stopped() {
             let mut fds = [PollFd::new(&relay, PollFlags::RDHUP)];
             if poll(&mut fds, Some(&turn)).is_err() {
                 continue;

@@ -257,17 +257,12 @@ fn a_paused_leader_writes_nothing_more_and_the_second_leads_within_20_s() {
     third.terminate().ok();
 }
 
-#[test]
-fn records_and_claims_of_a_relay_end_with_it_and_not_before() {
-    let Some(cluster) = ControlPlane::start() else { return };
-    operator::install(&cluster);
-    let replica = Operator::start(&cluster, "op-a");
-    serve(&cluster);
-    await_ready(&cluster, "support", "prod", "Ready");
-    // No kubelet is here: this test reports what one would.
+/// A pod of a relay on a node that is not there.
+#[track_caller]
+fn pod(cluster: &Cluster, name: &str) {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"namespace": "support", "name": "relay-1", "labels": {
+        "metadata": {"namespace": "support", "name": name, "labels": {
             "app.kubernetes.io/name": "tidegate", "app.kubernetes.io/component": "relay",
         }},
         "spec": {"nodeName": "nowhere", "containers": [{"name": "relay", "image": "x"}]},
@@ -276,18 +271,33 @@ fn records_and_claims_of_a_relay_end_with_it_and_not_before() {
         cluster.kubectl(&["get", "serviceaccount", "-n", "support", "default"]).code == Some(0)
     });
     cluster.apply(&pod.to_string()).ok();
-    let report = |state: Value, ready: &str| {
-        let status = json!({"status": {
-            "phase": "Running",
-            "conditions": [{"type": "Ready", "status": ready}],
-            "containerStatuses": [{"name": "relay", "image": "x", "imageID": "", "ready": true,
-                "restartCount": 0, "state": state}],
-        }});
-        let status = status.to_string();
-        let patch =
-            ["patch", "pod", "-n", "support", "relay-1", "--subresource=status", "-p", &status];
-        cluster.kubectl(&patch).ok();
-    };
+}
+
+/// What a kubelet would report of it.
+#[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "the state is written where it is used")]
+fn report(cluster: &Cluster, name: &str, state: Value, ready: &str) {
+    let status = json!({"status": {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": ready}],
+        "containerStatuses": [{"name": "relay", "image": "x", "imageID": "", "ready": true,
+            "restartCount": 0, "state": state}],
+    }});
+    let status = status.to_string();
+    let patch = ["patch", "pod", "-n", "support", name, "--subresource=status", "-p", &status];
+    cluster.kubectl(&patch).ok();
+}
+
+#[test]
+fn records_and_claims_of_a_relay_end_with_it_and_not_before() {
+    let Some(cluster) = ControlPlane::start() else { return };
+    operator::install(&cluster);
+    let replica = Operator::start(&cluster, "op-a");
+    serve(&cluster);
+    await_ready(&cluster, "support", "prod", "Ready");
+    // No kubelet is here: this test reports what one would.
+    pod(&cluster, "relay-1");
+    let report = |state: Value, ready: &str| report(&cluster, "relay-1", state, ready);
     report(json!({"running": {}}), "True");
     let now = "2026-01-01T00:00:00Z";
     cluster.apply(&session("ss-live", "relay-1", LATER)).ok();
@@ -355,5 +365,53 @@ fn records_and_claims_of_a_relay_end_with_it_and_not_before() {
     cluster.kubectl(&["delete", "sw", "-n", "acme", "w2"]).ok();
     eventually("its claim goes", SOON, || there("scl", "support", "sc-kept").is_none());
     assert!(there("scl", "support", "sc-once").is_some());
+    a_namespace_goes_when_relays_have_told_how_its_sessions_ended(&cluster);
     replica.terminate();
+}
+
+/// Whoever deletes a tenant's namespace deletes the relays' rights in it, and the end of a session that
+/// lives is yet to be written.
+#[track_caller]
+fn a_namespace_goes_when_relays_have_told_how_its_sessions_ended(cluster: &Cluster) {
+    let rights = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/operator/rbac-relay.yaml");
+    cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", rights]).ok();
+    let relay = json!({
+        "apiVersion": "tidegate.dev/v1alpha1", "kind": "Relay",
+        "metadata": {"namespace": "support", "name": "eu"},
+        "spec": {
+            "meshRef": {"name": "prod"}, "replicas": 1, "listeners": [{"port": 5938}],
+            "exposure": {"type": "NodePort"},
+        },
+    });
+    cluster.apply(&relay.to_string()).ok();
+    pod(cluster, "relay-2");
+    report(cluster, "relay-2", json!({"running": {}}), "True");
+    let binding = || get(cluster, &["rolebinding", "-n", "acme", "tidegate-relays"]);
+    let keeps = |binding: &Value| {
+        let finalizers = binding["metadata"]["finalizers"].as_array();
+        finalizers.is_some_and(|all| all.contains(&json!("tidegate.dev/sessions")))
+    };
+    eventually("the fleet's rights are bound", SOON, || binding().is_some_and(|it| !keeps(&it)));
+    cluster.apply(&session("ss-last", "relay-2", LATER)).ok();
+    eventually("the rights are kept", SOON, || binding().is_some_and(|it| keeps(&it)));
+
+    cluster.kubectl(&["delete", "namespace", "acme", "--wait=false"]).ok();
+    let last = || get(cluster, &["supportsession", "-n", "acme", "ss-last"]);
+    let goes = |object: Option<Value>| {
+        object.is_some_and(|object| object["metadata"]["deletionTimestamp"].is_string())
+    };
+    eventually("all of it is being deleted", SOON, || goes(last()) && goes(binding()));
+    // The relay has closed the session, and says so with its own rights.
+    let as_relay = |arguments: &[&str]| {
+        let patch = ["--as", "system:serviceaccount:support:eu", "-n", "acme", "patch"];
+        let what = ["supportsession", "ss-last", "--type=merge"];
+        cluster.kubectl(&[&patch[..], &what, arguments].concat()).ok()
+    };
+    // Not long ago, or the operator would let go of it in the relay's place.
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap();
+    let ended = json!({"status": {"endedAt": now.to_string(), "endedBy": "Revoked"}});
+    as_relay(&["--subresource=status", "-p", &ended.to_string()]);
+    assert_eq!(last().expect("it is held")["status"]["endedBy"], "Revoked");
+    as_relay(&["-p", r#"{"metadata": {"finalizers": null}}"#]);
+    eventually("the namespace is gone", SOON, || get(cluster, &["namespace", "acme"]).is_none());
 }

@@ -7,14 +7,17 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tidegate_tests::clock::{after, monotonic};
 use tidegate_tests::cluster::ControlPlane;
 use tidegate_tests::http::metric;
 use tidegate_tests::kiosk::alice_everywhere;
-use tidegate_tests::manifest::{Manifest as _, NAMESPACE, SupportWindow, instant};
+use tidegate_tests::manifest::{Manifest as _, NAMESPACE, SupportWindow, in_seconds, instant};
 use tidegate_tests::{Gate, Kiosk, SOON, Setup, eventually, wait_for};
 
 /// Longer than a watch that died is noticed in, and than policy may be old in these tests.
 const AGED: Duration = Duration::from_mins(1);
+/// How late a session may be cut (invariant 2).
+const ON_TIME: Duration = Duration::from_secs(1);
 /// Windows whose way from the API server to the relay is measured.
 const MEASURED: usize = 200;
 
@@ -135,17 +138,40 @@ fn policy_that_cannot_be_confirmed_grows_old() {
     let mut session = kiosk.gate.staff("alice").w("kiosk-17", 443);
 
     // Stopped, and answering from memory with its store standing still: the same.
-    for (away, component) in [("kube-apiserver", "stop"), ("etcd", "pause")] {
+    for (rounds, (away, component)) in (1..).zip([("kube-apiserver", "stop"), ("etcd", "pause")]) {
+        // One whose deadline comes while it is away, and after policy has grown old.
+        let closes = in_seconds(20);
+        let short = SupportWindow::open(away, "bob", "kiosk-17").services(&["web"]);
+        apply(&cluster, &short.closing_at(closes));
+        kiosk.gate.await_why("bob", "kiosk-17", true);
+        let bob = kiosk.gate.staff("bob");
+        let mut bobs = bob.w("kiosk-17", 443);
+        bobs.write(b"in time\n").expect("a live session");
+        bobs.await_stdout("in time", SOON);
         match component {
             "stop" => cluster.stop(away),
             _ => cluster.pause(away),
         }
         let began = Instant::now();
+        // Policy is young yet: whoever comes now is let in.
+        let mut young = kiosk.gate.staff("alice").w("kiosk-17", 443);
+        young.write(b"young\n").expect("a live session");
+        young.await_stdout("young", SOON);
         not_ready(&kiosk.gate, "the relay last saw its policy");
         eprintln!("{away} away: nobody new after {:?}", began.elapsed());
         kiosk.gate.await_why("alice", "kiosk-17", false);
+        let refused = kiosk.gate.staff("alice").refused("kiosk-17", 443);
+        assert!(refused.stderr.contains("the relay last saw its policy"), "{}", refused.stderr);
         session.write(b"still\n").expect("a live session");
         session.await_stdout("still", SOON);
+        // The deadline holds whatever is away.
+        let deadline = monotonic(closes);
+        let cut = bobs.exit(AGED).at;
+        let late = after(deadline, cut);
+        eprintln!("{away} away: a session was cut {late:?} after its deadline");
+        assert!(cut + ON_TIME >= deadline && late <= ON_TIME, "{late:?} after its deadline");
+        assert!(young.is_running() && session.is_running(), "only the one whose deadline it was");
+        drop(young);
         match component {
             "stop" => cluster.start(away),
             _ => cluster.resume(away),
@@ -155,6 +181,13 @@ fn policy_that_cannot_be_confirmed_grows_old() {
         eventually("it is ready again", AGED, ready);
         eprintln!("{away} back: ready after {:?}", began.elapsed());
         kiosk.gate.await_why("alice", "kiosk-17", true);
+        // What happened meanwhile is told.
+        eventually("how both ended is told", AGED, || {
+            let all = ["get", "supportsessions", "-n", NAMESPACE, "-o"];
+            let ends = "jsonpath={.items[*].status.endedBy}";
+            let told = cluster.kubectl(&[&all[..], &[ends]].concat()).stdout;
+            told.matches("Deadline").count() == rounds && told.matches("Staff").count() == rounds
+        });
     }
     apply(&cluster, &window.suspended());
     session.exit(SOON);

@@ -15,11 +15,24 @@ pub struct CompiledMesh {
     pub tenants: Option<LabelSelector>,
 }
 
+/// Programs of this namespace are Kubernetes' own to the admission policy, which keeps each relay to its
+/// own records: it would not hold for relays here.
+const EXEMPT: &str = "kube-system";
+
 /// A Mesh.
 pub fn mesh(resource: &Mesh, identity: &Identity) -> Result<CompiledMesh, Vec<Refusal>> {
     let mut refusals = Refusals::default();
     let spec = &resource.spec;
     let meta = refusals.meta(&resource.metadata, identity);
+    if resource.metadata.namespace.as_deref() == Some(EXEMPT) {
+        refusals.add(
+            "metadata.namespace",
+            reason::NAMESPACE_RESERVED,
+            format_args!(
+                "in {EXEMPT} the admission policy does not hold relays to their own records; make the Mesh in a namespace of its own"
+            ),
+        );
+    }
     if !is_domain(&spec.domain) {
         refusals.add(
             "spec.domain",

@@ -47,6 +47,7 @@ pub struct Refusal {
 pub mod reason {
     pub const INVALID_NAME: &str = "InvalidName";
     pub const RESERVED_NAME: &str = "ReservedName";
+    pub const NAMESPACE_RESERVED: &str = "NamespaceReserved";
     pub const INVALID_KEY: &str = "InvalidKey";
     pub const DUPLICATE: &str = "Duplicate";
     pub const INVALID_SCHEDULE: &str = "InvalidSchedule";

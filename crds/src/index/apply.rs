@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tidegate_policy::model::{Label, ObjectKey, Window};
 
+use super::holds::Remains;
 use super::rivals::Before;
-use super::tenants::{Owner, Readiness};
+use super::tenants::Owner;
 use super::{Change, Claimant, Index, Policy};
 use crate::claims::{self, Claim};
 use crate::compile::{self, Identity, Refusal, RelaySettings, reason};
@@ -37,8 +38,13 @@ impl Index {
     }
 
     /// Takes an object that could not even be decoded: it is there, and out of force. A user or terminal
-    /// keeps what it was last known to hold.
-    pub fn put_unreadable(&mut self, object: &ObjectRef, sentence: impl Into<String>) -> Change {
+    /// keeps what it holds by what `remains` of it.
+    pub fn put_unreadable(
+        &mut self,
+        object: &ObjectRef,
+        sentence: impl Into<String>,
+        remains: &Remains,
+    ) -> Change {
         let refusal = Refusal {
             field: String::new(),
             reason: reason::INVALID_VALUE,
@@ -50,15 +56,13 @@ impl Index {
             Kind::Namespace => self.drop_namespace(&object.name, &mut change),
             Kind::Mesh => {
                 if let Some(key) = key_of(object) {
-                    self.tenants.put_mesh(key, None, false);
+                    self.tenants.put_unreadable_mesh(key);
                 }
                 self.recount_all(&mut change);
             }
             Kind::LoginUser | Kind::Terminal => {
-                // Of which generation that was said is not known any more.
-                let known = self.claimants.get(object).cloned();
-                let left = known.map(|known| Claimant { accepted: false, ..known });
-                self.replace_claimant(object, left.and_then(Claimant::bare), &mut change);
+                let left = remains.claimant(object, self.claimants.get(object));
+                self.replace_claimant(object, left.bare(), &mut change);
             }
             _ => self.drop_object(object, &mut change),
         }
@@ -173,11 +177,11 @@ impl Index {
     }
 
     fn put_mesh(&mut self, reference: &ObjectRef, mesh: &Mesh, change: &mut Change) {
-        let compiled = compile::mesh(mesh, &Identity::of(&mesh.metadata));
-        let compiled = self.good(reference, compiled);
-        if let Some(key) = key_of(reference) {
-            self.tenants.put_mesh(key, compiled, Readiness::of(mesh));
-        }
+        let put = match key_of(reference) {
+            Some(key) => self.tenants.put_mesh(key, mesh),
+            None => compile::mesh(mesh, &Identity::of(&mesh.metadata)).map(drop),
+        };
+        self.good(reference, put);
         self.recount_all(change);
     }
 

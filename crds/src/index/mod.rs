@@ -10,12 +10,15 @@
 //! generation has it; while none is, the one that holds it by its status, so that an edit which nobody
 //! has looked at yet loses nothing; else neither. The other is wholly out of force. What does not compile
 //! is out of force and keeps what its status holds: its values are free once it is gone, or wants others.
-//! [`Index::acceptance`] is what the operator gives that word by.
+//! So does what cannot even be decoded, as far as its status can be read by itself.
+//! [`Index::acceptance`] is what the operator gives that word by, [`Index::holds_once`] what it lets a
+//! status hold.
 //!
 //! Tenancy (invariant 1, DESIGN "Who and what"): an object counts only in a namespace that this Mesh
 //! serves, and references never cross namespaces.
 
 mod apply;
+mod holds;
 mod rivals;
 mod tenants;
 mod verdict;
@@ -32,6 +35,7 @@ use tidegate_policy::snapshot::Snapshot;
 use crate::claims::{self, Acceptance, Candidate, Claim};
 use crate::compile::{CompiledMesh, Refusal, RelaySettings};
 use crate::manifest::ObjectRef;
+pub use holds::{Remains, goes};
 use jiff::Timestamp;
 use rivals::Rivals;
 pub use tenants::{Owner, Readiness, Tenants};

@@ -88,7 +88,7 @@ impl Rivals {
     }
 
     /// Who has the value.
-    fn holder(&self, claim: &Claim) -> Option<&Arc<ObjectRef>> {
+    pub fn holder(&self, claim: &Claim) -> Option<&Arc<ObjectRef>> {
         match self.wanters(claim) {
             [(only, _)] => Some(only),
             several => {

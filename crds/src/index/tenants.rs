@@ -2,14 +2,18 @@
 //!
 //! A Mesh's own namespace is always its own. Any other belongs to the one Mesh whose selector matches its
 //! labels; of several to the one that alone is Ready in its present generation, else to the one that alone
-//! is Ready in whichever generation, else to none.
+//! is Ready in whichever generation, and so on by [`Readiness`], else to none.
+//!
+//! Relays and operator go by this alone, so that they agree at every instant. What the operator says of a
+//! Mesh is a word on who is to be Ready; whose a namespace is hangs on that word once it is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_policy::model::ObjectKey;
 
 use crate::Mesh;
-use crate::compile::CompiledMesh;
+use crate::compile::{self, CompiledMesh, Identity, Refusal};
+use crate::mesh::{NAMESPACE_TAKEN, key_fault};
 
 /// The label that the API server puts on every namespace.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -29,12 +33,15 @@ struct Known {
     ready: Readiness,
 }
 
-/// What a Mesh's condition Ready says.
+/// What a Mesh's condition Ready says of its right to its namespaces. A Mesh that is not Ready for the sake
+/// of its keys alone has that right: no other Mesh is in its way.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Readiness {
-    /// That it is not, or nothing.
+    /// That it has none, or nothing.
     Not,
-    /// That a former generation was: nobody has looked at the present one.
+    /// That its own namespace is its own, and another Mesh has one that it selects.
+    Partly,
+    /// That a former generation had: nobody has looked at the present one.
     Formerly,
     Now,
 }
@@ -42,20 +49,19 @@ pub enum Readiness {
 impl Readiness {
     pub fn of(mesh: &Mesh) -> Self {
         let conditions = mesh.status.iter().flat_map(|status| &status.conditions);
-        let ready = conditions.filter(|c| c.type_ == "Ready" && c.status == "True");
+        let ready = conditions.filter(|c| c.type_ == "Ready");
         let generation = mesh.metadata.generation;
-        let each = ready.map(|c| match c.observed_generation {
-            Some(observed) if Some(observed) == generation => Self::Now,
-            _ => Self::Formerly,
+        let each = ready.map(|c| {
+            if c.status == "True" || key_fault::ALL.contains(&c.reason.as_str()) {
+                let now = c.observed_generation.is_some() && c.observed_generation == generation;
+                if now { Self::Now } else { Self::Formerly }
+            } else if c.reason == NAMESPACE_TAKEN {
+                Self::Partly
+            } else {
+                Self::Not
+            }
         });
         each.max().unwrap_or(Self::Not)
-    }
-}
-
-impl From<bool> for Readiness {
-    /// Whether it is in its present generation, where nothing is known of others.
-    fn from(ready: bool) -> Self {
-        if ready { Self::Now } else { Self::Not }
     }
 }
 
@@ -69,14 +75,22 @@ pub enum Owner {
 }
 
 impl Tenants {
-    /// Takes a Mesh: `None` where its spec is refused.
-    pub fn put_mesh(
-        &mut self,
-        key: ObjectKey,
-        mesh: Option<CompiledMesh>,
-        ready: impl Into<Readiness>,
-    ) {
-        self.meshes.insert(key, Known { mesh, ready: ready.into() });
+    /// Takes a Mesh as it is now.
+    ///
+    /// # Errors
+    /// Why its spec is refused. Such a Mesh serves nobody, but it is there.
+    pub fn put_mesh(&mut self, key: ObjectKey, mesh: &Mesh) -> Result<(), Vec<Refusal>> {
+        let (compiled, refusals) = match compile::mesh(mesh, &Identity::of(&mesh.metadata)) {
+            Ok(compiled) => (Some(compiled), Ok(())),
+            Err(refusals) => (None, Err(refusals)),
+        };
+        self.meshes.insert(key, Known { mesh: compiled, ready: Readiness::of(mesh) });
+        refusals
+    }
+
+    /// Takes a Mesh that cannot even be decoded: it serves nobody, but it is there.
+    pub fn put_unreadable_mesh(&mut self, key: ObjectKey) {
+        self.meshes.insert(key, Known { mesh: None, ready: Readiness::Not });
     }
 
     pub fn remove_mesh(&mut self, key: &ObjectKey) {
@@ -98,6 +112,11 @@ impl Tenants {
         self.meshes.get(key)?.mesh.as_ref()
     }
 
+    /// What a Mesh's status says; of one that is not there, nothing.
+    pub fn readiness(&self, key: &ObjectKey) -> Readiness {
+        self.meshes.get(key).map_or(Readiness::Not, |known| known.ready)
+    }
+
     pub fn meshes(&self) -> impl Iterator<Item = &ObjectKey> {
         self.meshes.keys()
     }
@@ -112,12 +131,26 @@ impl Tenants {
         self.namespaces.contains_key(namespace)
     }
 
+    /// The namespaces that a Mesh wants beside its own, whosever they are. Another Mesh's own is none.
+    pub fn wanted(&self, key: &ObjectKey) -> impl Iterator<Item = &str> {
+        let selector = self.mesh(key).and_then(|mesh| mesh.tenants.as_ref());
+        let selected = self.namespaces.iter().filter(move |(name, labels)| {
+            selector.is_some_and(|selector| selector.matches(labels)) && !self.is_home(name)
+        });
+        selected.map(|(name, _)| name.as_str())
+    }
+
+    /// Whether a namespace has a Mesh, good or bad.
+    fn is_home(&self, namespace: &str) -> bool {
+        self.meshes.keys().any(|key| key.namespace.as_str() == namespace)
+    }
+
     /// Whose `namespace` is. One that is not known, and has no Mesh of its own, is nobody's: a selector
     /// might match what its labels turn out to be.
     pub fn owner(&self, namespace: &str) -> Owner {
-        let own = || self.meshes.iter().filter(|(key, _)| key.namespace.as_str() == namespace);
-        if own().next().is_some() {
-            return decided(own().filter(|(_, known)| known.mesh.is_some()));
+        if self.is_home(namespace) {
+            let own = self.meshes.iter().filter(|(key, _)| key.namespace.as_str() == namespace);
+            return decided(own.filter(|(_, known)| known.mesh.is_some()));
         }
         let Some(labels) = self.namespaces.get(namespace) else { return Owner::Nobody };
         decided(self.meshes.iter().filter(|(key, known)| {
@@ -135,7 +168,8 @@ fn decided<'a>(wanting: impl Iterator<Item = (&'a ObjectKey, &'a Known)>) -> Own
         let mut ready = wanting.iter().filter(move |(_, known)| known.ready >= least);
         ready.next().filter(|_| ready.next().is_none())
     };
-    let owner = [Readiness::Now, Readiness::Formerly, Readiness::Not].into_iter().find_map(only);
+    let levels = [Readiness::Now, Readiness::Formerly, Readiness::Partly, Readiness::Not];
+    let owner = levels.into_iter().find_map(only);
     match (wanting.as_slice(), owner) {
         ([], _) => Owner::Nobody,
         (_, Some((key, _))) => Owner::Mesh((*key).clone()),

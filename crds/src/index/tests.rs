@@ -193,7 +193,7 @@ fn an_edit_that_does_not_compile_gives_nothing_to_a_rival() {
     for unreadable in [false, true] {
         let change = if unreadable {
             let _ = index.put(&decode(&own));
-            index.put_unreadable(&victim, "expected a string")
+            index.put_unreadable(&victim, "expected a string", &Remains::of(&own))
         } else {
             index.put(&decode(&bad))
         };
@@ -221,7 +221,7 @@ fn an_edit_that_does_not_compile_gives_nothing_to_a_rival() {
     let mut squatter = bad;
     squatter.as_object_mut().unwrap().remove("status");
     let _ = index.put(&decode(&squatter));
-    let _ = index.put_unreadable(&victim, "expected a string");
+    let _ = index.put_unreadable(&victim, "expected a string", &Remains::default());
     assert_eq!(index.verdict(&rival), Verdict::InForce);
     assert_eq!(index.verdict(&reference_of(&named_alike)), Verdict::InForce);
 }
@@ -317,7 +317,7 @@ fn what_is_bad_is_out_of_force_and_nothing_else_is() {
     assert_eq!(index.refusals(&reference)[0].field, "spec.services[0]");
     assert_eq!(index.snapshot().unwrap().windows().count(), 0);
     let _ = index.put(&decode(&good));
-    assert!(index.put_unreadable(&reference, "expected a string").snapshot);
+    assert!(index.put_unreadable(&reference, "expected a string", &Remains::of(&good)).snapshot);
     assert!(matches!(index.verdict(&reference), Verdict::Invalid(_)));
     assert!(index.put(&decode(&good)).snapshot);
     // A status alone changes nothing.
@@ -511,7 +511,8 @@ fn take(index: &mut Index, world: &mut World, step: &Step) -> Change {
             if let Some(value) = world.get_mut(object) {
                 *value = edited(value, |spec| *spec = json!("spoiled"));
             }
-            index.put_unreadable(object, "expected a string")
+            let remains = world.get(object).map(Remains::of).unwrap_or_default();
+            index.put_unreadable(object, "expected a string", &remains)
         }
         Step::Remove(object) => {
             world.remove(object);
@@ -589,6 +590,19 @@ fn check_snapshot(index: &Index, world: &World) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// An object as an API server has it, decodable or not.
+fn arrive(index: &mut Index, value: &Value) -> Change {
+    let kind = Kind::own(value["kind"].as_str().unwrap()).unwrap_or(Kind::Namespace);
+    match Object::decode(kind, value) {
+        Ok(object) => index.put(&object),
+        Err(error) => {
+            let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().into();
+            let object = ObjectRef { kind, namespace: text("namespace"), name: text("name") };
+            index.put_unreadable(&object, error.to_string(), &Remains::of(value))
+        }
+    }
+}
+
 /// The operator's part: gives its word until nobody's is another.
 fn operate(index: &mut Index, world: &mut World) {
     for _ in 0..50 {
@@ -599,20 +613,22 @@ fn operate(index: &mut Index, world: &mut World) {
             .cloned()
             .collect();
         for object in people {
-            for (object, outcome) in index.acceptance(&object) {
-                let value = &world[&object];
-                let yes = outcome == Acceptance::Accepted;
-                let mut next = accepted(value.clone(), yes);
-                if yes {
-                    let generation = value["metadata"]["generation"].as_i64().unwrap();
-                    let holds = claims::holds(index.wants(&object), generation);
-                    next["status"]["holds"] = serde_json::to_value(holds).unwrap();
-                }
-                if next != *value {
-                    settled = false;
-                    let _ = index.put(&decode(&next));
-                    world.insert(object, next);
-                }
+            let own = index.acceptance(&object).into_iter().find(|(other, _)| *other == object);
+            let good = index.refusals(&object).is_empty() && index.serves(&object.namespace);
+            let yes = good && own.is_none_or(|(_, outcome)| outcome == Acceptance::Accepted);
+            let value = &world[&object];
+            let generation = value["metadata"]["generation"].as_i64().unwrap();
+            let before = value["status"].get("holds").cloned();
+            let before = before.map(|holds| serde_json::from_value(holds).unwrap());
+            let mut next = accepted(value.clone(), yes);
+            match index.holds_once(&object, yes, generation, before.as_ref()) {
+                Some(holds) => next["status"]["holds"] = serde_json::to_value(holds).unwrap(),
+                None => drop(next["status"].as_object_mut().unwrap().remove("holds")),
+            }
+            if next != *value {
+                settled = false;
+                let _ = arrive(index, &next);
+                world.insert(object, next);
             }
         }
         if settled {
@@ -620,6 +636,184 @@ fn operate(index: &mut Index, world: &mut World) {
         }
     }
     panic!("the operator never comes to an end");
+}
+
+#[test]
+fn one_that_could_never_be_decoded_keeps_what_it_holds() {
+    let own = terminal("acme", "kiosk", &KEYS[..1], 7);
+    let own = holding(own.clone(), &index(&[base(), vec![own]].concat()));
+    let victim = reference_of(&own);
+    let rivals = [
+        user("bolt", "by-key", &KEYS[..1]),
+        terminal("bolt", "by-port", &KEYS[1..2], 7),
+        terminal("bolt", "kiosk", &KEYS[2..], 9),
+    ];
+    let newer = |edit: &dyn Fn(&mut Value)| {
+        let mut value = edited(&own, |spec| *spec = json!("of another version"));
+        edit(&mut value["status"]);
+        value
+    };
+    for (said, status) in [
+        newer(&|_| {}),
+        // Its status cannot be decoded either, but for what it holds.
+        newer(&|status| status["enforcedBy"] = json!("Somebody")),
+        newer(&|status| status["holds"]["keys"].as_array_mut().unwrap().push(json!(7))),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for first in [true, false] {
+            let mut index = index(&base());
+            if first {
+                let _ = arrive(&mut index, &status);
+            }
+            for rival in &rivals {
+                let _ = index.put(&decode(rival));
+            }
+            if !first {
+                let _ = arrive(&mut index, &status);
+            }
+            for rival in &rivals {
+                let rival = reference_of(rival);
+                let verdict = index.verdict(&rival);
+                let kept = matches!(&verdict, Verdict::Contested { with, held: true, .. } if *with == [victim.clone()]);
+                assert!(kept, "{said}: {rival} is {verdict:?}");
+                let own = index.acceptance(&rival).into_iter().find(|(o, _)| *o == rival);
+                assert!(matches!(own, Some((_, Acceptance::Refused { .. }))), "{own:?}");
+            }
+            let snapshot = index.snapshot().unwrap();
+            assert_eq!((snapshot.users().count(), snapshot.terminals().count()), (0, 0));
+        }
+    }
+    // Nothing is known of its status: it keeps what it was last known to hold, and no more.
+    let mut index = index(&base());
+    let _ = index.put(&decode(&own));
+    let nothing = newer(&|status| *status = json!("?"));
+    let _ = arrive(&mut index, &nothing);
+    let _ = index.put(&decode(&rivals[0]));
+    assert!(matches!(index.verdict(&reference_of(&rivals[0])), Verdict::Contested { .. }));
+    // It was never accepted: it keeps nothing from anyone.
+    let _ =
+        arrive(&mut index, &newer(&|status| drop(status.as_object_mut().unwrap().remove("holds"))));
+    assert_eq!(index.verdict(&reference_of(&rivals[0])), Verdict::InForce);
+}
+
+/// A world that the operator has looked at.
+fn settled(values: &[Value]) -> (Index, World) {
+    let (mut index, mut world) = (Index::new(home()), World::new());
+    for value in values {
+        put(&mut index, &mut world, value);
+    }
+    (index, world)
+}
+
+/// Applies an object as a person does, and lets the operator look.
+fn put(index: &mut Index, world: &mut World, value: &Value) {
+    let mut value = value.clone();
+    if let Some(old) = world.get(&reference_of(&value)) {
+        value["status"] = old["status"].clone();
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(1);
+        value["metadata"]["generation"] =
+            json!(generation + i64::from(old["spec"] != value["spec"]));
+    }
+    let _ = take(index, world, &Step::Put(value));
+    operate(index, world);
+}
+
+/// An edit that changes nothing that another could want.
+fn harmless(world: &World, object: &ObjectRef) -> Value {
+    edited(&world[object], |spec| spec["suspend"] = json!(true))
+}
+
+#[test]
+fn what_a_refused_one_has_given_up_is_no_claim_for_ever() {
+    // The elder gives its key up by an edit that is refused for another reason: the key is free.
+    let elder = terminal("acme", "elder", &KEYS[..1], 1);
+    let other = terminal("bolt", "other", &KEYS[1..2], 2);
+    let (mut index, mut world) = settled(&[base(), vec![elder.clone(), other]].concat());
+    put(&mut index, &mut world, &terminal("acme", "elder", &KEYS[2..], 2));
+    let mut younger = terminal("bolt", "younger", &KEYS[..1], 3);
+    younger["metadata"]["creationTimestamp"] = json!("2026-11-20T00:00:00Z");
+    let (first, second) = (reference_of(&elder), reference_of(&younger));
+    assert_eq!(world[&first]["status"]["conditions"][0]["status"], "False");
+    assert_eq!(world[&first]["status"]["holds"].get("keys"), None, "it wants its key no more");
+    put(&mut index, &mut world, &younger);
+    assert_eq!(index.verdict(&second), Verdict::InForce);
+    // It wants its key back, and is too late, also when the new owner is edited.
+    put(&mut index, &mut world, &elder);
+    assert!(matches!(index.verdict(&first), Verdict::Contested { held: true, .. }));
+    let edited = harmless(&world, &second);
+    let _ = take(&mut index, &mut world, &Step::Put(edited));
+    assert_eq!(index.verdict(&second), Verdict::InForce, "before anyone has looked at the edit");
+    operate(&mut index, &mut world);
+    assert_eq!(index.verdict(&second), Verdict::InForce);
+    assert!(matches!(index.verdict(&first), Verdict::Contested { held: true, .. }));
+}
+
+#[test]
+fn one_that_comes_back_to_the_mesh_takes_nothing_from_who_came_meanwhile() {
+    for spoiled in [false, true] {
+        let elder = terminal("acme", "kiosk", &KEYS[..1], 1);
+        let (mut index, mut world) = settled(&[base(), vec![elder.clone()]].concat());
+        put(&mut index, &mut world, &namespace("acme", ""));
+        let rivals = [
+            user("bolt", "by-key", &KEYS[..1]),
+            terminal("bolt", "by-port", &KEYS[1..2], 1),
+            terminal("bolt", "kiosk", &KEYS[2..], 3),
+        ];
+        for mut rival in rivals.clone() {
+            rival["metadata"]["creationTimestamp"] = json!("2026-11-20T00:00:00Z");
+            put(&mut index, &mut world, &rival);
+        }
+        if spoiled {
+            let _ = take(&mut index, &mut world, &Step::Spoil(reference_of(&elder)));
+        }
+        put(&mut index, &mut world, &namespace("acme", "prod"));
+        for rival in rivals.iter().map(reference_of) {
+            assert_eq!(index.verdict(&rival), Verdict::InForce, "{rival}");
+            let edited = harmless(&world, &rival);
+            let _ = take(&mut index, &mut world, &Step::Put(edited));
+            assert_eq!(index.verdict(&rival), Verdict::InForce, "{rival}");
+            operate(&mut index, &mut world);
+            assert_eq!(index.verdict(&rival), Verdict::InForce, "{rival}");
+        }
+        assert_ne!(index.verdict(&reference_of(&elder)), Verdict::InForce);
+    }
+}
+
+#[test]
+fn a_spec_that_does_not_compile_gives_nothing_up() {
+    // A slip of the pen: nobody knows which key was meant.
+    let own = terminal("acme", "kiosk", &KEYS[..1], 1);
+    let (mut index, mut world) = settled(&[base(), vec![own.clone()]].concat());
+    let mut slip = terminal("acme", "kiosk", &["ssh-ed25519 AAAA"], 2);
+    slip["spec"]["suspend"] = json!(false);
+    put(&mut index, &mut world, &slip);
+    let held = world[&reference_of(&own)]["status"]["holds"].clone();
+    assert_eq!((held["keys"].as_array().unwrap().len(), &held["listenPorts"]), (1, &json!([1])));
+    put(&mut index, &mut world, &user("bolt", "thief", &KEYS[..1]));
+    put(&mut index, &mut world, &terminal("bolt", "squatter", &KEYS[1..2], 1));
+    put(&mut index, &mut world, &own);
+    assert_eq!(index.verdict(&reference_of(&own)), Verdict::InForce);
+    assert_eq!(in_force(&index, &world), BTreeSet::from([reference_of(&own)]));
+}
+
+#[test]
+fn a_mesh_whose_key_is_lost_keeps_its_namespaces() {
+    let mut ours = accepted(mesh("fleet", "prod", Some("prod")), false);
+    let theirs = accepted(mesh("other", "test", Some("prod")), true);
+    let edited = edited(&theirs, |spec| spec["maxPolicyAge"] = json!("6m"));
+    let mut index = index(&[ours.clone(), edited.clone(), namespace("acme", "prod")]);
+    assert!(!index.serves("acme"), "what another Mesh has is not ours");
+    ours["status"]["conditions"][0]["reason"] = json!(crate::mesh::key_fault::MISSING);
+    let _ = index.put(&decode(&ours));
+    assert!(index.serves("acme"));
+    // No Mesh is where no policy holds relays to their records.
+    let exempt = object("Mesh", "kube-system", "prod", &json!({"domain": "support.example.com"}));
+    let _ = index.put(&decode(&exempt));
+    let reference = of(Kind::Mesh, "kube-system", "prod");
+    assert_eq!(index.refusals(&reference)[0].reason, crate::compile::reason::NAMESPACE_RESERVED);
+    assert_eq!(index.tenants().owner("kube-system"), Owner::Nobody);
 }
 
 proptest! {
@@ -698,7 +892,19 @@ proptest! {
             };
             let had = index.wants(&changed).to_vec();
             let _ = take(&mut index, &mut world, &step);
+            // What it has it keeps by an edit that wants no more, before anyone has looked and after.
+            let edit = matches!(step, Step::Put(_)) && before.contains_key(&changed);
+            let wants = index.wants(&changed);
+            let keeps = edit && !wants.is_empty() && wants.iter().all(|claim| had.contains(claim));
+            prop_assert!(!keeps || index.verdict(&changed) == Verdict::InForce, "{}", changed);
             operate(&mut index, &mut world);
+            prop_assert!(!keeps || index.verdict(&changed) == Verdict::InForce, "{}", changed);
+            // A relay that begins now finds the same, also of what it cannot decode.
+            let mut fresh = Index::new(home());
+            for value in world.values() {
+                let _ = arrive(&mut fresh, value);
+            }
+            prop_assert_eq!(fresh.snapshot(), index.snapshot());
             // In force are exactly those that the operator accepted.
             let now = in_force(&index, &world);
             for object in world.keys().filter(|o| matches!(o.kind, Kind::LoginUser | Kind::Terminal)) {

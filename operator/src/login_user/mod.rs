@@ -1,22 +1,13 @@
 //! LoginUser: whether it is accepted, and the keys that are its own. Pure; `world` runs it.
 
-use jiff::Timestamp;
 use tidegate_crds::common::Holds;
 use tidegate_crds::login_user::LoginUserStatus;
 
-use crate::world::before::{self, Before};
-use crate::world::word::Word;
+use crate::holding::Holding;
+pub use crate::holding::status;
 
-/// What the status of a user is to say. `holds`: what it has for itself once accepted; a refused user
-/// keeps what it had, for when its spec is good again.
-pub fn status(
-    holds: Option<Holds>,
-    word: &Word,
-    generation: i64,
-    before: &Before,
-    now: Timestamp,
-) -> Option<(LoginUserStatus, Before)> {
-    let holds = holds.or_else(|| before.holds.as_deref().cloned());
-    let status = LoginUserStatus { holds, ..LoginUserStatus::default() };
-    before::change(status, word, false, generation, before, now)
+impl Holding for LoginUserStatus {
+    fn of(holds: Option<Holds>) -> Self {
+        Self { holds, ..Self::default() }
+    }
 }

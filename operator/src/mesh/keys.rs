@@ -16,6 +16,7 @@ use rand::rngs::OsRng;
 use sha2::{Digest as _, Sha256};
 use ssh_key::private::Ed25519Keypair;
 use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey};
+use tidegate_crds::mesh::key_fault;
 
 use super::tenancy::Objection;
 use crate::names;
@@ -136,7 +137,7 @@ pub fn look(
     let Some(secret) = found else {
         let Some(named) = named else { return State::Make };
         return wrong(
-            "KeyMissing",
+            key_fault::MISSING,
             format!(
                 "Secret {at} is gone: restore the {noun} with fingerprint {} from a backup; no new one is made, since nobody would trust it",
                 fingerprint(named)
@@ -146,7 +147,7 @@ pub fn look(
     let owner = secret.labels().get(names::MESH_LABEL);
     if owner.is_some_and(|owner| *owner != mesh.name) {
         return wrong(
-            "KeyForeign",
+            key_fault::FOREIGN,
             format!(
                 "Secret {at} is the {noun} of Mesh {}, not of Mesh {}: delete it if that Mesh is gone for good, or label it {}={}",
                 tidegate_policy::text::shown(owner.map_or("", String::as_str), 63),
@@ -158,7 +159,7 @@ pub fn look(
     }
     let Some(public) = public(secret, which) else {
         return wrong(
-            "KeyUnreadable",
+            key_fault::UNREADABLE,
             format!(
                 "Secret {at} has no ed25519 private key in OpenSSH's form as {}: restore the {noun} from a backup",
                 which.file()
@@ -167,7 +168,7 @@ pub fn look(
     };
     match named {
         Some(named) if blob(named) != blob(&public) => wrong(
-            "KeyChanged",
+            key_fault::CHANGED,
             format!(
                 "Secret {at} has another {noun} than the one with fingerprint {}: restore that one from a backup",
                 fingerprint(named)

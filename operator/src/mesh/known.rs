@@ -1,17 +1,17 @@
 //! All Meshes and namespaces, as the watches tell them. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::ResourceExt as _;
 use kube::core::PartialObjectMeta;
+use kube::{Resource, ResourceExt as _};
 use tidegate_crds::Mesh;
 use tidegate_crds::compile::{Identity, labels, mesh as compile};
+use tidegate_crds::index::{Tenants, goes};
+use tidegate_crds::manifest::Kind;
 
-use super::tenancy::Candidate;
-use super::update_status::condition;
+use super::tenancy::{Candidate, full};
 use crate::watching::{Change, Key};
 
 /// Objects of one kind, and whether all are known.
@@ -31,20 +31,26 @@ impl<T> Default for Set<T> {
 
 impl<T> Set<T> {
     /// Takes a change, keeping `what` of each object. What cannot be decoded is as if it were not there.
-    pub fn take<K>(&mut self, change: Change<K>, what: impl FnOnce(K) -> T)
-    where
-        K: kube::Resource,
-    {
+    pub fn take<K: Resource>(&mut self, change: Change<K>, what: impl FnOnce(K) -> T) {
+        self.take_or(change, what, None);
+    }
+
+    /// As [`Set::take`], keeping `undecodable`, where it is given, of what cannot be decoded and is not
+    /// being deleted.
+    pub fn take_or<K: Resource>(
+        &mut self,
+        change: Change<K>,
+        what: impl FnOnce(K) -> T,
+        undecodable: Option<T>,
+    ) {
         match change {
             Change::Begin => self.seen = Some(BTreeSet::new()),
-            Change::Put(object) => {
-                let key = Key::of(&object);
-                if let Some(seen) = &mut self.seen {
-                    seen.insert(key.clone());
-                }
-                self.objects.insert(key, what(object));
-            }
-            Change::Gone(key) | Change::Undecodable(key) => {
+            Change::Put(object) => self.put(Key::of(&object), what(object)),
+            Change::Undecodable { key, deleting } => match undecodable {
+                Some(kept) if !deleting => self.put(key, kept),
+                _ => drop(self.objects.remove(&key)),
+            },
+            Change::Gone(key) => {
                 self.objects.remove(&key);
             }
             Change::Complete => {
@@ -54,6 +60,13 @@ impl<T> Set<T> {
                 self.complete = true;
             }
         }
+    }
+
+    fn put(&mut self, key: Key, kept: T) {
+        if let Some(seen) = &mut self.seen {
+            seen.insert(key.clone());
+        }
+        self.objects.insert(key, kept);
     }
 
     /// Whether there has been a whole list.
@@ -69,9 +82,16 @@ impl<T> Set<T> {
 /// All Meshes and namespaces.
 #[derive(Debug, Default)]
 pub struct Known {
-    pub meshes: Set<Mesh>,
-    /// Their labels.
-    pub namespaces: Set<BTreeMap<String, String>>,
+    /// `None`: it is there, and cannot be decoded.
+    pub meshes: Set<Option<Mesh>>,
+    namespaces: Set<Space>,
+}
+
+#[derive(Debug)]
+struct Space {
+    labels: BTreeMap<String, String>,
+    /// It is being deleted.
+    leaving: bool,
 }
 
 impl Known {
@@ -80,42 +100,61 @@ impl Known {
     }
 
     pub fn mesh(&mut self, change: Change<Mesh>) {
-        self.meshes.take(change, |mesh| mesh);
+        self.meshes.take_or(change, Some, Some(None));
     }
 
     pub fn namespace(&mut self, change: Change<PartialObjectMeta<Namespace>>) {
-        self.namespaces.take(change, |namespace| labels(namespace.metadata.labels.as_ref()));
+        self.namespaces.take(change, |namespace| {
+            let metadata = &namespace.metadata;
+            let leaving = goes(Kind::Namespace, metadata.deletion_timestamp.is_some());
+            Space { labels: labels(metadata.labels.as_ref()), leaving }
+        });
     }
 
     /// The Meshes as the judge sees them; one that is being deleted is not among them.
     pub fn candidates(&self) -> Vec<Candidate> {
-        let there = self.meshes.objects().iter();
-        there
-            .filter(|(_, mesh)| mesh.metadata.deletion_timestamp.is_none())
-            .map(|(key, mesh)| candidate(key, mesh))
-            .collect()
+        self.meshes().filter_map(|(key, mesh)| Some(candidate(key, mesh?))).collect()
     }
 
-    /// The namespaces' labels by their names.
-    pub fn labels(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        let all = self.namespaces.objects().iter();
-        all.map(|(key, labels)| (key.name.clone(), labels.clone())).collect()
+    /// Whose each namespace is, by the rule that relays go by.
+    pub fn tenants(&self) -> Tenants {
+        self.tenants_where(|space| !space.leaving)
+    }
+
+    /// As if no namespace were being deleted.
+    pub fn tenants_but_for_deletions(&self) -> Tenants {
+        self.tenants_where(|_| true)
+    }
+
+    fn meshes(&self) -> impl Iterator<Item = (&Key, Option<&Mesh>)> {
+        let stays = |mesh: &Mesh| !goes(Kind::Mesh, mesh.metadata.deletion_timestamp.is_some());
+        let all = self.meshes.objects().iter().map(|(key, mesh)| (key, mesh.as_ref()));
+        all.filter(move |(_, mesh)| mesh.is_none_or(stays))
+    }
+
+    fn tenants_where(&self, counts: impl Fn(&Space) -> bool) -> Tenants {
+        let mut tenants = Tenants::default();
+        for (key, space) in self.namespaces.objects().iter().filter(|(_, space)| counts(space)) {
+            tenants.put_namespace(&key.name, &space.labels);
+        }
+        for (key, mesh) in self.meshes() {
+            // A name that is no label is no Mesh's.
+            let Some(full) = full(key) else { continue };
+            match mesh {
+                // What is wrong with it is the candidate's to tell.
+                Some(mesh) => drop(tenants.put_mesh(full, mesh)),
+                None => tenants.put_unreadable_mesh(full),
+            }
+        }
+        tenants
     }
 }
 
 fn candidate(key: &Key, mesh: &Mesh) -> Candidate {
-    let created = mesh.creation_timestamp().map_or(Timestamp::MAX, |time| time.0);
-    let uid = mesh.uid().unwrap_or_default();
-    let generation = mesh.metadata.generation.unwrap_or_default();
-    let identity = Identity { uid: Arc::from(uid.as_str()), generation, created };
-    let ready = condition(mesh.status.as_ref());
     Candidate {
         key: key.clone(),
-        created,
-        compiled: compile(mesh, &identity),
-        ready: ready.is_some_and(|ready| {
-            ready.status == "True" && ready.observed_generation == Some(generation)
-        }),
-        uid,
+        uid: mesh.uid().unwrap_or_default(),
+        created: mesh.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
+        compiled: compile(mesh, &Identity::of(&mesh.metadata)),
     }
 }

@@ -1,6 +1,7 @@
 //! The Mesh controller: which Mesh serves which namespaces, and the keys that each Mesh has.
 //!
-//! All Meshes are judged together (`tenancy`), each is then reconciled by itself in five steps:
+//! All Meshes are judged together (`tenancy`), by the rule that relays go by
+//! (`tidegate_crds::index::Tenants`); each is then reconciled by itself in five steps:
 //! `dereference`, `validate`, `build`, `apply`, `update_status`. A Mesh is looked at when it, a
 //! namespace's labels or the judgement changed, and once an hour for the sake of its Secrets, which are
 //! never watched.
@@ -13,6 +14,9 @@ mod known;
 mod tenancy;
 mod update_status;
 mod validate;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -28,15 +32,14 @@ use tidegate_process::clock::{self, Boot};
 use tokio::sync::watch;
 
 pub use keys::{HOST_KEY, HOST_KEY_FILE, Which};
-pub use known::Set;
-pub use tenancy::{Accepted, Candidate, Judgement, Objection, Service, Tenancy, judge};
+pub use known::{Known, Set};
+pub use tenancy::{Accepted, Candidate, Judgement, Objection, Service, Tenancy, full, judge};
 
 use crate::Context;
 use crate::backoff::{Backoff, jittered};
 use crate::metrics::Outcome;
 use crate::watching::{Key, watch as watch_all};
 use crate::write::WriteError;
-use known::Known;
 
 /// How often a Mesh is looked at though nothing changed.
 const ANEW: Duration = Duration::from_hours(1);
@@ -120,18 +123,20 @@ impl Controller {
             return;
         }
         let candidates = self.known.candidates();
-        let judged = judge(&candidates, &self.known.labels(), &self.accepted);
+        let tenants = self.known.tenants();
+        let judged = judge(&candidates, &tenants, &self.accepted);
+        let now = Tenancy::of(&tenants, &self.known.tenants_but_for_deletions());
         self.accepted = judged.accepted;
         self.tenancy.send_if_modified(|tenancy| {
-            let changed = *tenancy != judged.tenancy;
-            tenancy.clone_from(&judged.tenancy);
+            let changed = *tenancy != now;
+            *tenancy = now;
             changed
         });
         let meshes = self.known.meshes.objects();
         self.done.retain(|key, _| meshes.contains_key(key));
         self.ctx.metrics.set_objects("Mesh", meshes.len());
         for candidate in &candidates {
-            let Some(mesh) = meshes.get(&candidate.key) else { continue };
+            let Some(Some(mesh)) = meshes.get(&candidate.key) else { continue };
             let objection = judged.objections.get(&candidate.key);
             let begun = clock::boot();
             if let Some(done) = self.done.get(&candidate.key)
@@ -175,8 +180,6 @@ async fn reconcile(
     let status = mesh.status.as_ref();
     let mut present = BTreeMap::new();
     let mut wrong = None;
-    let misplaced = validate::misplaced(key);
-    let objection = misplaced.as_ref().or(objection);
     // For one that serves nothing no key is made or looked at.
     if objection.is_none_or(|objection| !objection.wholly) {
         let found = dereference::secrets(&ctx.client, key, &ctx.namespace).await?;
@@ -186,8 +189,9 @@ async fn reconcile(
         validated.present.extend(made);
         (present, wrong) = (validated.present, validated.wrong);
     }
-    // A key that is wrong harms more than a namespace that is another's.
-    let objection = wrong.as_ref().or(objection);
+    // Whether another Mesh is in the way comes first: relays go by it (`Readiness`), and nobody would know
+    // it of a Mesh whose status speaks of its keys.
+    let objection = objection.or(wrong.as_ref());
     let desired = update_status::desired(mesh, &present, objection, clock::now().wall);
     if update_status::update(&ctx.writer, mesh, &desired).await?
         && let Some(objection) = objection

@@ -1,15 +1,20 @@
 //! Which Mesh serves which namespace, and which Meshes stand in another's way. Pure.
 //!
-//! One Mesh per namespace, one per domain, and one for each namespace that selectors choose: the first
-//! accepted keeps what it has. First is the one that is Ready in its present generation, then the one
-//! that this process accepted last, then the oldest. A Mesh's own namespace is always its own: no
-//! other's selector reaches into it.
+//! Whose a namespace is, relays and operator read from the Meshes as they are, by one rule
+//! ([`Tenants`]). The judge gives the word that the rule goes by: one Mesh per namespace, one per domain,
+//! and one for each namespace that selectors choose is to be Ready. The first accepted keeps what it has:
+//! first is the one that is Ready in its present generation, then in a former one, then the one that this
+//! process accepted last, then the oldest. A Mesh's own namespace is always its own: no other's selector
+//! reaches into it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use tidegate_crds::compile::{CompiledMesh, Refusal};
+use tidegate_crds::index::{Owner, Readiness, Tenants};
+use tidegate_crds::mesh::NAMESPACE_TAKEN;
+use tidegate_policy::model::{Label, ObjectKey};
 
 use crate::watching::Key;
 
@@ -20,8 +25,6 @@ pub struct Candidate {
     pub uid: String,
     pub created: Timestamp,
     pub compiled: Result<CompiledMesh, Vec<Refusal>>,
-    /// Ready=True, said of its present generation.
-    pub ready: bool,
 }
 
 /// Why a Mesh is not Ready, as a condition says it.
@@ -39,6 +42,8 @@ pub struct Service {
     pub mesh: Key,
     /// How long the records of ended sessions are kept.
     pub retention: SignedDuration,
+    /// Whether the Mesh selects tenants' namespaces.
+    pub selects: bool,
 }
 
 /// Which Mesh serves which namespace.
@@ -47,29 +52,72 @@ pub struct Tenancy {
     /// Whether all Meshes and namespaces are known; before, nothing may be concluded.
     pub complete: bool,
     pub namespaces: BTreeMap<String, Service>,
+    /// Whose the namespaces were that are being deleted: nobody is admitted there any more, but what is
+    /// left of its sessions has to be seen to.
+    pub leaving: BTreeMap<String, Service>,
 }
 
-/// The namespaces of each accepted Mesh, by its uid: what it keeps against a later one.
+impl Tenancy {
+    /// By all Meshes and namespaces; `but_for_deletions`: as if no namespace were being deleted.
+    pub fn of(tenants: &Tenants, but_for_deletions: &Tenants) -> Self {
+        let served = |tenants: &Tenants| -> BTreeMap<String, Service> {
+            let all = tenants.namespaces().into_iter();
+            all.filter_map(|name| Some((name.to_owned(), service(tenants, name)?))).collect()
+        };
+        let namespaces = served(tenants);
+        let mut leaving = served(but_for_deletions);
+        leaving.retain(|name, _| !namespaces.contains_key(name));
+        Self { complete: true, namespaces, leaving }
+    }
+
+    /// Who serves a namespace, or did until its deletion began.
+    pub fn last(&self, namespace: &str) -> Option<&Service> {
+        self.namespaces.get(namespace).or_else(|| self.leaving.get(namespace))
+    }
+}
+
+fn service(tenants: &Tenants, namespace: &str) -> Option<Service> {
+    let Owner::Mesh(key) = tenants.owner(namespace) else { return None };
+    let compiled = tenants.mesh(&key)?;
+    Some(Service {
+        mesh: Key::new(key.namespace.as_str(), key.name.as_str()),
+        retention: compiled.mesh.session_retention,
+        selects: compiled.tenants.is_some(),
+    })
+}
+
+/// A Mesh's key as policy has it; `None` for a name that is no label, whose Mesh never compiled.
+pub fn full(key: &Key) -> Option<ObjectKey> {
+    let namespace = Label::parse(&key.namespace).ok()?;
+    Some(ObjectKey { namespace, name: Label::parse(&key.name).ok()? })
+}
+
+/// The namespaces of each Mesh that stands, by its uid: what it keeps against one that is no more Ready.
 pub type Accepted = BTreeMap<String, BTreeSet<String>>;
 
 /// What came of judging all Meshes together.
 #[derive(Clone, Debug, Default)]
 pub struct Judgement {
     pub objections: BTreeMap<Key, Objection>,
-    pub tenancy: Tenancy,
     /// To be given to the next judgement.
     pub accepted: Accepted,
 }
 
-/// Judges all Meshes. `namespaces` are all of the cluster's, with their labels.
-pub fn judge(
-    meshes: &[Candidate],
-    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
-    before: &Accepted,
-) -> Judgement {
+/// A Mesh that stands beside those before it, wherever its selector reaches.
+struct Standing<'a> {
+    mesh: &'a Candidate,
+    full: ObjectKey,
+    ready: Readiness,
+}
+
+/// Judges all Meshes.
+pub fn judge(meshes: &[Candidate], tenants: &Tenants, before: &Accepted) -> Judgement {
+    let ready =
+        |mesh: &Candidate| full(&mesh.key).map_or(Readiness::Not, |full| tenants.readiness(&full));
     let mut order: Vec<&Candidate> = meshes.iter().collect();
     order.sort_by_key(|mesh| {
-        (Reverse(mesh.ready), Reverse(before.contains_key(&mesh.uid)), mesh.created, &mesh.key)
+        let known = before.contains_key(&mesh.uid);
+        (Reverse(ready(mesh)), Reverse(known), mesh.created, &mesh.key)
     });
     let mut result = Judgement::default();
     let mut homes: BTreeMap<&str, &Key> = BTreeMap::new();
@@ -80,14 +128,15 @@ pub fn judge(
             Ok(compiled) => {
                 homes.insert(&mesh.key.namespace, &mesh.key);
                 domains.insert(&compiled.mesh.domain, &mesh.key);
-                standing.push((mesh, compiled));
+                let full = compiled.mesh.meta.key.clone();
+                standing.push(Standing { mesh, full, ready: ready(mesh) });
             }
             Err(objection) => {
                 result.objections.insert(mesh.key.clone(), objection);
             }
         }
     }
-    share(&standing, namespaces, before, &mut result);
+    share(&standing, tenants, before, &mut result);
     result
 }
 
@@ -123,168 +172,47 @@ fn stands<'m>(
     Ok(compiled)
 }
 
-/// Gives each namespace to one Mesh.
-fn share(
-    standing: &[(&Candidate, &CompiledMesh)],
-    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
-    before: &Accepted,
-    result: &mut Judgement,
-) {
-    let mut owners: BTreeMap<&str, (&Candidate, &CompiledMesh)> =
-        standing.iter().map(|owner| (owner.0.key.namespace.as_str(), *owner)).collect();
-    // Whoever had a namespace keeps it, then whoever comes first.
-    for kept in [true, false] {
-        for owner @ (mesh, compiled) in standing {
-            let Some(selector) = &compiled.tenants else { continue };
-            for (namespace, labels) in namespaces {
-                let had = before.get(&mesh.uid).is_some_and(|held| held.contains(namespace));
-                if had == kept && selector.matches(labels) {
-                    owners.entry(namespace).or_insert(*owner);
-                }
-            }
-        }
-    }
-    for (mesh, compiled) in standing {
-        let Some(selector) = &compiled.tenants else { continue };
-        let lost = namespaces.iter().filter(|(_, labels)| selector.matches(labels)).find_map(
-            |(namespace, _)| {
-                let (owner, _) = owners.get(namespace.as_str())?;
-                // Another's own namespace is no tenant's, and nothing to quarrel about.
-                let quarrel = owner.key != mesh.key && owner.key.namespace != *namespace;
-                quarrel.then_some((namespace, &owner.key))
-            },
-        );
+/// Accepts whoever wants no namespace of one that was accepted before. Readiness comes first, as relays have
+/// it; among Meshes that are equally Ready, whoever had a namespace keeps it.
+fn share(standing: &[Standing<'_>], tenants: &Tenants, before: &Accepted, result: &mut Judgement) {
+    let had = |mesh: &Candidate, namespace: &str| {
+        before.get(&mesh.uid).is_some_and(|held| held.contains(namespace))
+    };
+    let mut owners: BTreeMap<&str, &Standing<'_>> = BTreeMap::new();
+    for own in standing {
+        let wanted: Vec<&str> = tenants.wanted(&own.full).collect();
+        let other = |namespace: &str| {
+            let kept = || {
+                standing.iter().find(|other| {
+                    other.ready == own.ready
+                        && other.mesh.key != own.mesh.key
+                        && !result.objections.contains_key(&other.mesh.key)
+                        && had(other.mesh, namespace)
+                        && tenants.wanted(&other.full).any(|wanted| wanted == namespace)
+                })
+            };
+            owners.get(namespace).copied().or_else(kept)
+        };
+        let lost = wanted.iter().find_map(|namespace| Some((*namespace, other(namespace)?)));
         if let Some((namespace, owner)) = lost {
             let sentence = format!(
-                "namespace {namespace} belongs to Mesh {owner}, which selected it before Mesh {} did: change the namespace's labels or one of the selectors",
-                mesh.key
+                "namespace {namespace} belongs to Mesh {}, which selected it before Mesh {} did: change the namespace's labels or one of the selectors",
+                owner.mesh.key, own.mesh.key
             );
-            let objection = Objection { reason: "NamespaceTaken", sentence, wholly: false };
-            result.objections.insert(mesh.key.clone(), objection);
+            let objection = Objection { reason: NAMESPACE_TAKEN, sentence, wholly: false };
+            result.objections.insert(own.mesh.key.clone(), objection);
+        } else {
+            owners.extend(wanted.into_iter().map(|namespace| (namespace, own)));
         }
     }
-    for (namespace, (mesh, compiled)) in owners {
-        let service =
-            Service { mesh: mesh.key.clone(), retention: compiled.mesh.session_retention };
-        result.tenancy.namespaces.insert(namespace.to_owned(), service);
-        result.accepted.entry(mesh.uid.clone()).or_default().insert(namespace.to_owned());
-    }
-    result.tenancy.complete = true;
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use tidegate_crds::Mesh;
-    use tidegate_crds::compile::{Identity, mesh as compile};
-
-    use super::*;
-
-    fn candidate(namespace: &str, name: &str, domain: &str, label: Option<&str>) -> Candidate {
-        let tenants = label.map(|value| {
-            serde_json::json!({"from": "Selector", "selector": {"matchLabels": {"mesh": value}}})
-        });
-        let mut object = serde_json::json!({
-            "apiVersion": "tidegate.dev/v1alpha1", "kind": "Mesh",
-            "metadata": {"namespace": namespace, "name": name},
-            "spec": {"domain": domain},
-        });
-        if let Some(tenants) = tenants {
-            object["spec"]["tenants"] = tenants;
-        }
-        let mesh: Mesh = serde_json::from_value(object).unwrap();
-        let created = Timestamp::from_second(1000).unwrap();
-        let uid = format!("{namespace}-{name}");
-        let identity = Identity { uid: Arc::from(uid.as_str()), generation: 1, created };
-        Candidate {
-            key: Key::new(namespace, name),
-            uid,
-            created,
-            compiled: compile(&mesh, &identity),
-            ready: false,
-        }
-    }
-
-    fn later(mut candidate: Candidate) -> Candidate {
-        candidate.created = Timestamp::from_second(2000).unwrap();
-        candidate
-    }
-
-    fn cluster(all: &[(&str, &str)]) -> BTreeMap<String, BTreeMap<String, String>> {
-        let labels = |value: &str| {
-            if value.is_empty() {
-                BTreeMap::new()
-            } else {
-                BTreeMap::from([("mesh".to_owned(), value.to_owned())])
-            }
+    for own in standing {
+        let kept = result.accepted.entry(own.mesh.uid.clone()).or_default();
+        kept.insert(own.mesh.key.namespace.clone());
+        // One that lost a namespace still has those that nobody else wants.
+        let has = |namespace: &&str| match owners.get(*namespace) {
+            Some(owner) => owner.mesh.key == own.mesh.key,
+            None => tenants.owner(namespace) == Owner::Mesh(own.full.clone()),
         };
-        all.iter().map(|(name, value)| ((*name).to_owned(), labels(value))).collect()
-    }
-
-    #[test]
-    fn the_second_of_a_namespace_or_domain_is_refused_and_both_are_named() {
-        let meshes = [
-            later(candidate("a", "new", "new.example.com", None)),
-            candidate("a", "old", "old.example.com", None),
-            later(candidate("b", "thief", "old.example.com", None)),
-        ];
-        let judged = judge(&meshes, &cluster(&[("a", ""), ("b", "")]), &Accepted::new());
-        let second = &judged.objections[&Key::new("a", "new")];
-        assert_eq!((second.reason, second.wholly), ("SecondMesh", true));
-        assert!(second.sentence.contains("Mesh old") && second.sentence.contains("Mesh new"));
-        let thief = &judged.objections[&Key::new("b", "thief")];
-        assert_eq!(thief.reason, "DomainTaken");
-        assert!(thief.sentence.contains("a/old") && thief.sentence.contains("b/thief"));
-        let served: Vec<_> = judged.tenancy.namespaces.keys().collect();
-        assert_eq!(served, ["a"]);
-    }
-
-    #[test]
-    fn who_is_ready_comes_before_who_is_older_and_whose_edit_is_not_accepted_yet() {
-        let mut ready = later(candidate("a", "ready", "x.example.com", None));
-        ready.ready = true;
-        let edited = candidate("b", "edited", "x.example.com", None);
-        let judged = judge(&[edited, ready], &cluster(&[]), &Accepted::new());
-        assert_eq!(judged.objections.keys().collect::<Vec<_>>(), [&Key::new("b", "edited")]);
-    }
-
-    #[test]
-    fn a_namespace_that_two_select_stays_with_the_first() {
-        let first = candidate("a", "m", "a.example.com", Some("one"));
-        let second = later(candidate("b", "m", "b.example.com", Some("one")));
-        let all = cluster(&[("a", ""), ("b", ""), ("t1", "one"), ("t2", "")]);
-        let judged = judge(&[second.clone(), first.clone()], &all, &Accepted::new());
-        let lost = &judged.objections[&second.key];
-        assert_eq!((lost.reason, lost.wholly), ("NamespaceTaken", false));
-        assert!(lost.sentence.contains("a/m") && lost.sentence.contains("b/m"), "{lost:?}");
-        assert_eq!(judged.tenancy.namespaces["t1"].mesh, first.key);
-        assert_eq!(judged.tenancy.namespaces["b"].mesh, second.key);
-        assert!(!judged.tenancy.namespaces.contains_key("t2"));
-
-        // The second has it already: an older one whose selector is widened later gets nothing.
-        let held = Accepted::from([(second.uid.clone(), BTreeSet::from(["t1".to_owned()]))]);
-        let judged = judge(&[second.clone(), first.clone()], &all, &held);
-        assert_eq!(judged.tenancy.namespaces["t1"].mesh, second.key);
-        assert_eq!(judged.objections.keys().collect::<Vec<_>>(), [&first.key]);
-    }
-
-    #[test]
-    fn a_meshs_own_namespace_is_its_own() {
-        let wide = candidate("a", "wide", "a.example.com", Some("one"));
-        let own = later(candidate("b", "own", "b.example.com", None));
-        let judged =
-            judge(&[wide, own.clone()], &cluster(&[("a", ""), ("b", "one")]), &Accepted::new());
-        assert!(judged.objections.is_empty(), "{:?}", judged.objections);
-        assert_eq!(judged.tenancy.namespaces["b"].mesh, own.key);
-    }
-
-    #[test]
-    fn an_invalid_mesh_serves_nothing_and_says_why() {
-        let bad = candidate("a", "bad", "UPPER", None);
-        let judged = judge(&[bad], &cluster(&[("a", "")]), &Accepted::new());
-        let objection = &judged.objections[&Key::new("a", "bad")];
-        assert!(objection.wholly && objection.sentence.starts_with("spec.domain"), "{objection:?}");
-        assert!(judged.tenancy.namespaces.is_empty() && judged.tenancy.complete);
+        kept.extend(tenants.wanted(&own.full).filter(has).map(str::to_owned));
     }
 }

@@ -42,21 +42,6 @@ pub fn validate(
     validated
 }
 
-/// Programs of this namespace are Kubernetes' own to the admission policy, which keeps each relay to its
-/// own records: it would not hold for relays here.
-const EXEMPT: &str = "kube-system";
-
-/// What stands in the way of a Mesh by its namespace alone.
-pub fn misplaced(mesh: &Key) -> Option<Objection> {
-    (mesh.namespace == EXEMPT).then(|| Objection {
-        reason: "NamespaceReserved",
-        sentence: format!(
-            "in {EXEMPT} the admission policy does not hold relays to their own records; make the Mesh in a namespace of its own"
-        ),
-        wholly: true,
-    })
-}
-
 /// The public key that the status names.
 pub fn named(status: Option<&MeshStatus>, which: Which) -> Option<&str> {
     let authority = || status?.authority.as_ref();
@@ -65,21 +50,5 @@ pub fn named(status: Option<&MeshStatus>, which: Which) -> Option<&str> {
         Which::Grant => authority()?.grant_key.as_deref(),
         Which::HostCa => authority()?.host_ca.as_deref(),
         Which::List => authority()?.list_key.as_deref(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mesh_where_the_admission_policy_does_not_hold_is_refused() {
-        let objection = misplaced(&Key::new("kube-system", "prod")).unwrap();
-        assert!(objection.wholly, "no key is made for it");
-        assert_eq!(
-            objection.sentence,
-            "in kube-system the admission policy does not hold relays to their own records; make the Mesh in a namespace of its own"
-        );
-        assert_eq!(misplaced(&Key::new("support", "prod")), None);
     }
 }

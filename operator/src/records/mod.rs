@@ -104,8 +104,12 @@ impl Records {
     }
 }
 
-/// Runs for ever.
-pub async fn run(ctx: Arc<Context>, mut tenancy: watch::Receiver<Tenancy>) {
+/// Runs for ever. `held` is told of the namespaces whose sessions' records relays hold.
+pub async fn run(
+    ctx: Arc<Context>,
+    mut tenancy: watch::Receiver<Tenancy>,
+    held: watch::Sender<Option<BTreeSet<String>>>,
+) {
     let (client, metrics) = (&ctx.client, &ctx.metrics);
     let all = Config::default;
     let mut sessions =
@@ -113,7 +117,7 @@ pub async fn run(ctx: Arc<Context>, mut tenancy: watch::Receiver<Tenancy>) {
     let mut claims = pin!(watch_all(client.clone(), all(), "SupportClaim", Arc::clone(metrics)));
     let mut windows = pin!(watch_all(client.clone(), all(), "SupportWindow", Arc::clone(metrics)));
     let mut pods = pin!(watch_all(client.clone(), all().labels(PODS), "Pod", Arc::clone(metrics)));
-    let mut keeper = Keeper::new(Arc::clone(&ctx));
+    let mut keeper = Keeper::new(Arc::clone(&ctx), held);
     loop {
         let mut due = clock::boot().plus(keeper.wait());
         // What changes within a moment is seen to together.
@@ -144,10 +148,11 @@ struct Keeper {
     backoff: Backoff<Task>,
     /// Pods that the API server itself said are not there.
     gone: BTreeSet<Key>,
+    held: watch::Sender<Option<BTreeSet<String>>>,
 }
 
 impl Keeper {
-    fn new(ctx: Arc<Context>) -> Self {
+    fn new(ctx: Arc<Context>, held: watch::Sender<Option<BTreeSet<String>>>) -> Self {
         Self {
             ctx,
             records: Records::default(),
@@ -155,6 +160,7 @@ impl Keeper {
             agenda: Agenda::default(),
             backoff: Backoff::default(),
             gone: BTreeSet::new(),
+            held,
         }
     }
 
@@ -239,6 +245,7 @@ impl Keeper {
 
     /// Sees to what changed and to what is due.
     async fn turn(&mut self) {
+        self.tell_held();
         if !self.records.complete() {
             return;
         }
@@ -282,6 +289,21 @@ impl Keeper {
         for (task, (result, took)) in results {
             self.settle(task, &result, took);
         }
+    }
+
+    /// Nothing is told of a list that is not complete: it may lack what is held.
+    fn tell_held(&self) {
+        if !self.records.sessions.complete() {
+            return;
+        }
+        let sessions = self.records.sessions.objects().iter();
+        let held = sessions.filter(|(_, session)| support_session::is_held(session));
+        let held: BTreeSet<String> = held.map(|(key, _)| key.namespace.clone()).collect();
+        self.held.send_if_modified(|told| {
+            let news = told.as_ref() != Some(&held);
+            *told = Some(held);
+            news
+        });
     }
 
     /// Asks, once for each, whether the pods that acts take for gone really are, and drops the acts of
@@ -383,7 +405,7 @@ impl<A> Step<A> {
 fn subject<K: kube::Resource>(change: &Change<K>) -> Option<Key> {
     match change {
         Change::Put(object) => Some(Key::of(object)),
-        Change::Gone(key) | Change::Undecodable(key) => Some(key.clone()),
+        Change::Gone(key) | Change::Undecodable { key, .. } => Some(key.clone()),
         Change::Begin | Change::Complete => None,
     }
 }

@@ -1,7 +1,8 @@
 //! The Relay controller: turns a Relay into a running fleet, and says how the fleet is.
 //!
 //! Five steps: dereference (from watches) → validate → build (both pure) → apply → update the status.
-//! Beside them, `access` binds what the fleets' accounts may do, and `counts` reads the replicas'
+//! Beside them, `access` binds what the fleets' accounts may do by what the Mesh
+//! controller says of tenants, and `counts` reads the replicas'
 //! admin ports. Touches the network, through the API server and `admin_port` alone.
 
 pub mod access;
@@ -16,6 +17,7 @@ pub mod update_status;
 pub mod validate;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ use tokio::sync::watch as channel;
 use self::counts::Counts;
 use self::queue::{Depth, Key, Queue};
 use self::watch::{Stores, Touched};
+use crate::mesh::Tenancy;
 use crate::metrics::Outcome;
 use crate::write::WriteError;
 use crate::{Context, names};
@@ -52,8 +55,12 @@ pub enum Error {
     Status(#[source] WriteError),
 }
 
-/// Runs for ever.
-pub async fn run(ctx: Arc<Context>) {
+/// Runs for ever. `held`: the namespaces whose records relays hold, once that is known.
+pub async fn run(
+    ctx: Arc<Context>,
+    mut tenancy: channel::Receiver<Tenancy>,
+    mut held: channel::Receiver<Option<BTreeSet<String>>>,
+) {
     let (stores, mut events) = watch::start(&ctx.client, &ctx.metrics);
     let (tell, mut counted) = channel::channel(Counts::default());
     ctx.tasks.critical("relay-counts", counts::run(stores.pods.clone(), tell));
@@ -74,6 +81,13 @@ pub async fn run(ctx: Arc<Context>) {
                 let touched = Touched::all(Depth::Status);
                 queue.touch(&touched, &stores, clock::boot());
             }
+            Ok(()) = held.changed() => {
+                held.borrow_and_update();
+                queue.touch(&Touched::access(), &stores, clock::boot());
+            }
+            Ok(()) = tenancy.changed() => {
+                queue.touch(&Touched::access(), &stores, clock::boot().plus(GATHERED));
+            }
             () = wait_until(due), if due.is_some() => {
                 // Before every store is complete, what is missing may only not have come yet.
                 ready = ready || stores.complete();
@@ -81,8 +95,11 @@ pub async fn run(ctx: Arc<Context>) {
                     queue.put_off(clock::boot().plus(GATHERED));
                     continue;
                 }
-                if queue.take_access() {
-                    match access::reconcile(&ctx, &stores).await {
+                // As soon as the Meshes and namespaces are known it will be told.
+                let served = tenancy.borrow().clone();
+                if queue.take_access() && served.complete {
+                    let held = held.borrow().clone();
+                    match access::reconcile(&ctx, &stores, &served, held.as_ref()).await {
                         Ok(()) => queue.access_done(),
                         Err(error) => {
                             let seconds = queue.access_failed().as_secs();

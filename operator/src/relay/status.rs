@@ -199,7 +199,11 @@ fn progressing(view: &View<'_>) -> Condition {
             "the roll-out has come to a standstill; look at the pods of the Deployment",
         );
     }
-    let done = now.observed && now.updated >= relay.replicas && now.replicas == now.updated;
+    // As `kubectl rollout status` has it: the new ones serve, and no old one is left.
+    let done = now.observed
+        && now.updated >= relay.replicas
+        && now.replicas == now.updated
+        && now.available >= now.updated;
     if done {
         condition("Progressing", "False", "RolledOut", "all replicas are as the Relay asks for")
     } else {
@@ -432,6 +436,7 @@ mod tests {
             the(&half, "Ready").message,
             "1 of 2 replicas are ready; the others wait: ImagePullBackOff"
         );
+        assert_eq!(the(&half, "Progressing").reason, "RollingOut");
         let all = said(&deployed(json!({}), 2), &none, 1);
         assert_eq!(
             (the(&all, "Ready").status.as_str(), the(&all, "Ready").message.as_str()),

@@ -54,7 +54,8 @@ impl Touched {
         Self { which, depth, generation: None, access: false }
     }
 
-    fn access() -> Self {
+    /// The fleets' rights alone.
+    pub fn access() -> Self {
         Self { which: Which::None, depth: Depth::Status, generation: None, access: true }
     }
 }
@@ -111,10 +112,11 @@ pub fn start(client: &Client, metrics: &Arc<Metrics>) -> (Stores, Events) {
             ..Touched::one(Some(key(relay)), Depth::Objects)
         }
     });
-    let meshes = follow.full(Api::all(client.clone()), all(), everything(), |mesh| {
+    let listed = Touched::all(Depth::Objects);
+    let meshes = follow.full(Api::all(client.clone()), all(), listed, |mesh| {
         let mesh: &DeserializeGuard<Mesh> = mesh;
         let which = Which::Namespace(mesh.namespace().unwrap_or_default());
-        Touched { which, depth: Depth::Objects, generation: None, access: true }
+        Touched { which, depth: Depth::Objects, generation: None, access: false }
     });
     let deployments =
         follow.full(Api::all(client.clone()), fleet(), Touched::all(Depth::Objects), |object| {

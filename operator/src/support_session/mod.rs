@@ -52,7 +52,7 @@ pub enum What {
 /// What is to be done about the session, and when.
 pub fn step(records: &Records, key: &Key, now: Timestamp) -> Step<Act> {
     let Some(session) = records.sessions.objects().get(key) else { return Step::Nothing };
-    let service = records.tenancy.namespaces.get(&key.namespace);
+    let service = records.tenancy.last(&key.namespace);
     // The pods of a fleet are in its Mesh's namespace; of a namespace that no Mesh serves any more
     // nobody knows where they were.
     let pod = service.map(|service| Key::new(&service.mesh.namespace, &session.pod));
@@ -86,7 +86,7 @@ fn rule(
 ) -> Step<What> {
     let after = |at: Timestamp, wait| at.saturating_add(wait).unwrap_or(Timestamp::MAX);
     let when = |at, what| if now >= at { Step::Act(what) } else { Step::At(at) };
-    let held = session.finalizers.iter().any(|finalizer| finalizer == FINALIZER);
+    let held = is_held(session);
     let Some(ended_at) = session.ended_at else {
         let Some(deadline) = session.deadline else { return Step::Nothing };
         let finished = match pod {
@@ -113,6 +113,11 @@ fn rule(
         Some(retention) if !session.deleting => when(after(ended_at, retention), What::Delete),
         _ => Step::Nothing,
     }
+}
+
+/// Whether its relay, or this operator in its place, has something to write of it yet.
+pub fn is_held(session: &Session) -> bool {
+    session.finalizers.iter().any(|finalizer| finalizer == FINALIZER)
 }
 
 /// Does it, on the object as it was seen: where it is another by now, the write fails.

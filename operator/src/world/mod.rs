@@ -8,7 +8,7 @@
 pub mod before;
 mod news;
 mod state;
-mod topology;
+pub(crate) mod topology;
 pub mod word;
 
 #[cfg(test)]

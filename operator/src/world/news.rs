@@ -15,6 +15,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use tidegate_crds::index::Remains;
 use tidegate_crds::login_user::LoginUserStatus;
 use tidegate_crds::manifest::{Kind, Object, ObjectRef};
 use tidegate_crds::support_window::SupportWindowStatus;
@@ -34,8 +35,12 @@ pub struct Arrival {
     pub generation: i64,
     /// The resourceVersion; 0 where it is no number.
     pub version: u64,
+    /// It is being deleted, and something holds it up.
+    pub deleting: bool,
     /// Or why it cannot be decoded.
     pub object: Result<Object, String>,
+    /// Of one that cannot.
+    pub remains: Remains,
     pub before: Before,
 }
 
@@ -95,6 +100,7 @@ impl Kept for Nothing {
 struct Guarded<K> {
     metadata: ObjectMeta,
     object: Result<Box<K>, String>,
+    remains: Remains,
     before: Before,
 }
 
@@ -122,11 +128,19 @@ impl<'de, K: DeserializeOwned, S: Kept> Deserialize<'de> for Wrapped<K, S> {
         let nothing = Value::Null;
         let metadata = value.get("metadata").unwrap_or(&nothing);
         let metadata = ObjectMeta::deserialize(metadata).map_err(D::Error::custom)?;
-        // A status that cannot be read says nothing; it will be written anew.
-        let status = value.get("status").and_then(|status| S::deserialize(status).ok());
         let object = K::deserialize(&value).map(Box::new).map_err(|error| error.to_string());
-        let before = status.unwrap_or_default().before();
-        Ok(Self(Guarded { metadata, object, before }, std::marker::PhantomData))
+        let remains = object.as_ref().map_or_else(|_| Remains::of(&value), |_| Remains::default());
+        let before = match value.get("status").map(S::deserialize) {
+            Some(Ok(status)) => status.before(),
+            None => S::default().before(),
+            // It says nothing but what it holds; it will be written anew.
+            Some(Err(_)) => {
+                let mut before = S::default().before();
+                before.holds = remains.holds().cloned().map(Box::new);
+                before
+            }
+        };
+        Ok(Self(Guarded { metadata, object, remains, before }, std::marker::PhantomData))
     }
 }
 
@@ -175,9 +189,9 @@ where
     S: Kept + Send + Sync + 'static,
 {
     let arrival = move |Wrapped(guarded, _): Wrapped<K, S>| {
-        let Guarded { metadata, object: decoded, before } = guarded;
+        let Guarded { metadata, object: decoded, remains, before } = guarded;
         let reference = reference(kind, &metadata);
-        arrival(reference, &metadata, decoded.map(object), before)
+        arrival(reference, &metadata, decoded.map(object), remains, before)
     };
     let gone = move |wrapped: &Wrapped<K, S>| reference(kind, wrapped.meta());
     let api: Api<Wrapped<K, S>> = Api::all(client.clone());
@@ -202,7 +216,8 @@ fn namespaces(client: &Client) -> BoxStream<'static, (Kind, News)> {
                     let name = namespace.name_any();
                     let labels: BTreeMap<_, _> = namespace.labels().clone();
                     let object = Object::Namespace { name: name.clone(), labels };
-                    arrival(reference(name), namespace.meta(), Ok(object), Before::default())
+                    let nothing = (Remains::default(), Before::default());
+                    arrival(reference(name), namespace.meta(), Ok(object), nothing.0, nothing.1)
                 },
                 |namespace| reference(namespace.name_any()),
             );
@@ -238,6 +253,7 @@ fn arrival(
     reference: ObjectRef,
     metadata: &ObjectMeta,
     object: Result<Object, String>,
+    remains: Remains,
     before: Before,
 ) -> Arrival {
     let version = metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
@@ -246,7 +262,9 @@ fn arrival(
         uid: metadata.uid.clone().unwrap_or_default().into(),
         generation: metadata.generation.unwrap_or_default(),
         version: version.unwrap_or_default(),
+        deleting: metadata.deletion_timestamp.is_some(),
         object,
+        remains,
         before,
     }
 }
@@ -256,6 +274,34 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_a_status_holds_is_read_though_the_rest_of_it_cannot_be() {
+        let value = |status: Value| {
+            json!({
+                "apiVersion": "tidegate.dev/v1alpha1", "kind": "Terminal",
+                "metadata": {"name": "kiosk", "namespace": "acme", "uid": "u", "generation": 3},
+                "spec": {"publicKeys": []},
+                "status": status,
+            })
+        };
+        let holds = json!({"generation": 2, "keys": ["SHA256:x"], "listenPorts": [7]});
+        let decode = |status: Value| {
+            let Wrapped(guarded, _): Wrapped<Terminal, TerminalStatus> =
+                serde_json::from_value(value(status)).unwrap();
+            guarded
+        };
+        let newer = decode(json!({"enforcedBy": "Somebody", "holds": holds}));
+        assert!(newer.object.is_err());
+        for kept in [newer.remains.holds(), newer.before.holds.as_deref()] {
+            let kept = kept.unwrap();
+            assert_eq!((kept.keys.len(), kept.listen_ports.as_slice()), (1, &[7][..]));
+        }
+        let odd = decode(json!({"holds": {"keys": ["SHA256:x", 7], "listenPorts": ["a", 9]}}));
+        assert_eq!(odd.remains.holds().unwrap().keys, ["SHA256:x"]);
+        assert_eq!(odd.before.holds.unwrap().listen_ports, [9]);
+        assert_eq!(decode(json!({})).remains.holds(), None);
+    }
 
     #[test]
     fn one_that_cannot_be_decoded_keeps_its_name_and_its_status() {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidegate_crds::claims::{self, Acceptance};
-use tidegate_crds::index::{Change, Verdict};
+use tidegate_crds::claims::Acceptance;
+use tidegate_crds::index::{Change, Verdict, goes};
 use tidegate_crds::login_user::LoginUserStatus;
 use tidegate_crds::manifest::{Kind, Object, ObjectRef};
 use tidegate_crds::support_window::SupportWindowStatus;
@@ -191,14 +191,19 @@ impl State {
     }
 
     fn put(&mut self, arrival: Arrival, now: Boot) {
-        let Arrival { reference, uid, generation, version, object, before } = arrival;
+        let Arrival { reference, uid, generation, version, deleting, object, remains, before } =
+            arrival;
+        if goes(reference.kind, deleting) {
+            self.lose(&reference, now);
+            return;
+        }
         if FRAME.contains(&reference.kind) {
             self.turn(&reference, Some(&object), now);
             return;
         }
         let change = self.topology.index(&reference.namespace).ok().map(|index| match &object {
             Ok(object) => index.put(object),
-            Err(error) => index.put_unreadable(&reference, error.as_str()),
+            Err(error) => index.put_unreadable(&reference, error.as_str(), &remains),
         });
         let unreadable = object.err().map(Into::into);
         let key = match self.records.get_key_value(&reference) {
@@ -333,6 +338,10 @@ impl State {
     /// What is said of an object.
     fn word(&mut self, key: &ObjectRef) -> Said {
         let Some(record) = self.records.get(key) else { return Said::Gone };
+        // The index knows nothing yet of what was written.
+        if record.awaited.is_some() && key.kind != Kind::SupportWindow {
+            return Said::NotYet;
+        }
         if let Some(error) = &record.unreadable {
             return Said::Word(Word::unreadable(error));
         }
@@ -369,8 +378,12 @@ impl State {
         let Record { generation, before, .. } = record;
         let index = self.topology.served_by(&key.namespace);
         let holds = || {
-            let wants = index.map(|index| index.wants(key));
-            wants.filter(|_| word.accepted).map(|wants| claims::holds(wants, *generation))
+            let held = before.holds.as_deref();
+            // Of no Mesh: it keeps what it had, until there is one to contend in.
+            index.map_or_else(
+                || held.cloned(),
+                |index| index.holds_once(key, word.accepted, *generation, held),
+            )
         };
         Some(match key.kind {
             Kind::SupportWindow => {

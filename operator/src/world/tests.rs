@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tidegate_crds::index::Remains;
 use tidegate_crds::manifest::{Kind, Object, ObjectRef};
 use tidegate_process::clock::{Boot, Now};
 
@@ -111,7 +112,9 @@ impl Server {
             uid: metadata["uid"].as_str().unwrap().into(),
             generation: metadata["generation"].as_i64().unwrap(),
             version: metadata["resourceVersion"].as_str().unwrap().parse().unwrap(),
+            deleting: metadata.get("deletionTimestamp").is_some(),
             object: Object::decode(object.kind, value).map_err(|error| error.to_string()),
+            remains: Remains::of(value),
             before,
         }
     }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_crds::compile::{self, Identity};
-use tidegate_crds::index::{Change, Index, Owner, Tenants};
+use tidegate_crds::index::{Change, Index, Owner, Remains, Tenants};
 use tidegate_crds::manifest::{Kind, Object, ObjectRef};
 use tidegate_policy::model::{Label, ObjectKey};
 
@@ -72,20 +71,11 @@ impl Topology {
                 self.tenants.remove_mesh(&key);
             }
             Some(object) => {
-                let (compiled, ready) = match object {
-                    Ok(Object::Mesh(mesh)) => {
-                        let compiled = compile::mesh(mesh, &Identity::of(&mesh.metadata)).ok();
-                        let conditions = mesh.status.iter().flat_map(|status| &status.conditions);
-                        let mut ready = conditions.filter(|c| {
-                            c.type_ == "Ready"
-                                && c.status == "True"
-                                && c.observed_generation == mesh.metadata.generation
-                        });
-                        (compiled, ready.next().is_some())
-                    }
-                    _ => (None, false),
-                };
-                self.tenants.put_mesh(key, compiled, ready);
+                match object {
+                    // Why it is refused is the Mesh controller's to say.
+                    Ok(Object::Mesh(mesh)) => drop(self.tenants.put_mesh(key, mesh)),
+                    _ => self.tenants.put_unreadable_mesh(key),
+                }
                 self.meshes.insert(reference.clone(), object.clone());
             }
         }
@@ -162,7 +152,7 @@ fn tell(
 ) -> Change {
     match object {
         Some(Ok(object)) => index.put(object),
-        Some(Err(error)) => index.put_unreadable(reference, error.as_str()),
+        Some(Err(error)) => index.put_unreadable(reference, error.as_str(), &Remains::default()),
         None => index.remove(reference),
     }
 }

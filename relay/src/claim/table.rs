@@ -5,7 +5,7 @@ use std::io;
 
 use jiff::{SignedDuration, Timestamp};
 use tidegate_crds::SupportClaimSpec;
-use tidegate_crds::support_claim::ClaimedWindow;
+use tidegate_crds::support_claim::{CLOSES_AT, ClaimedWindow, USER};
 use tidegate_policy::decide::Candidate;
 use tidegate_policy::model::{Label, ObjectKey};
 use uuid::Uuid;
@@ -14,9 +14,6 @@ use super::Holder;
 use super::files::{ClaimObject, Files, Made};
 use crate::object::Metadata;
 use crate::state::sha256_hex;
-
-const USER: &str = "tidegate.dev/user";
-const CLOSES_AT: &str = "tidegate.dev/closes-at";
 
 /// How long a one-time claim outlives its window's end, after the window itself has gone.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
@@ -145,6 +142,33 @@ pub struct Asker<'a> {
     pub user: &'a str,
     pub relay: &'a str,
     pub at: Timestamp,
+}
+
+impl Asker<'_> {
+    /// What a claim of this one says, and its annotations, whether it becomes a file or an object of a
+    /// cluster. `index`: the place, `None` for a one-time claim.
+    pub fn claim(
+        &self,
+        wanted: &Wanted,
+        index: Option<u32>,
+    ) -> (SupportClaimSpec, BTreeMap<String, String>) {
+        let spec = SupportClaimSpec {
+            window: ClaimedWindow {
+                namespace: wanted.window.namespace.to_string(),
+                name: wanted.window.name.to_string(),
+            },
+            opens_at: wanted.opens.to_string(),
+            index: i32::try_from(index.unwrap_or(0)).unwrap_or(i32::MAX),
+            session: self.session.to_owned(),
+            relay_pod: self.relay.to_owned(),
+            reusable: index.is_some(),
+        };
+        let annotations = [
+            (USER.to_owned(), self.user.to_owned()),
+            (CLOSES_AT.to_owned(), wanted.closes.to_string()),
+        ];
+        (spec, annotations.into())
+    }
 }
 
 /// A claim that was made: what it takes to give it back.
@@ -320,10 +344,7 @@ fn holder(asker: &Asker<'_>) -> Holder {
 }
 
 fn object(wanted: &Wanted, name: String, index: Option<u32>, asker: &Asker<'_>) -> ClaimObject {
-    let annotations = [
-        (USER.to_owned(), asker.user.to_owned()),
-        (CLOSES_AT.to_owned(), wanted.closes.to_string()),
-    ];
+    let (spec, annotations) = asker.claim(wanted, index);
     let metadata = Metadata {
         name,
         // In a cluster it is the Mesh's; a file is in none, where no window's deletion reaches it.
@@ -331,18 +352,7 @@ fn object(wanted: &Wanted, name: String, index: Option<u32>, asker: &Asker<'_>) 
         // Of this very attempt.
         uid: Uuid::new_v4().to_string(),
         creation_timestamp: Some(asker.at.to_string()),
-        annotations: annotations.into(),
-    };
-    let spec = SupportClaimSpec {
-        window: ClaimedWindow {
-            namespace: wanted.window.namespace.to_string(),
-            name: wanted.window.name.to_string(),
-        },
-        opens_at: wanted.opens.to_string(),
-        index: i32::try_from(index.unwrap_or(0)).unwrap_or(i32::MAX),
-        session: asker.session.to_owned(),
-        relay_pod: asker.relay.to_owned(),
-        reusable: index.is_some(),
+        annotations,
     };
     ClaimObject::new("SupportClaim", metadata, spec)
 }

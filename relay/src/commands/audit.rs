@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
-use tidegate_commands::{Answer, Output, count, json};
+use tidegate_commands::text::count;
+use tidegate_commands::{Answer, Output, json};
 
 use crate::audit::{Summary, verify, verify_from};
 

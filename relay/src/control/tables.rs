@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use tidegate_commands::text::{bytes, line as plain, table};
+
 use super::protocol::{Cut, FindingView, Status, TerminalStatus};
-use crate::view::{SessionView, age, bytes, line as plain, table, utc};
+use crate::view::{SessionView, age, utc};
 
 pub(super) fn status(status: &Status) -> String {
     let mut out = String::new();

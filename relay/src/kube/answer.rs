@@ -17,12 +17,23 @@ pub enum Failure {
     /// There is no such object, kind or namespace.
     #[error("{0}")]
     NotFound(String),
-    /// There was no answer, or one that leaves open whether anything was done.
+    /// It was answered, and that leaves open whether anything was done.
+    #[error("{why}")]
+    Failed { code: u16, why: String },
+    /// It was not answered in time, which leaves the same open.
+    #[error("{0}")]
+    Late(String),
+    /// There was no way to the API server, or it broke off, which leaves the same open.
     #[error("{0}")]
     Unknown(String),
 }
 
 impl Failure {
+    /// Whether something may have been done.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Late(_) | Self::Unknown(_))
+    }
+
     fn of(error: Error) -> Self {
         let Error::Api(status) = error else { return Self::Unknown(chain(&error)) };
         let why = format!("{} ({})", status.message, status.code);
@@ -33,7 +44,7 @@ impl Failure {
             code @ (400 | 401 | 403 | 405 | 406 | 410 | 413 | 415 | 422) => {
                 Self::Refused { code, why }
             }
-            _ => Self::Unknown(why),
+            code => Self::Failed { code, why },
         }
     }
 }
@@ -48,7 +59,7 @@ pub async fn ask<T>(
         Ok(Err(error)) => Err(Failure::of(error)),
         Err(_) => {
             let waited = crate::sentences::duration(patience);
-            Err(Failure::Unknown(format!("no answer within {waited}")))
+            Err(Failure::Late(format!("no answer within {waited}")))
         }
     }
 }

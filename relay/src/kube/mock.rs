@@ -38,6 +38,7 @@ pub struct Call {
     pub method: Method,
     /// `supportclaims`
     pub plural: String,
+    pub namespace: Option<String>,
     pub name: Option<String>,
     pub subresource: Option<String>,
     pub watch: bool,
@@ -376,6 +377,7 @@ async fn serve(State(mock): State<Mock>, request: Request) -> Response {
     let call = Call {
         method: act.method.clone(),
         plural: act.plural.clone(),
+        namespace: act.namespace.clone(),
         name: act.name.clone(),
         subresource: act.subresource.clone(),
         watch,

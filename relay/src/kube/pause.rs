@@ -22,6 +22,12 @@ impl Pause {
         due.mul_f64(rand::random_range(0.1..=1.0))
     }
 
+    /// From now on as `other` would, from where it is.
+    pub fn rebound(&mut self, other: &Self) {
+        (self.first, self.most) = (other.first, other.most);
+        self.due = self.due.clamp(self.first, self.most);
+    }
+
     /// It went well: the next failure is the first.
     pub fn reset(&mut self) {
         self.due = self.first;

@@ -57,9 +57,18 @@ impl Records {
         }
     }
 
-    /// How many sessions the API server is to be told of.
+    /// How many sessions the API server is yet to be told of: that they began, or how they ended.
     pub fn unpublished(&self) -> usize {
-        lock(&self.shared).pending.len()
+        let shared = lock(&self.shared);
+        if !shared.publishing {
+            return 0;
+        }
+        let open = |record: &&Record| match record.published {
+            Published::Nothing => true,
+            Published::Begun(_) => record.ended.is_some(),
+            Published::Ended => false,
+        };
+        shared.on_disk.len().saturating_add(shared.records.values().filter(open).count())
     }
 }
 

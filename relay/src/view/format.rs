@@ -1,6 +1,4 @@
-//! Small pieces of text: sentences, instants, amounts, tables, lines of 80 columns.
-
-use std::fmt::Write as _;
+//! Small pieces of text: sentences, instants, ages, lines of 80 columns.
 
 use jiff::Timestamp;
 use tidegate_policy::schedule::human_utc;
@@ -21,15 +19,6 @@ pub fn clean(text: &str) -> String {
     clean
 }
 
-/// One line of any length and script, without what could forge or disturb another.
-pub fn line(text: &str) -> String {
-    let disturbs = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
-    };
-    text.chars().map(|c| if disturbs(c) { '?' } else { c }).collect()
-}
-
 /// `Tue 24 Nov 22:00 UTC`: an instant that belongs to no schedule.
 pub fn utc(at: Timestamp) -> String {
     human_utc(at)
@@ -45,50 +34,6 @@ pub fn age(seconds: i64) -> String {
         3600..86_400 => format!("{sign}{}h{:02}m", s / 3600, s / 60 % 60),
         _ => format!("{sign}{}d{:02}h", s / 86_400, s / 3600 % 24),
     }
-}
-
-/// `812 B`, `1.5 MiB`.
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if count < 1024 {
-        return format!("{count} B");
-    }
-    // Tenths of the unit, in whole numbers.
-    let mut tenths = count.saturating_mul(10) / 1024;
-    let mut units = UNITS.iter();
-    let mut unit = units.next().copied().unwrap_or_default();
-    for larger in units {
-        if tenths < 10_240 {
-            break;
-        }
-        tenths /= 1024;
-        unit = larger;
-    }
-    format!("{}.{} {unit}", tenths / 10, tenths % 10)
-}
-
-/// Columns of their widest cell, two spaces apart; the last one is not padded.
-pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = heads.iter().map(|head| head.len()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut out = String::new();
-    let mut put = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut text = String::new();
-        for (cell, width) in cells.zip(&widths) {
-            let _ = write!(text, "{cell:<width$}  ");
-        }
-        out.push_str(text.trim_end());
-        out.push('\n');
-    };
-    put(&mut heads.iter().copied());
-    for row in rows {
-        put(&mut row.iter().map(String::as_str));
-    }
-    out
 }
 
 /// Writes `text` behind `head`, broken at spaces so that no line is wider than the terminal; further

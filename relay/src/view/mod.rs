@@ -16,7 +16,7 @@ mod why;
 
 pub use command::{Asked, Command};
 pub use facts::{Flaw, Input, Presence, SessionView, WindowRef};
-pub(crate) use format::{age, bytes, line, table};
+pub(crate) use format::age;
 pub use format::{clean, utc};
 
 use tidegate_policy::model::Label;

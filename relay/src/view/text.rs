@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use tidegate_commands::text::bytes;
 use tidegate_policy::model::Label;
 
 use super::command::WORDS;
 use super::facts::{Input, Presence};
-use super::format::{LONGEST, bytes, clean, utc, wrap};
+use super::format::{LONGEST, clean, utc, wrap};
 use super::select::{self, SeenTerminal, SeenWindow};
 use super::why::{Answer, Verdict};
 use crate::history::{Entry, Kind};

@@ -1,7 +1,8 @@
 //! Channels: what goes through them, both ways, and what is refused with which words.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use tidegate_relay::accept::Caps;
 use tidegate_relay::ssh::{Reason, SessionKind};
@@ -173,11 +174,11 @@ fn what_a_relay_never_does_is_refused_and_told() {
     assert_eq!(left.status, 255, "{left:?}");
     assert_eq!(gate.wait(refused), "forwarding of a Unix socket");
 
-    let port = free_port();
-    let local = format!("127.0.0.1:{port}:/nowhere");
-    let staff = Running::start(gate.ssh(&["-N", "-L", &local], &[]));
+    let local = gate.path("local");
+    let forward = format!("{}:/nowhere", local.display());
+    let staff = Running::start(gate.ssh(&["-N", "-L", &forward], &[]));
     let connection = gate.authenticated();
-    let mut socket = dial(port);
+    let mut socket = dial(&local);
     assert_eq!(gate.wait(refused), "a connection to a Unix socket");
     // The client says why, and then closes what it had accepted. A signal at that very moment it
     // would sleep over.
@@ -188,19 +189,11 @@ fn what_a_relay_never_does_is_refused_and_told() {
     assert_eq!(gate.supervisor.panics(), 0);
 }
 
-/// A port for a client to listen on.
-fn free_port() -> u16 {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port()
-}
-
-/// Connects to a client, which listens some time after it has logged in.
-fn dial(port: u16) -> TcpStream {
+/// Connects to a client, which listens some time after it has logged in. It does so on a socket of
+/// its own: a port that is free now may be another test's by then.
+fn dial(path: &Path) -> UnixStream {
     loop {
-        // While nobody listens, a socket may be given this very port and so meet itself.
-        if let Ok(socket) = TcpStream::connect(("127.0.0.1", port))
-            && socket.local_addr().ok() != socket.peer_addr().ok()
-        {
+        if let Ok(socket) = UnixStream::connect(path) {
             return socket;
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -210,13 +203,13 @@ fn dial(port: u16) -> TcpStream {
 #[test]
 fn a_connection_has_only_so_many_channels() {
     let gate = Gate::with(|settings| settings.channels = 2, Caps::default());
-    let port = free_port();
-    let local = format!("127.0.0.1:{port}:echo:22");
+    let local = gate.path("local");
+    let forward = format!("{}:echo:22", local.display());
     let staff =
-        Running::start(gate.ssh(&["-N", "-o", "ExitOnForwardFailure=yes", "-L", &local], &[]));
+        Running::start(gate.ssh(&["-N", "-o", "ExitOnForwardFailure=yes", "-L", &forward], &[]));
     gate.authenticated();
     let greet = || {
-        let mut socket = dial(port);
+        let mut socket = dial(&local);
         socket.write_all(b"hi").unwrap();
         let mut answer = [0; 2];
         let got = socket.read_exact(&mut answer).is_ok();

@@ -85,6 +85,7 @@ fn our_first_packets_are_as_the_rfc_has_them() {
     assert_eq!(rest.len() % 8, 0);
     let padding = usize::from(rest[4]);
     assert!(padding >= 4);
+    assert!(rest[rest.len() - padding..].iter().any(|byte| *byte != 0), "padding is random");
     let mut r = Reader::new(&rest[5..rest.len() - padding]);
     assert_eq!(r.u8().unwrap(), 20);
     r.bytes(16).unwrap();

@@ -91,6 +91,12 @@ impl Nodes {
         run(script("load").arg("--dir").arg(self.dir()).arg(archive), MOVE);
     }
 
+    /// Gives an image another name, on every node.
+    #[track_caller]
+    pub fn tag_image(&self, image: &str, name: &str) {
+        self.ctl(&["tag", image, name]);
+    }
+
     /// Brings `tidegate.test/probe:1` into every node, which tells what its pod sees
     /// (tests/cluster/go/probe).
     #[track_caller]

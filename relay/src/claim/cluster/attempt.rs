@@ -25,6 +25,9 @@ use crate::kube::answer::{Failure, ask, find};
 use crate::kube::pause::Pause;
 use crate::lock::lock;
 
+/// Why nothing is created when time is short.
+const SLOW: &str = "the API server is too slow to make a claim in time";
+
 /// An attempt under way: what it makes is nobody else's to free.
 pub struct Attempt {
     pub shared: std::sync::Arc<Shared>,
@@ -48,6 +51,11 @@ impl Attempt {
     /// For one request: never longer than what is left of the whole.
     fn patience(&self) -> std::time::Duration {
         self.shared.patience.request.min(self.left())
+    }
+
+    /// With less time than a request may take, the answer to a create might not be heard.
+    fn hears_one_more(&self) -> bool {
+        self.left() >= self.shared.patience.request
     }
 
     fn ours(&self, entry: &Entry, asker: &Asker<'_>) -> bool {
@@ -93,6 +101,9 @@ impl Attempt {
                 };
             }
         }
+        if !self.hears_one_more() {
+            return Claimed::Away { why: SLOW.to_owned() };
+        }
         match self.create_once(&name, wanted, asker).await {
             Once::Ours(entry) => self.hold(&name, entry),
             Once::Theirs(entry) => {
@@ -124,8 +135,10 @@ impl Attempt {
                 Err(failure @ (Failure::Refused { .. } | Failure::NotFound(_))) if !doubt => {
                     return Once::Not(failure.to_string());
                 }
-                Err(failure @ Failure::Unknown(_)) => (doubt, why) = (true, failure.to_string()),
-                Err(failure) => why = failure.to_string(),
+                Err(failure) => {
+                    doubt |= failure.is_open();
+                    why = failure.to_string();
+                }
             }
             match find(self.patience(), self.shared.api.get(name)).await {
                 Ok(Some(there)) => {
@@ -153,7 +166,7 @@ impl Attempt {
         let mut unlisted = BTreeSet::new();
         let mut conflict = None;
         let mut pause = Pause::new(self.shared.patience.again, self.shared.patience.request);
-        let mut why = String::new();
+        let mut why = SLOW.to_owned();
         let mut params = ListParams::default().labels(&format!("{CLAIM}={places}"));
         params.limit = None;
         while !self.left().is_zero() {
@@ -186,6 +199,11 @@ impl Attempt {
             let Some(index) = free(&held, most) else {
                 return Claimed::Full { holders: entries.into_iter().map(|e| e.holder).collect() };
             };
+            // What an earlier request made may still show; nothing more is begun.
+            if !self.hears_one_more() {
+                tokio::time::sleep(pause.next().min(self.left())).await;
+                continue;
+            }
             let draft = match draft(wanted, Some(index), asker, &self.name) {
                 Ok(draft) => draft,
                 Err(error) => return Claimed::Unavailable { why: error.to_string() },
@@ -205,7 +223,7 @@ impl Attempt {
                 Err(failure @ (Failure::Refused { .. } | Failure::NotFound(_))) => {
                     return Claimed::Away { why: failure.to_string() };
                 }
-                Err(failure @ Failure::Unknown(_)) => {
+                Err(failure) => {
                     tried.names.insert(named(index));
                     why = failure.to_string();
                 }

@@ -176,11 +176,12 @@ impl Shared {
     ) -> Claimed {
         let session = session.to_string();
         let asker = Asker { session: &session, user: &user, relay: &self.pod, at };
-        let attempt = Attempt::new(self);
         let turn = tokio::time::timeout(self.patience.budget, self.turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
             return Claimed::Away { why: "too many claims are under way".to_owned() };
         };
+        // Its time begins now: one that waited long would be left too little to learn what it made.
+        let attempt = Attempt::new(self);
         match wanted.limit {
             Limit::Places(most) => attempt.place(&wanted, most, &asker).await,
             Limit::Once => {

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kube::core::DynamicObject;
 use tidegate_crds::SupportClaim;
-use tidegate_crds::support_claim::{ATTEMPT, CLAIM, CLOSES_AT, ClaimedWindow, USER};
-use tidegate_crds::{SupportClaimSpec, support_claim};
+use tidegate_crds::support_claim::{self, ATTEMPT, CLAIM, USER};
 
 use super::super::Holder;
 use super::super::table::{Asker, Limit, Wanted};
@@ -48,24 +47,11 @@ pub fn draft(
 ) -> Result<DynamicObject, serde_json::Error> {
     let claim = claim_name(wanted);
     let name = index.map_or_else(|| claim.clone(), |i| support_claim::place_name(&claim, i));
-    let spec = SupportClaimSpec {
-        window: ClaimedWindow {
-            namespace: wanted.window.namespace.to_string(),
-            name: wanted.window.name.to_string(),
-        },
-        opens_at: wanted.opens.to_string(),
-        index: i32::try_from(index.unwrap_or(0)).unwrap_or(i32::MAX),
-        session: asker.session.to_owned(),
-        relay_pod: asker.relay.to_owned(),
-        reusable: index.is_some(),
-    };
+    let (spec, mut annotations) = asker.claim(wanted, index);
+    annotations.insert(ATTEMPT.to_owned(), attempt.to_owned());
     let mut object = SupportClaim::new(&name, spec);
     object.metadata.labels = Some(BTreeMap::from([(CLAIM.to_owned(), claim)]));
-    object.metadata.annotations = Some(BTreeMap::from([
-        (USER.to_owned(), asker.user.to_owned()),
-        (CLOSES_AT.to_owned(), wanted.closes.to_string()),
-        (ATTEMPT.to_owned(), attempt.to_owned()),
-    ]));
+    object.metadata.annotations = Some(annotations);
     serde_json::to_value(object).and_then(serde_json::from_value)
 }
 

@@ -31,6 +31,13 @@ fn replica(mock: &Mock, pod: &str) -> KubeClaims {
     KubeClaims::with(&mock.cluster(pod), &Supervisor::new(), quick())
 }
 
+/// Gives up on a request soon, and yet not on one that a busy machine is slow with.
+fn steady(mock: &Mock, pod: &str) -> KubeClaims {
+    let patience =
+        Patience { request: Duration::from_secs(1), budget: Duration::from_secs(8), ..quick() };
+    KubeClaims::with(&mock.cluster(pod), &Supervisor::new(), patience)
+}
+
 /// Patient enough for many at once on a busy machine.
 fn patient(mock: &Mock, pod: &str) -> KubeClaims {
     let patience = Patience { release: Duration::from_secs(10), ..Patience::default() };
@@ -128,7 +135,7 @@ async fn an_answer_that_is_lost_costs_nothing() {
     {
         for once in [true, false] {
             let mock = Mock::start().await;
-            let claims = replica(&mock, "eu-a");
+            let claims = steady(&mock, "eu-a");
             let window = candidate("w", opens(), once, Some(1));
             let mut first = true;
             mock.fates(
@@ -146,7 +153,7 @@ async fn an_answer_that_is_lost_costs_nothing() {
 #[tokio::test]
 async fn an_api_server_that_is_away_admits_nobody_and_uses_nothing_up() {
     let mock = Mock::start().await;
-    let claims = replica(&mock, "eu-a");
+    let claims = steady(&mock, "eu-a");
     let windows = [candidate("o", opens(), true, None), candidate("p", opens(), false, Some(1))];
     for fate in
         [Fate::Before(500), Fate::Before(503), Fate::Before(429), Fate::Before(403), Fate::Hang]
@@ -232,14 +239,14 @@ async fn an_uncertain_one_time_window_is_used_and_an_uncertain_place_is_freed() 
     mock.fates(|_| Fate::Go);
     let is_third = |claim: &Value| claim["spec"]["window"]["name"] == "t";
     mock.until("the claim is made", |mock| mock.all(CLAIMS).iter().any(is_third)).await;
-    assert!(matches!(claim(&replica(&mock, "eu-b"), &third).await, Claimed::Used { .. }));
+    assert!(matches!(claim(&patient(&mock, "eu-b"), &third).await, Claimed::Used { .. }));
 }
 
 #[tokio::test]
 async fn a_claim_that_lands_late_is_ours_or_freed() {
     let mock = Mock::start().await;
-    let claims = replica(&mock, "eu-a");
-    for (name, late, once) in [("a", 100, true), ("b", 100, false), ("c", 600, false)] {
+    let claims = steady(&mock, "eu-a");
+    for (name, late, once) in [("a", 1300, true), ("b", 1300, false), ("c", 3000, false)] {
         let mut first = true;
         mock.fates(move |call| {
             if creates(call) && std::mem::take(&mut first) {
@@ -253,7 +260,7 @@ async fn a_claim_that_lands_late_is_ours_or_freed() {
         taken.release().await;
     }
     // The one that lands after all was over comes as a stranger of this pod.
-    tokio::time::sleep(Duration::from_millis(650)).await;
+    tokio::time::sleep(Duration::from_millis(3050)).await;
     mock.until("only the one-time claim is left", |mock| mock.all(CLAIMS).len() == 1).await;
 }
 
@@ -307,6 +314,35 @@ async fn who_gives_up_waiting_and_a_release_that_fails_leak_no_place() {
     assert_eq!(mock.all(CLAIMS), [Value::Null; 0]);
     // Whoever frees what nobody holds may have tried as well.
     assert!(failures.load(Ordering::SeqCst) >= 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_waited_for_its_turn_has_all_of_its_time() {
+    let mock = Mock::start().await;
+    let patience = Patience {
+        request: Duration::from_secs(3),
+        budget: Duration::from_secs(4),
+        ..Patience::default()
+    };
+    let claims = KubeClaims::with(&mock.cluster("eu-a"), &Supervisor::new(), patience);
+    let last = candidate("last", opens(), true, None);
+    let name = object::claim_name(&Wanted::of(&last).unwrap());
+    // All turns are taken for three seconds. After them one second of four would be left, and the
+    // answer to what is created takes longer.
+    mock.fates(move |call| match &call.name {
+        Some(read) if !call.watch && *read != name => Fate::Hang,
+        None if creates(call) => Fate::Late(Duration::from_millis(1500)),
+        _ => Fate::Go,
+    });
+    let hanging: Vec<_> =
+        (0..AT_ONCE).map(|i| candidate(&format!("h{i}"), opens(), true, None)).collect();
+    let asked = join_all(hanging.iter().map(|window| claim(&claims, window)));
+    let (asked, last) = tokio::join!(asked, async {
+        mock.until("all turns are taken", |_| claims.0.turns.available_permits() == 0).await;
+        claim(&claims, &last).await
+    });
+    assert!(asked.iter().all(|claimed| matches!(claimed, Claimed::Away { .. })), "{asked:?}");
+    assert!(matches!(last, Claimed::Taken(_)), "{last:?}");
 }
 
 fn fate(random: &mut StdRng) -> Fate {

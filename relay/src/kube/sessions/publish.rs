@@ -23,12 +23,17 @@ use crate::record::{Ended, Outbox, Published, Record, SessionId, files};
 
 /// Sessions that are told of at once.
 const AT_ONCE: usize = 8;
+/// Of those, such as have failed before: others find a turn, whatever becomes of these.
+const AGAIN_AT_ONCE: usize = 4;
 /// For one request.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// With the API server away, all of it waits so long at first, and at most.
 const AWAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// A session that is refused waits by itself, others do not wait for it.
 const REFUSED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(5));
+/// The same for one whose request the server answers with a failure of its own, or not in time: that
+/// may be a webhook of one tenant. Or the object is another than it was: it is read again.
+const FAILED: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// When nothing is due it is looked again all the same.
 const IDLE: Duration = Duration::from_mins(1);
 
@@ -44,17 +49,24 @@ pub struct Publisher<C> {
 enum Outcome {
     /// Nothing is to be told for now.
     Told,
-    /// The API server did not answer.
+    /// There is no way to the API server.
     Away(String),
-    /// It refused, or has something else than was thought.
-    Refused(String),
+    /// It failed, was late, refused, or has something else than was thought: this session waits by
+    /// itself, so long.
+    Waits { why: String, pause: Pause },
 }
 
 impl From<Failure> for Outcome {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Unknown(why) => Self::Away(why),
-            other => Self::Refused(other.to_string()),
+            other => {
+                let (first, most) = match other {
+                    Failure::Failed { .. } | Failure::Late(_) | Failure::Conflict(_) => FAILED,
+                    _ => REFUSED,
+                };
+                Self::Waits { why: other.to_string(), pause: Pause::new(first, most) }
+            }
         }
     }
 }
@@ -67,20 +79,39 @@ impl<C: Carrier> Publisher<C> {
         // What came while a session had its turn.
         let mut again: HashSet<SessionId> = HashSet::new();
         let mut later: BTreeSet<(Boot, SessionId)> = BTreeSet::new();
-        let mut refused: HashMap<SessionId, Pause> = HashMap::new();
+        // What failed when it was told last.
+        let mut waits: HashMap<SessionId, Pause> = HashMap::new();
         let mut away = Pause::new(AWAY.0, AWAY.1);
         let mut is_away = false;
         let mut resume = clock::boot();
         loop {
             let now = clock::boot();
-            while let Some((_, id)) = later.first().copied().filter(|(at, _)| *at <= now) {
-                later.pop_first();
-                self.outbox.again(id);
-            }
-            while now >= resume
-                && turns.len() < AT_ONCE
-                && let Some(id) = self.outbox.take()
-            {
+            let mut wake = IDLE;
+            while turns.len() < AT_ONCE {
+                if now < resume {
+                    wake = resume.since(now);
+                    break;
+                }
+                let again_now = busy.iter().filter(|id| waits.contains_key(*id)).count();
+                let due = later.first().copied().filter(|(at, _)| *at <= now);
+                let new = if due.is_some() && again_now == 0 { None } else { self.outbox.take() };
+                let id = match (new, due) {
+                    (Some(id), _) if waits.contains_key(&id) => {
+                        later.insert((now, id));
+                        continue;
+                    }
+                    (Some(id), _) => id,
+                    (None, Some(first)) if again_now < AGAIN_AT_ONCE => {
+                        later.remove(&first);
+                        first.1
+                    }
+                    // Until a turn ends.
+                    (None, Some(_)) => break,
+                    (None, None) => {
+                        wake = later.first().map_or(IDLE, |(at, _)| at.since(now));
+                        break;
+                    }
+                };
                 if busy.insert(id) {
                     let publisher = &self;
                     turns.push(async move { (id, publisher.tell(id).await) });
@@ -88,15 +119,13 @@ impl<C: Carrier> Publisher<C> {
                     again.insert(id);
                 }
             }
-            let due = later.first().map_or(IDLE, |(at, _)| at.since(now));
-            let held = if now < resume { resume.since(now) } else { IDLE };
             tokio::select! {
                 Some((id, outcome)) = turns.next(), if !turns.is_empty() => {
                     busy.remove(&id);
                     let mut repeat = again.remove(&id);
                     match outcome {
                         Outcome::Told => {
-                            refused.remove(&id);
+                            waits.remove(&id);
                             away.reset();
                             if std::mem::take(&mut is_away) {
                                 tracing::info!("the API server is told of sessions again");
@@ -112,11 +141,14 @@ impl<C: Carrier> Publisher<C> {
                                 tracing::warn!(why, "the API server cannot be told of sessions; their records wait");
                             }
                         }
-                        Outcome::Refused(why) => {
-                            let new = !refused.contains_key(&id);
-                            let pause = refused
+                        Outcome::Waits { why, pause } => {
+                            let new = !waits.contains_key(&id);
+                            // As long as it fails it waits longer each time, by the bounds of its
+                            // last failure: one refusal among others is not waited for so long.
+                            let pause = waits
                                 .entry(id)
-                                .or_insert_with(|| Pause::new(REFUSED.0, REFUSED.1));
+                                .and_modify(|before| before.rebound(&pause))
+                                .or_insert(pause);
                             later.insert((clock::boot().plus(pause.next()), id));
                             if new {
                                 tracing::warn!(session = %id, why, "a SupportSession waits");
@@ -128,7 +160,7 @@ impl<C: Carrier> Publisher<C> {
                     }
                 }
                 () = self.outbox.added() => {}
-                () = tokio::time::sleep(due.min(held)) => {}
+                () = tokio::time::sleep(wake) => {}
             }
         }
     }

@@ -66,7 +66,12 @@ impl Relay {
     }
 
     fn begin(&self, second: i64) -> SessionId {
-        let begun = begun(second);
+        self.begin_in("tidegate", second)
+    }
+
+    fn begin_in(&self, namespace: &str, second: i64) -> SessionId {
+        let mut begun = begun(second);
+        begun.window.namespace = Label::parse(namespace).unwrap();
         let id = begun.id;
         self.carried.0.lock().unwrap().insert(id, (true, None));
         self.records.begin(begun);
@@ -258,28 +263,30 @@ async fn no_session_is_lost_while_the_api_server_is_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_step_may_fail_before_and_after_it_is_done() {
-    for seed in 0..4 {
-        let (mock, (_dir, state)) = (Mock::start().await, state());
-        let mut random = StdRng::seed_from_u64(seed);
-        mock.fates(move |call| match random.random_range(0..10) {
-            _ if call.method == Method::GET && call.watch => Fate::Go,
-            0 => Fate::Before(500),
-            1 => Fate::After(500),
-            2 => Fate::After(409),
-            3 => Fate::Before(429),
-            _ => Fate::Go,
-        });
-        let relay = Relay::start(&mock, &state);
-        let ids: Vec<_> = (0..20).map(|second| relay.begin(second)).collect();
-        for id in &ids {
-            relay.end(*id, EndedBy::Staff);
-            relay.close(*id);
-        }
-        tokio::time::timeout(Duration::from_mins(1), relay.records.published()).await.unwrap();
-        let objects = mock.all(SESSIONS);
-        assert_eq!(objects.len(), ids.len(), "seed {seed}");
-        assert!(objects.iter().all(|o| is_released(o) && o["status"]["endedBy"] == "Staff"));
+    futures_util::future::join_all((0..4).map(told_of_in_the_end)).await;
+}
+
+async fn told_of_in_the_end(seed: u64) {
+    let (mock, (_dir, state)) = (Mock::start().await, state());
+    let mut random = StdRng::seed_from_u64(seed);
+    mock.fates(move |call| match random.random_range(0..10) {
+        _ if call.method == Method::GET && call.watch => Fate::Go,
+        0 => Fate::Before(500),
+        1 => Fate::After(500),
+        2 => Fate::After(409),
+        3 => Fate::Before(429),
+        _ => Fate::Go,
+    });
+    let relay = Relay::start(&mock, &state);
+    let ids: Vec<_> = (0..20).map(|second| relay.begin(second)).collect();
+    for id in &ids {
+        relay.end(*id, EndedBy::Staff);
+        relay.close(*id);
     }
+    tokio::time::timeout(Duration::from_mins(2), relay.records.published()).await.unwrap();
+    let objects = mock.all(SESSIONS);
+    assert_eq!(objects.len(), ids.len(), "seed {seed}");
+    assert!(objects.iter().all(|o| is_released(o) && o["status"]["endedBy"] == "Staff"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -310,4 +317,31 @@ async fn a_session_whose_record_is_lost_is_ended_and_a_refused_one_stops_no_othe
     relay.end(other, EndedBy::Drain);
     relay.close(other);
     mock.until("the other is told of", |mock| says(mock, other, "Drain")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_whose_requests_fail_or_hang_holds_up_no_other() {
+    for fate in [Fate::Before(500), Fate::Hang] {
+        let (mock, (_dir, state)) = (Mock::start().await, state());
+        // As where a webhook of the tenant's is down.
+        mock.fates(move |call| match call.namespace.as_deref() {
+            Some("acme") if !call.watch => fate,
+            _ => Fate::Go,
+        });
+        let relay = Relay::start(&mock, &state);
+        let theirs: Vec<_> = (0..12).map(|second| relay.begin_in("acme", second)).collect();
+        // All of them have had a turn, and failed.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        for second in 100..110 {
+            let other = relay.begin(second);
+            relay.end(other, EndedBy::Drain);
+            relay.close(other);
+            mock.until("the other is told of", |mock| says(mock, other, "Drain")).await;
+        }
+        mock.fates(|_| Fate::Go);
+        mock.until("theirs are told of in the end", |mock| {
+            theirs.iter().all(|id| mock.get(SESSIONS, "acme", &id.to_string()).is_some())
+        })
+        .await;
+    }
 }

@@ -22,7 +22,7 @@ use super::raw::{Key, Raw};
 use super::reflect::{Kick, Lasting, Reflector, Said};
 use super::status::{self, Status};
 use super::stream::{Reach, Stream, needed};
-use super::wire::{Collection, Trouble};
+use super::wire::{Collection, Room, Trouble};
 use super::world::World;
 use crate::clock::{self, Boot, Now};
 use crate::metrics::Metrics;
@@ -102,6 +102,8 @@ pub(super) struct Follower {
     pub(super) tell: mpsc::Sender<(u64, Said)>,
     pub(super) kick: watch::Sender<Kick>,
     pub(super) lasting: Arc<Lasting>,
+    /// Shared by all streams.
+    pub(super) room: Room,
     pub(super) began: Now,
     pub(super) restored: Option<Now>,
     /// All lists that the Mesh needs have been complete at once.
@@ -184,6 +186,7 @@ impl Follower {
             tell,
             kick: watch::Sender::new(Kick::default()),
             lasting: Arc::new(Lasting::default()),
+            room: Room::default(),
             began: now,
             restored,
             ever_complete: false,
@@ -256,6 +259,7 @@ impl Follower {
                 client: self.parts.client.clone(),
                 path: stream.path(home),
                 selector: stream.selector(home),
+                room: self.room.clone(),
             },
             lasting: Arc::clone(&self.lasting),
             kick: self.kick.subscribe(),
@@ -296,13 +300,14 @@ impl Follower {
                 followed.listing =
                     Some(Listing { relist, seen: BTreeSet::new(), changed: Vec::new() });
             }
-            Said::Page(raws) => self.page(id, raws).await,
+            // What is held with it is let go of when it was taken over.
+            Said::Page(raws, _held) => self.page(id, raws).await,
             Said::Listed { at } => self.listed(id, at).await,
-            Said::Put(raw) => {
+            Said::Put(raw, _held) => {
                 self.parts.metrics.policy_event(kind);
                 self.put(*raw);
             }
-            Said::Removed(raw) => {
+            Said::Removed(raw, _held) => {
                 self.parts.metrics.policy_event(kind);
                 match &mut self.world {
                     Some(world) => world.remove(&raw.reference, Some(&self.parts.keeper)),

@@ -15,6 +15,7 @@ mod keeper;
 mod publish;
 mod raw;
 mod reflect;
+mod skim;
 mod status;
 mod stream;
 mod wire;

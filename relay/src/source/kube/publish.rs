@@ -175,7 +175,9 @@ impl Follower {
                 why: status::trouble(followed.stream, home, trouble),
             })
         });
-        let unproven = self.streams.values().filter_map(|followed| {
+        // Where a watch is broken, that is what is wrong: the API server may not even answer.
+        let answered = self.streams.values().filter(|followed| followed.trouble.is_none());
+        let unproven = answered.filter_map(|followed| {
             let (since, trouble) = followed.unproven.as_ref()?;
             lasting(since).then(|| Unreadable {
                 since: *since,

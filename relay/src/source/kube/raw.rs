@@ -1,7 +1,13 @@
 //! One object as the API server gives it, reduced to what policy is made of.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate_crds::manifest::{Kind, Object, ObjectRef};
+
+use super::wire::{Named, OBJECT_BYTES};
+
+/// The field that says of an object that no more than its name was read. No object of an API server
+/// has it: what a definition does not declare is dropped there.
+const TOO_LARGE: &str = "tooLarge";
 
 /// An object, and what it is in our types.
 #[derive(Clone, Debug)]
@@ -47,7 +53,11 @@ impl Raw {
                 object.remove("spec");
             }
         }
-        let object = Object::decode(kind, &value).map_err(|error| error.to_string());
+        let object = if value.get(TOO_LARGE).is_some() {
+            Err(format!("it is larger than {} MiB; make it smaller", OBJECT_BYTES >> 20))
+        } else {
+            Object::decode(kind, &value).map_err(|error| error.to_string())
+        };
         Some(Self {
             reference: ObjectRef { kind, namespace, name },
             version,
@@ -55,6 +65,19 @@ impl Raw {
             object,
             deleting,
         })
+    }
+
+    /// The same for an object that is too large to be read.
+    pub fn too_large(kind: Kind, named: &Named) -> Option<Self> {
+        let mut metadata = json!({
+            "name": named.name, "namespace": named.namespace, "resourceVersion": named.version,
+        });
+        if named.deleting
+            && let Some(metadata) = metadata.as_object_mut()
+        {
+            metadata.insert("deletionTimestamp".into(), true.into());
+        }
+        Self::new(kind, json!({"metadata": metadata, TOO_LARGE: true}))
     }
 
     pub fn key(&self) -> Key {
@@ -94,6 +117,17 @@ mod tests {
         assert_eq!(raw.value["metadata"]["labels"]["c"], "d");
         assert_eq!(raw.value["metadata"].get("managedFields"), None);
         assert_eq!(raw.value.get("status"), None);
+        let named = Named {
+            namespace: "acme".into(),
+            name: "berlin".into(),
+            version: "18".into(),
+            deleting: true,
+        };
+        let raw = Raw::too_large(Kind::Namespace, &named).unwrap();
+        assert_eq!((raw.version, raw.deleting), (18, true));
+        assert!(raw.object.unwrap_err().contains("larger than 4 MiB"));
+        let again = Raw::new(Kind::Namespace, raw.value).unwrap();
+        assert!(again.object.is_err(), "from the journal it is read as complete");
         for name in ["", "a b", "a\nb", "A"] {
             assert!(
                 Raw::new(Kind::Mesh, json!({"metadata": {"name": name}})).is_none(),

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::raw::Raw;
 use super::stream::Stream;
-use super::wire::{Collection, Event, Trouble};
+use super::wire::{Collection, Event, Held, Named, PageSize, Trouble};
 use crate::clock::{self, Boot, Now};
 
 /// The longest that a watch is asked to last.
@@ -49,13 +49,13 @@ pub enum Said {
     Listing {
         relist: u64,
     },
-    Page(Vec<Raw>),
+    Page(Vec<Raw>, Held),
     /// The list is complete. It was asked for at `at`.
     Listed {
         at: Now,
     },
-    Put(Box<Raw>),
-    Removed(Box<Raw>),
+    Put(Box<Raw>, Held),
+    Removed(Box<Raw>, Held),
     /// A watch's sign of life at `at`. `news`: one that the server cannot give without its store.
     Alive {
         at: Now,
@@ -124,7 +124,7 @@ pub struct Reflector {
 impl Reflector {
     /// Runs until the owner is gone.
     pub async fn run(self) {
-        Run { with: self, relist: 0, brief: false }.run().await;
+        Run { with: self, relist: 0, brief: false, size: PageSize::default() }.run().await;
     }
 }
 
@@ -135,6 +135,7 @@ struct Run {
     relist: u64,
     /// The next watch is to give a sign of life soon: the clocks were stepped.
     brief: bool,
+    size: PageSize,
 }
 
 /// Nobody listens any more.
@@ -204,20 +205,22 @@ impl Run {
         self.say(Said::Listing { relist: self.relist }).await?;
         let mut token: Option<String> = None;
         loop {
-            let page = match self.with.collection.page(token.as_deref()).await {
+            let page = match self.with.collection.page(token.as_deref(), &mut self.size).await {
                 Ok(page) => page,
                 // The pages to come have been given up.
                 Err(Trouble::Gone) => return Ok(Step::Anew),
                 Err(trouble) => return Ok(Step::Failed(trouble, None)),
             };
-            let count = page.items.len();
-            let raws = page.items.into_iter().filter_map(|it| Raw::new(self.with.stream.kind, it));
-            let raws: Vec<Raw> = raws.collect();
+            let kind = self.with.stream.kind;
+            let count = page.items.len().saturating_add(usize::from(page.too_large.is_some()));
+            let raws = page.items.into_iter().filter_map(|it| Raw::new(kind, it));
+            let named = page.too_large.and_then(|named| Raw::too_large(kind, &named));
+            let raws: Vec<Raw> = raws.chain(named).collect();
             if raws.len() != count {
                 let why = "a list with objects that have no name".into();
                 return Ok(Step::Failed(Trouble::Answer(why), None));
             }
-            self.say(Said::Page(raws)).await?;
+            self.say(Said::Page(raws, page.held)).await?;
             token = page.next;
             if token.is_none() {
                 self.say(Said::Listed { at }).await?;
@@ -283,7 +286,8 @@ impl Run {
                 () = self.with.tell.closed() => return Err(Deaf),
             };
             let at = clock::now();
-            match event {
+            let (event, held) = match event {
+                Some((Ok(event), held)) => (event, held),
                 // The server ended it as asked, having sent all that there was.
                 None if heard.is_some() || clock::boot().since(began) >= TOO_SHORT => {
                     self.say(Said::Alive { at, news: false }).await?;
@@ -293,37 +297,35 @@ impl Run {
                     let why = Trouble::Answer("a watch that ends at once".into());
                     return Ok(Step::Failed(why, Some(version)));
                 }
-                Some(Ok(Event::Bookmark(after))) => {
-                    if behind(&after, &version) {
-                        return Ok(self.set_back(&version, &after));
-                    }
-                    let news = newer(&after, &version);
-                    version = after;
-                    self.say(Said::Alive { at, news }).await?;
+                Some((Err(Trouble::Gone), _)) => return Ok(Step::Anew),
+                Some((Err(trouble), _)) => return Ok(Step::Failed(trouble, Some(version))),
+            };
+            let read = match event {
+                Event::Bookmark(after) => Some((after, None)),
+                Event::Put(object) => {
+                    self.object(object).map(|(after, raw)| (after, Some(Said::Put(raw, held))))
                 }
-                Some(Ok(Event::Put(object))) => {
-                    let Some((after, raw)) = self.object(object) else { return Ok(Step::Anew) };
-                    if behind(&after, &version) {
-                        return Ok(self.set_back(&version, &after));
-                    }
-                    let news = newer(&after, &version);
-                    version = after;
-                    self.say(Said::Put(raw)).await?;
-                    self.say(Said::Alive { at, news }).await?;
+                Event::Removed(object) => {
+                    self.object(object).map(|(after, raw)| (after, Some(Said::Removed(raw, held))))
                 }
-                Some(Ok(Event::Removed(object))) => {
-                    let Some((after, raw)) = self.object(object) else { return Ok(Step::Anew) };
-                    if behind(&after, &version) {
-                        return Ok(self.set_back(&version, &after));
-                    }
-                    let news = newer(&after, &version);
-                    version = after;
-                    self.say(Said::Removed(raw)).await?;
-                    self.say(Said::Alive { at, news }).await?;
-                }
-                Some(Err(Trouble::Gone)) => return Ok(Step::Anew),
-                Some(Err(trouble)) => return Ok(Step::Failed(trouble, Some(version))),
+                Event::TooLarge { removed, named } => self.named(&named).map(|raw| {
+                    let said =
+                        if removed { Said::Removed(raw, held) } else { Said::Put(raw, held) };
+                    (named.version, Some(said))
+                }),
+            };
+            let Some((after, said)) = read else { return Ok(Step::Anew) };
+            if behind(&after, &version) {
+                return Ok(self.set_back(&version, &after));
             }
+            // A version that is new to us may be one that the server has remembered since before it lost
+            // its store: a bookmark proves nothing of now.
+            let news = said.is_some() && newer(&after, &version);
+            version = after;
+            if let Some(said) = said {
+                self.say(said).await?;
+            }
+            self.say(Said::Alive { at, news }).await?;
             heard = Some(at.boot);
         }
     }
@@ -349,6 +351,10 @@ impl Run {
         let version = object.pointer("/metadata/resourceVersion")?.as_str()?.to_owned();
         Some((version, Box::new(Raw::new(self.with.stream.kind, object)?)))
     }
+
+    fn named(&self, named: &Named) -> Option<Box<Raw>> {
+        Raw::too_large(self.with.stream.kind, named).map(Box::new)
+    }
 }
 
 /// Asks for a proof that the server reads its store, after a while; with the time when it was asked.
@@ -363,7 +369,7 @@ fn behind(after: &str, before: &str) -> bool {
     matches!((after.parse::<u64>(), before.parse::<u64>()), (Ok(after), Ok(before)) if after < before)
 }
 
-/// Whether the version moved on: bookmarks from memory repeat the last one.
+/// Whether the version moved on.
 fn newer(after: &str, before: &str) -> bool {
     match (after.parse::<u64>(), before.parse::<u64>()) {
         (Ok(after), Ok(before)) => after > before,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tidegate_crds::compile::RelaySettings;
-use tidegate_crds::index::{Change, Index};
+use tidegate_crds::index::{Change, Index, Remains, goes};
 use tidegate_crds::manifest::{Finding, Kind, Object, ObjectRef, Rule, Severity};
 use tidegate_crds::mesh::TenantsFrom;
 use tidegate_policy::model::{Label, ObjectKey};
@@ -123,25 +123,24 @@ impl World {
         }
         known.insert(raw.key(), raw.version);
         self.changed.kept = true;
-        // What is being deleted is revoked, whatever still holds the object.
-        let goes = raw.deleting && raw.reference.kind != Kind::Relay;
+        let goes = goes(raw.reference.kind, raw.deleting);
         let refused = !self.index.refusals(&raw.reference).is_empty();
         let change = match &raw.object {
-            Ok(object) if !goes => {
+            _ if goes => {
+                self.decodable(&raw.reference);
+                self.index.remove(&raw.reference)
+            }
+            Ok(object) => {
                 self.decodable(&raw.reference);
                 self.look(&raw.reference, object);
                 self.index.put(object)
-            }
-            Ok(_) => {
-                self.decodable(&raw.reference);
-                self.index.remove(&raw.reference)
             }
             Err(why) => {
                 let sentence = sentence(why);
                 self.changed.findings = true;
                 self.undecodable.insert(raw.reference.clone(), sentence.clone());
                 // It is still there: a namespace is not ours because another's Mesh cannot be read.
-                self.index.put_unreadable(&raw.reference, sentence)
+                self.index.put_unreadable(&raw.reference, sentence, &Remains::of(&raw.value))
             }
         };
         self.note(&change, refused);

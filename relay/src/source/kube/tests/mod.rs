@@ -3,7 +3,6 @@
 mod server;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +24,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Bench {
     server: Server,
-    running: Option<Running>,
-    address: SocketAddr,
+    running: Running,
     state: tempfile::TempDir,
     tasks: Supervisor,
 }
@@ -34,26 +32,32 @@ struct Bench {
 impl Bench {
     /// An API server with a Mesh, a Relay, a user and a terminal; pages have three objects.
     async fn new() -> Self {
-        let bench = Self::bare().await;
-        bench.mesh(&json!({}));
-        bench.relay();
-        bench.server.put(
+        Self::bare().await.filled()
+    }
+
+    fn filled(self) -> Self {
+        self.mesh(&json!({}));
+        self.relay();
+        self.server.put(
             Kind::LoginUser,
             "gate",
             "alice",
             json!({"spec": {"publicKeys": [key(1)]}}),
         );
-        bench.terminal("gate", "kiosk", 2);
-        bench
+        self.terminal("gate", "kiosk", 2);
+        self
     }
 
     async fn bare() -> Self {
+        Self::with_pages(3).await
+    }
+
+    async fn with_pages(objects: usize) -> Self {
         let tasks = Supervisor::new();
-        let server = Server::new(3);
-        let running = server.listen("127.0.0.1:0".parse().unwrap(), &tasks).await;
-        let address = running.address;
+        let server = Server::new(objects);
+        let running = server.listen(&tasks).await;
         let state = tempfile::tempdir().unwrap();
-        Self { server, running: Some(running), address, state, tasks }
+        Self { server, running, state, tasks }
     }
 
     fn mesh(&self, more: &Value) {
@@ -112,6 +116,22 @@ impl Bench {
         );
     }
 
+    /// A window with so many bytes that are no policy.
+    fn fat_window(&self, name: &str, bytes: usize) {
+        self.server.put(
+            Kind::SupportWindow,
+            "gate",
+            name,
+            json!({"metadata": {"annotations": {"fat": "x".repeat(bytes)}}, "spec": {
+                "users": {"names": ["alice"]}, "terminals": {"names": ["kiosk"]},
+                "services": ["ssh"], "consent": "NotRequired",
+                "schedule": {"once": {
+                    "start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z",
+                }},
+            }}),
+        );
+    }
+
     fn state(&self) -> StateDir {
         StateDir::open(&self.state.path().join("state")).unwrap()
     }
@@ -119,7 +139,7 @@ impl Bench {
     async fn start(&self, state: &StateDir) -> Starting {
         let metrics = Arc::new(Metrics::new().unwrap());
         super::start(
-            client(self.address),
+            client(self.running.address),
             Label::parse("gate").unwrap(),
             Label::parse("eu").unwrap(),
             state,
@@ -136,15 +156,12 @@ impl Bench {
         policy(&mut starting).await
     }
 
-    /// Ends the API server, connections and all.
-    fn away(&mut self) {
-        self.running = None;
-        self.server.faults(|faults| faults.broken = true);
+    fn away(&self) {
+        self.server.go_away();
     }
 
-    async fn back(&mut self) {
-        self.server.faults(|faults| faults.broken = false);
-        self.running = Some(self.server.listen(self.address, &self.tasks).await);
+    fn back(&self) {
+        self.server.come_back();
     }
 }
 
@@ -263,7 +280,7 @@ async fn events_change_policy_at_once_and_repeats_change_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_is_read_again_takes_nothing_away_before_its_end() {
-    let mut bench = Bench::new().await;
+    let bench = Bench::new().await;
     for number in 0..20 {
         bench.window("gate", &format!("w{number}"), false);
     }
@@ -279,7 +296,7 @@ async fn a_list_that_is_read_again_takes_nothing_away_before_its_end() {
     bench.window("gate", "new", false);
     bench.window("gate", "w5", true);
     bench.server.forget_events();
-    bench.back().await;
+    bench.back();
     let stay: BTreeSet<String> =
         (0..20).filter(|number| *number != 3).map(|number| format!("gate/w{number}")).collect();
     let mut seen = Vec::new();
@@ -359,6 +376,47 @@ async fn what_cannot_be_decoded_is_out_of_force_and_stops_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fat_objects_make_pages_small_and_one_that_is_too_fat_is_named() {
+    const MIB: usize = 1 << 20;
+    let bench = Bench::with_pages(usize::MAX).await.filled();
+    for number in 0..5 {
+        bench.fat_window(&format!("fat{number}"), 3 * MIB / 2);
+    }
+    bench.fat_window("fatter", 5 * MIB);
+    for number in 0..100 {
+        bench.window("gate", &format!("w{number}"), false);
+    }
+    let mut feed = bench.feed().await;
+    let policy = current(&feed);
+    assert_eq!(windows(&policy).len(), 105);
+    assert_eq!(policy.unreadable, None);
+    let about: Vec<String> = policy.findings.iter().map(ToString::to_string).collect();
+    assert_eq!(about.len(), 1, "{about:?}");
+    assert!(about[0].starts_with("SupportWindow gate/fatter: "), "{about:?}");
+    assert!(about[0].contains("it is larger than 4 MiB; make it smaller"), "{about:?}");
+    let asked = bench.server.limits();
+    assert!(asked.contains(&500) && asked.contains(&125), "fewer are asked for: {asked:?}");
+
+    // By events, without a list: another becomes too fat and is out of force, and both lose weight.
+    let (lists, _) = bench.server.asked(Kind::SupportWindow);
+    bench.fat_window("fatter", 6 * MIB);
+    bench.fat_window("fat0", 5 * MIB);
+    let policy = until(&mut feed, |policy| policy.findings.len() == 2).await;
+    assert_eq!(suspended(&policy, "fat0"), None);
+    bench.fat_window("fatter", MIB);
+    bench.window("gate", "fat0", true);
+    let policy = until(&mut feed, |policy| windows(policy).len() == 106).await;
+    assert_eq!((suspended(&policy, "fat0"), policy.findings.len()), (Some(true), 0));
+    // One that is too fat goes as any other.
+    bench.fat_window("fatter", 5 * MIB);
+    until(&mut feed, |policy| policy.findings.len() == 1).await;
+    bench.server.delete(Kind::SupportWindow, "gate", "fatter");
+    let policy = until(&mut feed, |policy| policy.findings.is_empty()).await;
+    assert_eq!(windows(&policy).len(), 105);
+    assert_eq!(bench.server.asked(Kind::SupportWindow).0, lists, "it was listed anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_was_set_back_is_listed_anew() {
     let bench = Bench::new().await;
     bench.window("gate", "berlin", true);
@@ -422,7 +480,7 @@ async fn a_watch_that_stalls_is_noticed_and_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_api_server_policy_grows_old_and_comes_back() {
-    let mut bench = Bench::new().await;
+    let bench = Bench::new().await;
     bench.window("gate", "berlin", false);
     let mut feed = bench.feed().await;
     bench.away();
@@ -438,7 +496,7 @@ async fn without_the_api_server_policy_grows_old_and_comes_back() {
     })
     .await;
     bench.window("gate", "berlin", true);
-    bench.back().await;
+    bench.back();
     let policy = until(&mut feed, |policy| suspended(policy, "berlin") == Some(true)).await;
     until(&mut feed, |policy| policy.unreadable.is_none()).await;
     within(async {
@@ -454,7 +512,10 @@ async fn without_the_api_server_policy_grows_old_and_comes_back() {
 async fn a_server_without_its_store_does_not_keep_policy_young() {
     let bench = Bench::new().await;
     let mut feed = bench.feed().await;
+    // The server remembers a newer version than the watches have been told of.
+    bench.server.write_elsewhere();
     bench.server.faults(|faults| faults.storeless = true);
+    let lost = clock::boot();
     let policy = until(&mut feed, |policy| policy.unreadable.is_some()).await;
     let why = &policy.unreadable.as_ref().unwrap().why;
     assert!(why.contains("cannot read") && why.contains("etcd"), "{why}");
@@ -464,6 +525,9 @@ async fn a_server_without_its_store_does_not_keep_policy_young() {
         }
     })
     .await;
+    // The mesh admits by policy of 10 s, and bookmarks from memory make it no younger.
+    let late = clock::boot().since(lost);
+    assert!(late < Duration::from_secs(11), "nobody new only after {late:?}");
     bench.server.faults(|faults| faults.storeless = false);
     until(&mut feed, |policy| policy.unreadable.is_none()).await;
     within(async {
@@ -545,7 +609,7 @@ async fn the_streams_follow_the_tenants() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_without_the_api_server_goes_on_with_what_was_kept() {
-    let mut bench = Bench::new().await;
+    let bench = Bench::new().await;
     bench.window("gate", "berlin", false);
     let state = bench.state();
     let mut starting = bench.start(&state).await;
@@ -578,7 +642,7 @@ async fn a_restart_without_the_api_server_goes_on_with_what_was_kept() {
     let age = restored.age(clock::now()).unwrap();
     assert!(age >= Duration::from_secs(1), "its age did not survive: {age:?}");
     bench.server.delete(Kind::SupportWindow, "gate", "paris");
-    bench.back().await;
+    bench.back();
     let policy = until(&mut feed, |policy| suspended(policy, "paris").is_none()).await;
     assert_eq!(suspended(&policy, "berlin"), Some(true));
     drop((starting, feed, policy));
@@ -586,13 +650,13 @@ async fn a_restart_without_the_api_server_goes_on_with_what_was_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_anything_kept_it_waits_for_the_api_server() {
-    let mut bench = Bench::new().await;
+    let bench = Bench::new().await;
     bench.away();
     let state = bench.state();
     std::fs::write(state.root().join("policy.journal"), b"not a journal\n").unwrap();
     let mut starting = bench.start(&state).await;
     told(&starting, "the API server cannot be reached for relays in namespace gate").await;
-    bench.back().await;
+    bench.back();
     let feed = policy(&mut starting).await;
     assert_eq!(current(&feed).serial, 1);
     current(&feed).fresh(clock::now()).unwrap();

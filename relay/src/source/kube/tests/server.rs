@@ -36,8 +36,10 @@ pub struct Faults {
     pub gone: BTreeSet<&'static str>,
     /// Watches send nothing more and do not end.
     pub stalled: bool,
-    /// Every answer breaks off.
-    pub broken: bool,
+    /// Nobody is let in, and every answer breaks off.
+    away: bool,
+    /// How often it went away: a watch that was begun before breaks off, also where it looks late.
+    outages: u32,
     /// Every event is sent twice.
     pub twice: bool,
     /// The store cannot be read: watches and bookmarks go on.
@@ -60,6 +62,8 @@ struct Store {
     /// Events before this are forgotten.
     forgotten: u64,
     lists: HashMap<&'static str, u32>,
+    /// How many objects pages were asked to have at most.
+    limits: BTreeSet<usize>,
     watches: HashMap<&'static str, u32>,
 }
 
@@ -84,6 +88,30 @@ pub struct Running {
     _stop: DropGuard,
 }
 
+/// Where connections come in; while the server is away they are closed at once.
+struct Door {
+    listener: tokio::net::TcpListener,
+    server: Server,
+}
+
+impl axum::serve::Listener for Door {
+    type Io = tokio::net::TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let accepted = self.listener.accept().await.unwrap();
+            if !self.server.faulty(|faults| faults.away) {
+                return accepted;
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
 impl Server {
     pub fn new(page: usize) -> Self {
         Self(Arc::new(Inner {
@@ -104,19 +132,33 @@ impl Server {
         self.0.news.send_modify(|_| ());
     }
 
+    /// Takes it away, connections and all.
+    pub fn go_away(&self) {
+        self.faults(|faults| {
+            faults.away = true;
+            faults.outages += 1;
+        });
+    }
+
+    pub fn come_back(&self) {
+        self.faults(|faults| faults.away = false);
+    }
+
     fn faulty<T>(&self, ask: impl FnOnce(&mut Faults) -> T) -> T {
         ask(&mut self.0.faults.lock().unwrap())
     }
 
-    /// Listens on `address`, whose port may be 0.
-    pub async fn listen(&self, address: SocketAddr, tasks: &Supervisor) -> Running {
-        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    /// Listens on a port of its own until `Running` is dropped: a port that was let go of could be
+    /// another test's when it is wanted again.
+    pub async fn listen(&self, tasks: &Supervisor) -> Running {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(answer).with_state(self.clone());
+        let door = Door { listener, server: self.clone() };
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         tasks.spawn("mock API server", async move {
-            let serving = std::future::IntoFuture::into_future(axum::serve(listener, router));
+            let serving = std::future::IntoFuture::into_future(axum::serve(door, router));
             tokio::select! {
                 _ = serving => {}
                 () = stopped.cancelled() => {}
@@ -170,6 +212,15 @@ impl Server {
         self.0.news.send_replace(version);
     }
 
+    /// Something was written that no stream is about: the store's version moves on.
+    pub fn write_elsewhere(&self) {
+        let mut store = self.store();
+        store.version += 1;
+        let version = store.version;
+        drop(store);
+        self.0.news.send_replace(version);
+    }
+
     /// Deletes without an event, as seen by whoever was away for too long.
     pub fn forget_events(&self) {
         let mut store = self.store();
@@ -189,6 +240,10 @@ impl Server {
         store.version = backup.version;
         store.objects = backup.objects;
         store.events.retain(|event| event.version <= backup.version);
+    }
+
+    pub fn limits(&self) -> BTreeSet<usize> {
+        self.store().limits.clone()
     }
 
     /// Lists and watches that were begun.
@@ -239,7 +294,7 @@ async fn answer(State(server): State<Server>, uri: Uri) -> Response {
         selector.strip_prefix("metadata.namespace!=").expect("the one selector").to_owned()
     });
     let wanted = Wanted { what, namespace, except };
-    if server.faulty(|faults| faults.broken) {
+    if server.faulty(|faults| faults.away) {
         return broken(Vec::new());
     }
     if server.faulty(|faults| faults.forbidden.contains(what)) {
@@ -275,6 +330,7 @@ async fn list(server: Server, wanted: Wanted, query: &HashMap<String, String>) -
     if server.faulty(|faults| faults.storeless) {
         return status(StatusCode::INTERNAL_SERVER_ERROR, "etcdserver: request timed out");
     }
+    // A proof, or a page of a list that was too large with more.
     let one = query.get("limit").is_some_and(|limit| limit == "1");
     if let Some(hold) = server.faulty(|faults| faults.hold.get(what).cloned())
         && !one
@@ -293,6 +349,8 @@ async fn list(server: Server, wanted: Wanted, query: &HashMap<String, String>) -
         return status(StatusCode::GONE, "the provided continue parameter is too old");
     }
     let mut store = server.store();
+    let limit = query.get("limit").map_or(usize::MAX, |limit| limit.parse().unwrap());
+    store.limits.insert(limit);
     if from == 0 && !one {
         *store.lists.entry(what).or_default() += 1;
     }
@@ -302,7 +360,7 @@ async fn list(server: Server, wanted: Wanted, query: &HashMap<String, String>) -
         .filter(|((plural, namespace, _), _)| *plural == what && wanted.has(namespace))
         .map(|(_, object)| object.clone())
         .collect();
-    let page = if one { 1 } else { server.0.page };
+    let page = server.0.page.min(limit);
     let items: Vec<&Value> = all.iter().skip(from).take(page).collect();
     let next = if from + items.len() < all.len() {
         (from + items.len()).to_string()
@@ -332,7 +390,8 @@ fn watching(server: Server, wanted: Wanted, version: u64, seconds: u64) -> Respo
     }
     let end = Box::pin(tokio::time::sleep(std::time::Duration::from_secs(seconds)));
     let news = server.0.news.subscribe();
-    let watching = Watching { server, wanted, version, news, end, done: false };
+    let outages = server.faulty(|faults| faults.outages);
+    let watching = Watching { server, wanted, version, news, end, outages, done: false };
     let lines = stream::unfold(watching, async |mut watching| {
         let line = watching.next().await?;
         Some((line, watching))
@@ -346,6 +405,8 @@ struct Watching {
     version: u64,
     news: watch::Receiver<u64>,
     end: std::pin::Pin<Box<tokio::time::Sleep>>,
+    /// At its begin.
+    outages: u32,
     done: bool,
 }
 
@@ -357,7 +418,7 @@ impl Watching {
         loop {
             self.news.borrow_and_update();
             let what = self.wanted.what;
-            if self.server.faulty(|faults| faults.broken) {
+            if self.server.faulty(|faults| faults.away || faults.outages != self.outages) {
                 self.done = true;
                 return Some(Err(std::io::Error::other("broken off")));
             }

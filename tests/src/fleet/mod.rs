@@ -1,6 +1,9 @@
 //! Tidegate as a platform team installs it: on a cluster with nodes, by `kubectl apply -k`, with the
 //! images of this tree; a terminal and staff outside of the cluster, each in a network of its own.
 
+mod pods;
+mod release;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,6 +19,9 @@ use crate::programs;
 use crate::servers::{SSHD, Sshd};
 use crate::wait::wait_for;
 
+pub use pods::Pod;
+pub use release::Release;
+
 /// A rollout, or a node's loss being noticed and made good.
 pub const ROLLOUT: Duration = Duration::from_mins(3);
 /// The port of the Relay that terminals and staff use.
@@ -25,16 +31,6 @@ const PORT: u16 = 5938;
 pub struct Fleet {
     pub nodes: Nodes,
     dir: tempfile::TempDir,
-}
-
-/// A relay pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pod {
-    pub name: String,
-    pub uid: String,
-    /// `node-1` and so on.
-    pub node: String,
-    pub ready: bool,
 }
 
 /// A terminal in the place `terminal`: its own sshd, and what carries it to the relay.
@@ -47,9 +43,9 @@ pub struct Site {
 }
 
 impl Fleet {
-    /// Brings up `nodes` nodes and installs Tidegate with `replicas` relay replicas; returns when all
-    /// of it is ready. `None` says that it was left out, loudly.
-    pub fn install(nodes: u8, replicas: u8) -> Option<Self> {
+    /// Brings up `nodes` nodes and installs a release of Tidegate with `replicas` relay replicas; returns
+    /// when all of it is ready. `None` says that it was left out, loudly.
+    pub fn install(nodes: u8, replicas: u8, release: Release) -> Option<Self> {
         let cluster = Nodes::start(nodes)?;
         for archive in images() {
             cluster.load_image(&archive);
@@ -57,7 +53,8 @@ impl Fleet {
         let dir =
             tempfile::Builder::new().prefix("tidegate-fleet-").tempdir().expect("a directory");
         let fleet = Self { nodes: cluster, dir };
-        fleet.apply_overlay();
+        release.tag_images(&fleet.nodes);
+        fleet.apply_overlay(release);
         // What the pods of relays ask for is what the restricted standard allows.
         let enforce = "pod-security.kubernetes.io/enforce=restricted";
         fleet.nodes.kubectl(&["label", "namespace", NAMESPACE, enforce]).ok();
@@ -67,13 +64,17 @@ impl Fleet {
         Some(fleet)
     }
 
-    /// `kubectl apply -k manifests/overlays/kind`, and its operator's rollout.
-    pub fn apply_overlay(&self) {
-        let overlay = manifests("overlays/kind");
-        self.nodes.kubectl(&["apply", "--server-side", "-k", &overlay]).ok();
+    /// `kubectl apply -k` of the overlay, and its operator's rollout.
+    pub fn apply_overlay(&self, release: Release) {
+        self.nodes.kubectl(&["apply", "--server-side", "-k", &self.overlay(release)]).ok();
         let deployment = "deployment/tidegate-operator";
-        let rollout = ["-n", "tidegate-system", "rollout", "status", deployment, "--timeout=50s"];
+        let rollout = ["-n", "tidegate-system", "rollout", "status", deployment, "--timeout=55s"];
         self.nodes.kubectl(&rollout).ok();
+    }
+
+    /// The folder for `kubectl apply -k`.
+    pub fn overlay(&self, release: Release) -> String {
+        release.overlay(self.dir()).display().to_string()
     }
 
     /// Takes the operator away, and leaves kinds, objects and keys.
@@ -98,9 +99,26 @@ impl Fleet {
         self.dir.path()
     }
 
+    /// Applies a manifest, and keeps it as a person would in a repository.
     #[track_caller]
     pub fn declare(&self, manifest: &impl Manifest) {
+        let file = self.declared().join(manifest.file());
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+        std::fs::write(file, manifest.yaml()).expect("a manifest");
         self.nodes.apply(&manifest.yaml()).ok();
+    }
+
+    /// Deletes a window and its manifest.
+    #[track_caller]
+    pub fn withdraw(&self, window: &str) {
+        self.nodes.kubectl(&["delete", "supportwindow", window]).ok();
+        std::fs::remove_file(self.declared().join(format!("windows/{window}.yaml")))
+            .expect("a file");
+    }
+
+    /// The folder of the manifests that are in force.
+    pub fn declared(&self) -> PathBuf {
+        self.dir().join("declared")
     }
 
     /// `kubectl get OBJECT -o json`.
@@ -111,40 +129,6 @@ impl Fleet {
         arguments.extend(["-o", "json"]);
         let got = self.nodes.kubectl(&arguments).ok();
         serde_json::from_str(&got.stdout).expect("JSON")
-    }
-
-    /// The relay's pods that are not going away.
-    pub fn pods(&self) -> Vec<Pod> {
-        let pods = self.get(&["pods", "-l", "tidegate.dev/relay=eu"]);
-        let text =
-            |pod: &Value, at: &str| pod.pointer(at).and_then(Value::as_str).map(str::to_owned);
-        let of = |pod: &Value| {
-            let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
-            let ready = conditions
-                .into_iter()
-                .flatten()
-                .any(|c| c["type"] == "Ready" && c["status"] == "True");
-            Some(Pod {
-                name: text(pod, "/metadata/name")?,
-                uid: text(pod, "/metadata/uid")?,
-                node: text(pod, "/spec/nodeName")?,
-                ready,
-            })
-        };
-        let pods = pods["items"].as_array().cloned().unwrap_or_default();
-        pods.iter()
-            .filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none())
-            .filter_map(of)
-            .collect()
-    }
-
-    /// Waits until the fleet has `count` ready pods.
-    #[track_caller]
-    pub fn await_pods(&self, count: usize) -> Vec<Pod> {
-        wait_for("the fleet's size", ROLLOUT, || {
-            let pods = self.pods();
-            (pods.len() == count && pods.iter().all(|pod| pod.ready)).then_some(pods)
-        })
     }
 
     /// The NodePort behind which the relay's port is.
@@ -190,7 +174,8 @@ impl Fleet {
         Site { client: None, sshd, clients, listen }
     }
 
-    /// Connects the terminal to the replica behind `node`, by stock `ssh -R`.
+    /// Connects the terminal to a replica behind `node`, by stock `ssh -R`, which dials again whenever
+    /// it is disconnected.
     pub fn attach(&self, site: &mut Site, node: &str) {
         let host = self.nodes.address(node);
         let forward = Forward(format!(
@@ -200,7 +185,18 @@ impl Fleet {
             site.sshd.port
         ));
         let command = site.clients.dialling(&host).command(Program::OpenSsh, &[forward]);
-        site.client = Some(Proc::start("ssh -R", &mut self.inside("terminal", &command)));
+        let mut again = Command::new("sh");
+        again.args(["-c", "while :; do \"$@\"; sleep 0.5; done", "again"]);
+        again.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => again.env(name, value),
+                None => again.env_remove(name),
+            };
+        }
+        // The one before would take the forward over again.
+        site.client = None;
+        site.client = Some(Proc::start("ssh -R", &mut self.inside("terminal", &again)));
     }
 
     /// The clients of a login user, dialling the replica behind `node`. They run in the place `staff`.
