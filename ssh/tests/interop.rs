@@ -38,7 +38,7 @@ fn long() -> bool {
 }
 
 fn script(patience: Duration) -> Script {
-    Script { patience, question: 150_000, farewell: false }
+    Script { patience, question: 150_000, everything: true }
 }
 
 /// What a connection came to.
@@ -78,7 +78,7 @@ struct Try<'a> {
 
 impl<'a> Try<'a> {
     fn new(config: Config, key: &'a UserKey) -> Self {
-        let patience = Duration::from_secs(30);
+        let patience = Duration::from_secs(20);
         Self { config, key, size: MEBIBYTE, rekey: 0, ciphers: None, options: &[], patience }
     }
 

@@ -42,6 +42,11 @@ impl Client for Library {
         self.version.trim_start_matches('v').to_owned()
     }
 
+    /// paramiko waits for itself if a CLOSE comes in a key exchange that it has begun.
+    fn rekeys(&self) -> bool {
+        !self.name.starts_with("paramiko")
+    }
+
     fn run(&mut self, job: &Job<'_>) -> Result<(), String> {
         let (port, file) = (job.relay.port, job.key.file.display());
         let ciphers = job.ciphers.unwrap_or("-");

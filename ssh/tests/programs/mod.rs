@@ -43,7 +43,7 @@ pub trait Client {
 }
 
 /// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A user's key in the forms that the clients read.
 pub struct UserKey {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use russh::client::{self, Msg};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
-use russh::{Channel, ChannelMsg, Limits, Preferred, cipher, kex};
+use russh::{Channel, ChannelMsg, Disconnect, Limits, Preferred, cipher, kex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
@@ -61,7 +61,8 @@ impl Client for Russh {
     }
 
     fn run(&mut self, job: &Job<'_>) -> Result<(), String> {
-        let done = self.runtime.block_on(tokio::time::timeout(PATIENCE, everything(job)));
+        let bounded = async { tokio::time::timeout(PATIENCE, everything(job)).await };
+        let done = self.runtime.block_on(bounded);
         done.map_err(|_| "it takes too long".to_owned())?.map_err(|error| error.to_string())
     }
 }
@@ -100,12 +101,6 @@ async fn everything(job: &Job<'_>) -> Result<(), Box<dyn std::error::Error>> {
     }
 
     handle.tcpip_forward("localhost", 0).await?;
-    let mut channel = forwarded.recv().await.ok_or("no channel")?.into_stream();
-    let mut question = Vec::new();
-    channel.read_to_end(&mut question).await?;
-    channel.write_all(&question).await?;
-    channel.shutdown().await?;
-
     let terminal = handle.channel_open_direct_tcpip("kiosk-17", 22, "127.0.0.1", 0).await?;
     let (mut reader, mut writer) = tokio::io::split(terminal.into_stream());
     let sending = async {
@@ -122,6 +117,12 @@ async fn everything(job: &Job<'_>) -> Result<(), Box<dyn std::error::Error>> {
         return Err(format!("{} of {} bytes came back, or others", got.len(), job.size).into());
     }
 
+    let mut channel = forwarded.recv().await.ok_or("no channel")?.into_stream();
+    let mut question = Vec::new();
+    channel.read_to_end(&mut question).await?;
+    channel.write_all(&question).await?;
+    channel.shutdown().await?;
+
     let mut session = handle.channel_open_session().await?;
     session.exec(true, "after").await?;
     let (mut out, mut err, mut status) = (Vec::new(), Vec::new(), None);
@@ -136,5 +137,8 @@ async fn everything(job: &Job<'_>) -> Result<(), Box<dyn std::error::Error>> {
     if (status, &*out, &*err) != (Some(3), b"after pty=false\r\n", b"this is stderr\r\n") {
         return Err(format!("the command ended as {status:?} with {out:?} and {err:?}").into());
     }
+    // Its task ends with the connection.
+    handle.disconnect(Disconnect::ByApplication, "", "").await?;
+    let _ = handle.await;
     Ok(())
 }

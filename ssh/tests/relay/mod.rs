@@ -38,13 +38,16 @@ pub struct Script {
     pub patience: Duration,
     /// Bytes that are sent on a forwarded channel, to come back.
     pub question: usize,
-    /// Whether the relay says goodbye once they are back.
-    pub farewell: bool,
+    /// Whether the client goes on to do everything else. It does not: its forward is used at once, and
+    /// the relay says goodbye when the bytes are back. It does: its forward is used when it opens a channel
+    /// by itself. paramiko and asyncssh refuse what comes right behind the grant, and libssh loses the
+    /// port that the grant names.
+    pub everything: bool,
 }
 
 impl Default for Script {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(10), question: 14, farewell: true }
+        Self { patience: Duration::from_secs(10), question: 14, everything: false }
     }
 }
 
@@ -77,6 +80,8 @@ struct One {
     echoes: Vec<Id>,
     /// The forwarded channel, and what came back on it.
     forwarded: Option<(Id, Vec<u8>)>,
+    /// A forward that is granted, and not used yet.
+    granted: Option<(String, u32)>,
     /// A command that waits for the channels, and whether it has a terminal.
     after: Option<(Id, bool)>,
     /// Whether a channel's echo has ended.
@@ -112,6 +117,7 @@ impl Relay {
                 seen: Vec::new(),
                 echoes: Vec::new(),
                 forwarded: None,
+                granted: None,
                 after: None,
                 echoed: false,
             };
@@ -181,7 +187,14 @@ impl One {
             }
             buffer.drain(..at);
         }
-        panic!("this takes too long: {:?}", self.seen)
+        let (queued, after) = (self.core.queued(), self.after.is_some());
+        let (echoed, output) = (self.echoed, self.core.output().len());
+        panic!(
+            "this takes too long: {queued} bytes queued, {output} of output, {} read on, echoed {echoed}, \
+             asked {after}, {:?}",
+            buffer.len(),
+            self.seen
+        )
     }
 
     fn event(&mut self, event: Event, message: &[u8]) {
@@ -192,6 +205,7 @@ impl One {
                 self.seen.push(Seen::Open(host, port));
                 self.echoes.push(channel);
                 core.confirm(channel);
+                self.use_forward();
             }
             Event::Data { channel, bytes } => match &mut self.forwarded {
                 Some((id, answer)) if *id == channel => {
@@ -207,11 +221,11 @@ impl One {
             Event::Forward { token, host, port } => {
                 let granted = if port == 0 { 4023 } else { port };
                 core.answer_forward(token, Some(granted));
-                let id = core.open_forwarded(&host, granted, ("127.0.0.1", 0)).unwrap();
-                core.send(id, &bytes(self.script.question)).unwrap();
-                core.eof(id);
-                self.forwarded = Some((id, Vec::new()));
+                self.granted = Some((host.clone(), granted));
                 self.seen.push(Seen::Forward(host, port));
+                if !self.script.everything {
+                    self.use_forward();
+                }
             }
             Event::Request { channel, kind, pty } => {
                 core.answer_request(channel, true);
@@ -239,6 +253,15 @@ impl One {
         }
     }
 
+    fn use_forward(&mut self) {
+        let Some((host, port)) = self.granted.take() else { return };
+        // Go's client refuses an originator's port of 0.
+        let id = self.core.open_forwarded(&host, port, ("127.0.0.1", 65_535)).unwrap();
+        self.core.send(id, &bytes(self.script.question)).unwrap();
+        self.core.eof(id);
+        self.forwarded = Some((id, Vec::new()));
+    }
+
     fn eof(&mut self, channel: Id) {
         match &self.forwarded {
             Some((id, answer)) if *id == channel => {
@@ -246,7 +269,7 @@ impl One {
                     self.seen.push(Seen::Echoed);
                 }
                 self.core.close(channel);
-                if self.script.farewell {
+                if !self.script.everything {
                     assert!(self.core.ping());
                 }
             }

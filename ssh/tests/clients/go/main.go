@@ -73,20 +73,20 @@ func run(line string) error {
 	defer client.Close()
 	late := time.AfterFunc(patience, func() { client.Close() })
 	defer late.Stop()
-	if err := echo(client); err != nil {
+	listener, err := client.Listen("tcp", "localhost:0")
+	if err != nil {
 		return fmt.Errorf("forward: %w", err)
 	}
 	if err := transfer(client, size); err != nil {
 		return fmt.Errorf("transfer: %w", err)
 	}
+	if err := echo(listener); err != nil {
+		return fmt.Errorf("forward: %w", err)
+	}
 	return command(client)
 }
 
-func echo(client *ssh.Client) error {
-	listener, err := client.Listen("tcp", "localhost:0")
-	if err != nil {
-		return err
-	}
+func echo(listener net.Listener) error {
 	forwarded, err := listener.Accept()
 	if err != nil {
 		return err
