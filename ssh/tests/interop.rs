@@ -219,7 +219,9 @@ impl Matrix {
         assert!(outcome.told.is_ok(), "{what}");
         assert!(outcome.seen.contains(&Seen::Open("kiosk-17".into(), 22)), "{what}");
         assert!(outcome.seen.contains(&Seen::Echoed), "{what}");
-        assert!(outcome.exchanges > 3, "{} exchanges: {what}", outcome.exchanges);
+        // Much may be under way before the client gets to it.
+        let least = if rekeyed_by == "the relay" { 4 } else { 2 };
+        assert!(outcome.exchanges >= least, "{} exchanges: {what}", outcome.exchanges);
         self.kex[kex] = true;
         self.ciphers[cipher] = true;
         self.host_keys[host_key] = true;
@@ -282,7 +284,7 @@ fn openssh() {
 fn dropbear() {
     if has("dbclient") && has("dropbearconvert") {
         let home = tempfile::tempdir().unwrap();
-        check(&mut Dropbear { home: home.path().into() }, "");
+        check(&mut Dropbear { home: home.path().into() }, "No matching algo enc c->s");
     }
 }
 
@@ -290,7 +292,8 @@ fn dropbear() {
 fn putty() {
     if has("plink") && has("puttygen") {
         let home = tempfile::tempdir().unwrap();
-        check(&mut Putty { home: home.path().into() }, "");
+        let shows = "does not correspond to any supported algorithm";
+        check(&mut Putty { home: home.path().into() }, shows);
     }
 }
 
@@ -304,27 +307,33 @@ fn python(folder: &Path, library: &str) -> Command {
 #[test]
 fn paramiko() {
     if let Some(folder) = libraries() {
-        check(&mut Library::start("paramiko", &mut python(&folder, "paramiko")), "");
+        let shows = "no acceptable ciphers";
+        check(&mut Library::start("paramiko", &mut python(&folder, "paramiko")), shows);
         let mut old = python(&folder, "paramiko");
         old.env("PYTHONPATH", folder.join("old-paramiko"));
-        check(&mut Library::start("paramiko, old", &mut old), "");
+        check(&mut Library::start("paramiko, old", &mut old), shows);
     }
 }
 
 #[test]
 fn asyncssh() {
     if let Some(folder) = libraries() {
-        check(&mut Library::start("asyncssh", &mut python(&folder, "asyncssh")), "");
+        let shows = "No matching encryption algorithm found";
+        check(&mut Library::start("asyncssh", &mut python(&folder, "asyncssh")), shows);
         let mut old = python(&folder, "asyncssh");
         old.env("PYTHONPATH", folder.join("old-asyncssh"));
-        check(&mut Library::start("asyncssh, old", &mut old), "");
+        check(&mut Library::start("asyncssh, old", &mut old), shows);
     }
 }
 
 #[test]
 fn libssh() {
     if let Some(folder) = libraries() {
-        check(&mut Library::start("libssh", &mut python(&folder, "libssh")), "");
+        // Of a socket error, where the relay's end is quicker.
+        check(
+            &mut Library::start("libssh", &mut python(&folder, "libssh")),
+            "error ValueError connect:",
+        );
     }
 }
 
@@ -332,15 +341,16 @@ fn libssh() {
 fn go() {
     if let Some(folder) = libraries() {
         let mut new = Command::new(folder.join("go-client"));
-        check(&mut Library::start("Go x/crypto/ssh", &mut new), "");
+        let shows = "no common algorithm for client to server cipher";
+        check(&mut Library::start("Go x/crypto/ssh", &mut new), shows);
         let mut old = Command::new(folder.join("go-client-old"));
-        check(&mut Library::start("Go x/crypto/ssh, old", &mut old), "");
+        check(&mut Library::start("Go x/crypto/ssh, old", &mut old), shows);
     }
 }
 
 #[test]
 fn russh() {
-    check(&mut Russh::new(), "");
+    check(&mut Russh::new(), "No common Cipher algorithm");
 }
 
 /// What a client in FIPS mode has left.

@@ -15,7 +15,12 @@ fn run(command: &mut Command, local: u16, job: &Job<'_>) -> Result<(), String> {
     let child = command.spawn().unwrap();
     // Its local port is open before it asks for the command.
     let through = match job.relay.asked.recv_timeout(PATIENCE) {
-        Ok(()) => transfer(local, job.size),
+        Ok(()) => {
+            let through = transfer(local, job.size);
+            // The connection may be over.
+            let _ = job.relay.tell.send(());
+            through
+        }
         Err(_) => Err("no command was asked for".to_owned()),
     };
     // The relay's patience ends it, if nothing else does.
@@ -23,7 +28,7 @@ fn run(command: &mut Command, local: u16, job: &Job<'_>) -> Result<(), String> {
     let (out, err) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
     through.map_err(|error| format!("{error}: {err}"))?;
     if output.status.code() == Some(3)
-        && out == b"after pty=false\r\n"
+        && out == b"told pty=false\r\n"
         && err.contains("this is stderr")
     {
         return Ok(());
@@ -76,7 +81,7 @@ impl Client for OpenSsh {
             ssh.args(["-c", ciphers]);
         }
         ssh.args(["-L", &format!("{local}:kiosk-17:22")]);
-        ssh.args(["-R", &format!("0:127.0.0.1:{}", echo()), TARGET, "after"]);
+        ssh.args(["-R", &format!("0:127.0.0.1:{}", echo()), TARGET, "told"]);
         run(&mut ssh, local, job)
     }
 }
@@ -107,7 +112,7 @@ impl Client for Dropbear {
             client.args(["-c", ciphers]);
         }
         client.args(["-L", &format!("{local}:kiosk-17:22")]);
-        client.args(["-R", &format!("4022:127.0.0.1:{}", echo()), TARGET, "after"]);
+        client.args(["-R", &format!("4022:127.0.0.1:{}", echo()), TARGET, "told"]);
         run(client.env("HOME", &self.home), local, job)
     }
 }
@@ -143,7 +148,7 @@ impl Client for Putty {
         plink.args(["-load", &name, "-batch", "-ssh", "-P", &job.relay.port.to_string()]);
         plink.args(["-hostkey", job.host_key, "-i"]).arg(job.key.putty());
         plink.args(["-L", &format!("{local}:kiosk-17:22")]);
-        plink.args(["-R", &format!("4022:127.0.0.1:{}", echo()), TARGET, "after"]);
+        plink.args(["-R", &format!("4022:127.0.0.1:{}", echo()), TARGET, "told"]);
         run(plink.env("HOME", &self.home), local, job)
     }
 }

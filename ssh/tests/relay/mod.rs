@@ -1,6 +1,7 @@
 //! A relay of one connection: the core on a socket. It answers commands, echoes on channels, and opens
 //! a channel for each forward that it grants. The command `after` ends when what went through the
-//! channels both ways is back.
+//! channels both ways is back; `told` ends when the test says so, since a client that is a command drops
+//! what it has not handed on when its command ends.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -55,6 +56,8 @@ pub struct Relay {
     pub port: u16,
     /// Tells when a command was asked for; broken off when the connection has ended.
     pub asked: Receiver<()>,
+    /// Ends the command `told`.
+    pub tell: Sender<()>,
     task: JoinHandle<Vec<Seen>>,
 }
 
@@ -75,6 +78,7 @@ struct One {
     script: Script,
     start: Instant,
     asked: Sender<()>,
+    told: Receiver<()>,
     seen: Vec<Seen>,
     /// Channels that are echoed on.
     echoes: Vec<Id>,
@@ -84,6 +88,8 @@ struct One {
     granted: Option<(String, u32)>,
     /// A command that waits for the channels, and whether it has a terminal.
     after: Option<(Id, bool)>,
+    /// One that waits to be told.
+    waits: Option<(Id, bool)>,
     /// Whether a channel's echo has ended.
     echoed: bool,
 }
@@ -103,9 +109,10 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (asking, asked) = channel();
+        let (tell, told) = channel();
         let task = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
             stream.set_write_timeout(Some(script.patience)).unwrap();
             stream.set_nodelay(true).unwrap();
             let rekey = config.rekey;
@@ -114,11 +121,13 @@ impl Relay {
                 script,
                 start: Instant::now(),
                 asked: asking,
+                told,
                 seen: Vec::new(),
                 echoes: Vec::new(),
                 forwarded: None,
                 granted: None,
                 after: None,
+                waits: None,
                 echoed: false,
             };
             if let Err(fatal) = one.serve(&mut stream, Inbound::new(rekey), &mut Keys(keys)) {
@@ -127,7 +136,7 @@ impl Relay {
             one.flush(&mut stream);
             one.seen
         });
-        Self { port, asked, task }
+        Self { port, asked, tell, task }
     }
 
     /// Waits for the connection's end.
@@ -147,6 +156,11 @@ impl One {
         let mut bytes = vec![0; 128 * 1024];
         while self.start.elapsed() < self.script.patience {
             self.core.tick(self.start.elapsed())?;
+            if self.told.try_recv().is_ok()
+                && let Some((channel, pty)) = self.waits.take()
+            {
+                self.answer(channel, "told", pty);
+            }
             self.flush(stream);
             if self.core.is_over() {
                 return Ok(());
@@ -233,10 +247,13 @@ impl One {
                 // One that waits is ended by what comes next.
                 match command.as_slice() {
                     b"wait" => {}
-                    b"after" => {
-                        self.after = Some((channel, pty));
+                    b"told" => {
+                        self.waits = Some((channel, pty));
                         // Nobody may want to know.
                         let _ = self.asked.send(());
+                    }
+                    b"after" => {
+                        self.after = Some((channel, pty));
                         self.answer_after();
                     }
                     _ => self.answer(channel, &String::from_utf8_lossy(&command), pty),
