@@ -166,24 +166,21 @@ fn blocks(size: u64) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// Sends bytes to a local port, and compares what comes back.
+/// Sends bytes to a local port, and compares what comes back. It sends EOF only then: when both sides
+/// have, PuTTY closes its socket and drops what it has not handed on.
 fn transfer(port: u16, size: u64) -> Result<(), String> {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut sending = socket.try_clone().unwrap();
-    let sender = std::thread::spawn(move || {
-        blocks(size).try_for_each(|block| sending.write_all(&block))?;
-        sending.shutdown(Shutdown::Write)
-    });
+    let sender =
+        std::thread::spawn(move || blocks(size).try_for_each(|block| sending.write_all(&block)));
     let came_back = blocks(size).try_for_each(|wanted| {
         let mut got = vec![0; wanted.len()];
         socket.read_exact(&mut got).map_err(|error| error.to_string())?;
         if got == wanted { Ok(()) } else { Err("other bytes came back".to_owned()) }
     });
-    // What is left to send has nowhere to go.
-    if came_back.is_err() {
-        let _ = socket.shutdown(Shutdown::Both);
-    }
+    // What is left to send after an error has nowhere to go.
+    let _ = socket.shutdown(if came_back.is_ok() { Shutdown::Write } else { Shutdown::Both });
     let sent = sender.join().unwrap().map_err(|error| error.to_string());
     let end = socket.read(&mut [0]).map_err(|error| error.to_string());
     came_back.and(sent).and(end).and_then(|more| match more {
