@@ -167,7 +167,7 @@ impl Matrix {
     }
 
     fn working(&self) -> (usize, usize) {
-        let (kex, cipher, _) = self.pairs.iter().find(|(_, _, works)| *works).expect("one works");
+        let (kex, cipher, _) = self.pairs.iter().find(|(_, _, works)| *works).unwrap();
         (*kex, *cipher)
     }
 
