@@ -78,6 +78,10 @@ cluster-down DIR:
 fleet-long:
     TIDEGATE_LONG=1 cargo test --locked -p tidegate-tests --test cluster_fleet -- --nocapture --test-threads 1
 
+# Every combination of algorithms with each SSH client; PuTTY and dropbear move 1 GiB each way across ten rekeys
+interop-long:
+    TIDEGATE_LONG=1 cargo test --locked --release -p tidegate-ssh --test interop -- --nocapture
+
 # Fifty kills of the operator in a storm of applies, five minutes at rest
 operator-long:
     TIDEGATE_LONG=1 cargo test --locked -p tidegate-tests --test api_operator_policy -- --nocapture --test-threads 1

@@ -21,6 +21,7 @@ if [[ ${1:-} != quickstart ]]; then
         "plink putty-tools"
         "puttygen putty-tools"
         "autossh autossh"
+        "/usr/lib/$(uname -m)-linux-gnu/libssh.so.4 libssh-4"
         "rsync rsync"
         "git git"
         "mount mount"
@@ -42,7 +43,7 @@ PATH=$PATH:/usr/sbin:/sbin
 missing=()
 for need in "${needs[@]}"; do
     read -r program package <<<"$need"
-    if ! command -v "$program" >/dev/null; then
+    if ! command -v "$program" >/dev/null && [[ $program != /* || ! -e $program ]]; then
         missing+=("$package")
     fi
 done

@@ -25,8 +25,9 @@ const TAKEOVERS: usize = 3;
 /// The span over which takeovers count, and for which newcomers are then refused.
 const CONTENTION: Duration = Duration::from_mins(1);
 
-/// What a terminal is told of who opens its channel: nothing, the relay is blind to it.
-const ORIGINATOR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// What a terminal is told of who opens its channel: nothing, the relay is blind to it. Go's client
+/// refuses a channel whose originator has port 0.
+const ORIGINATOR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 65_535);
 
 /// A service as one connection offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]

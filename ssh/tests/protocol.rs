@@ -10,6 +10,7 @@
 
 #[allow(dead_code, reason = "the transport's tests use the rest of it")]
 mod common;
+#[allow(dead_code, reason = "the clients' tests use the rest of it")]
 mod relay;
 
 use std::fs;
@@ -19,7 +20,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::host_keys;
-use relay::{Relay, Seen};
+use relay::{Relay, Seen, bytes};
 use tidegate_ssh::Config;
 
 /// Whether a program is here; where CI wants no test skipped, its absence fails the test.
@@ -128,11 +129,6 @@ fn short_rsa_keys_unknown_keys_and_sha1_are_denied() {
     ssh.args(["-o", "StrictHostKeyChecking=no"]);
     assert_eq!(run(ssh.args([TARGET, "why"])).status.code(), Some(3));
     relay.end();
-}
-
-/// Bytes that do not repeat soon.
-fn bytes(count: usize) -> Vec<u8> {
-    (0..count as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
 }
 
 #[test]

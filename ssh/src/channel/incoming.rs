@@ -85,13 +85,15 @@ impl Core {
         Ok((bytes > 0).then_some(id))
     }
 
-    /// CHANNEL_WINDOW_ADJUST.
+    /// CHANNEL_WINDOW_ADJUST; of a channel that is not open it says nothing.
     pub(crate) fn channel_adjust(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
         let mut r = Reader::new(message);
         r.u8()?;
         let (number, bytes) = (r.u32()?, r.u32()?);
         r.end()?;
-        let id = self.open_channel(number)?;
+        // paramiko's reader sends one past the CLOSE that its other thread has just sent. There is
+        // nothing left to send, so that it does no harm; sshd ignores it as well.
+        let Ok(id) = self.open_channel(number) else { return Ok(None) };
         if let Some(channel) = self.channels.get_mut(id)
             && channel.outgoing.adjust(bytes).is_err()
         {

@@ -117,6 +117,19 @@ fn finishing_sends_close_after_what_is_queued() {
 }
 
 #[test]
+fn a_window_that_grows_after_close_says_nothing() {
+    let mut peer = peer();
+    let id = peer.opened(1, 4, 100);
+    let other = peer.opened(2, 4, 100);
+    assert!(one(&mut peer, number::CHANNEL_CLOSE, id.number).is_ok());
+    let late = peer.say(|w| w.u8(number::CHANNEL_WINDOW_ADJUST).u32(id.number).u32(9));
+    assert!(matches!(late, Ok(None)));
+    // Data is another matter.
+    assert!(peer.data(other, 1).is_ok());
+    assert!(peer.data(id, 1).is_err());
+}
+
+#[test]
 fn what_a_relay_never_opens_is_refused_by_name() {
     let mut peer = peer();
     for name in [
