@@ -104,7 +104,7 @@ async fn admit(
     let left = !staff.add(target, Arc::clone(&session));
     place.take(Arc::clone(&session));
     if left {
-        end::staff_left(gate, vec![Arc::clone(&session)]);
+        end::staff_left(gate, &session);
     }
     warden::review(gate, &session, clock::now());
     if link.is_gone() {

@@ -297,7 +297,7 @@ fn leave(gate: &Arc<Gate>, role: &Role) {
                 let gate = Arc::clone(gate);
                 gate.tasks.clone().spawn("last bytes of staff", async move {
                     session.carried().await;
-                    end::staff_left(&gate, vec![session]);
+                    end::staff_left(&gate, &session);
                 });
             }
             gate.trail.repeats(Who::Staff(link), true);

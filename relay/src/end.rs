@@ -12,6 +12,16 @@ use crate::gate::Gate;
 use crate::sentences;
 use crate::session::{End, EndedBy, Session};
 
+/// Why a session is to end.
+#[derive(Debug)]
+pub struct Ending {
+    pub by: EndedBy,
+    /// What the login user is told.
+    pub reason: String,
+    /// How long after its deadline.
+    pub overrun: Duration,
+}
+
 /// How long it may take until the sockets and channels of a session are closed; the promise is 1 s.
 const CLOSED: Duration = Duration::from_secs(2);
 
@@ -25,18 +35,42 @@ pub fn end(
     reason: &str,
     overrun: Duration,
 ) -> bool {
+    let ending = Ending { by, reason: reason.to_owned(), overrun };
+    all(gate, vec![(Arc::clone(session), ending)]) == 1
+}
+
+/// Ends all of these at one instant, as [`end`] does one, and says how many had not ended before. The
+/// liveness of each is taken before a channel of any is closed: a staff connection that is left with no
+/// session by all of them together is told why before that.
+pub fn all(gate: &Arc<Gate>, endings: Vec<(Arc<Session>, Ending)>) -> usize {
     let at = clock::now().wall;
-    if !session.take(End { by, reason: reason.to_owned(), at, overrun }) {
-        return false;
+    let mut taken = Vec::new();
+    for (session, Ending { by, reason, overrun }) in endings {
+        if session.take(End { by, reason: reason.clone(), at, overrun }) {
+            taken.push((session, by, reason));
+        }
     }
-    // A connection that carries other sessions stays; one that is gone needs no word. While a session
-    // is being admitted its channel is still to be answered, and the refusal gives the reason.
-    let alone = session.staff.forget_ended() && session.is_settled();
-    if alone && by != EndedBy::Staff {
-        session.staff.peer.end(reason);
+    let mut parting = Vec::new();
+    for (session, by, reason) in taken {
+        // A connection that carries other sessions stays; one that is gone needs no word. While a session
+        // is being admitted its channel is still to be answered, and the refusal gives the reason.
+        let alone = session.staff.forget_ended() && session.is_settled();
+        if alone && by != EndedBy::Staff {
+            session.staff.peer.end(&reason);
+        }
+        parting.push((session, alone));
     }
-    session.part();
-    let (gate, session) = (Arc::clone(gate), Arc::clone(session));
+    let count = parting.len();
+    for (session, alone) in parting {
+        session.part();
+        close(gate, session, alone);
+    }
+    count
+}
+
+/// Closes what is left of a session that has ended, writes its end down and gives its claim back.
+fn close(gate: &Arc<Gate>, session: Arc<Session>, alone: bool) {
+    let gate = Arc::clone(gate);
     gate.tasks.clone().spawn("end of a session", async move {
         let recording = gate.trail.ended(&session);
         let releasing = async {
@@ -59,12 +93,11 @@ pub fn end(
         gate.sessions.remove(session.id);
         gate.trail.records.closed(session.id);
     });
-    true
 }
 
-/// Ends the session because one of its clocks reached the deadline; `checked` is when it was last
-/// seen not to have: a step of the wall clock since then is no overrun.
-pub fn deadline(gate: &Arc<Gate>, session: &Arc<Session>, now: Now, checked: Boot) {
+/// That one of the session's clocks reached its deadline; `checked` is when it was last seen not to
+/// have: a step of the wall clock since then is no overrun.
+pub fn deadline(gate: &Gate, session: &Session, now: Now, checked: Boot) -> Ending {
     let deadline = session.deadline();
     let overrun = deadline.overrun(now).min(now.boot.since(checked));
     let policy = gate.policy();
@@ -72,12 +105,10 @@ pub fn deadline(gate: &Arc<Gate>, session: &Arc<Session>, now: Now, checked: Boo
     let declared = policy.snapshot.window(&own.meta.key);
     let declared = declared.filter(|window| window.meta.uid == own.meta.uid).unwrap_or(own);
     let reason = sentences::deadline(&session.admission, declared, deadline.wall());
-    end(gate, session, EndedBy::Deadline, &reason, overrun);
+    Ending { by: EndedBy::Deadline, reason, overrun }
 }
 
-/// Ends everything that hangs on a staff connection that is gone.
-pub fn staff_left(gate: &Arc<Gate>, sessions: Vec<Arc<Session>>) {
-    for session in sessions {
-        end(gate, &session, EndedBy::Staff, &sentences::staff_left(), Duration::ZERO);
-    }
+/// Ends a session whose staff connection is gone.
+pub fn staff_left(gate: &Arc<Gate>, session: &Arc<Session>) {
+    end(gate, session, EndedBy::Staff, &sentences::staff_left(), Duration::ZERO);
 }

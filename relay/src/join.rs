@@ -17,7 +17,7 @@ pub async fn join(session: &Arc<Session>, staff: Channel, terminal: Channel) {
         joined.done().await;
         // With its terminal's connection gone the session is about to end: the login user's client
         // is told why before its channel is closed.
-        if joined.far_is_closed() && session.terminal.is_gone() {
+        if session.terminal.is_gone() {
             session.ended().await;
         }
     };

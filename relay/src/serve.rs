@@ -17,7 +17,7 @@ use crate::claim::{AnyClaims, Claims as _, FileClaims, KubeClaims};
 use crate::clock;
 use crate::connection::{self, KnownKeys};
 use crate::control::Control;
-use crate::end;
+use crate::end::{self, Ending};
 use crate::gate::{Gate, Parts};
 use crate::history::Histories;
 use crate::kube::{self, KubeArgs};
@@ -400,7 +400,7 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
 }
 
 fn end_all(gate: &Arc<Gate>) {
-    for session in gate.sessions.all() {
-        end::end(gate, &session, EndedBy::Drain, &sentences::drained(), Duration::ZERO);
-    }
+    let ending =
+        || Ending { by: EndedBy::Drain, reason: sentences::drained(), overrun: Duration::ZERO };
+    end::all(gate, gate.sessions.all().into_iter().map(|session| (session, ending())).collect());
 }

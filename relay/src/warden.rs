@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidegate_policy::decide::{Deny, admit_staff, may_attach, recheck};
 
 use crate::clock::{self, Boot, Now};
-use crate::end;
+use crate::end::{self, Ending};
 use crate::gate::Gate;
 use crate::sentences;
 use crate::session::{EndedBy, Session};
@@ -59,15 +59,11 @@ pub async fn watch(gate: Arc<Gate>) {
         };
         let now = clock::now();
         let sessions = gate.sessions.all();
-        for session in &sessions {
-            look_at(&gate, session, now, checked.boot);
-        }
+        end::all(&gate, due(&sessions, |it| look_at(&gate, it, now, checked.boot)));
         // Whether a window has opened or closed is asked once a second; what changed, at once.
         if policy_changed || now.boot.since(round) >= ROUND {
             round = now.boot;
-            for session in &sessions {
-                review(&gate, session, now);
-            }
+            end::all(&gate, due(&sessions, |it| decide_again(&gate, it, now)));
             review_links(&gate, now);
         }
         checked = now;
@@ -83,46 +79,64 @@ pub fn before_write(gate: &Arc<Gate>) {
     if now.boot.since(checked) < GAP {
         return;
     }
-    for session in gate.sessions.all() {
-        if session.is_live() && session.deadline().reached(now) {
-            end::deadline(gate, &session, now, checked);
-            session.staff.peer.kill();
-            session.terminal.peer.kill();
-        }
+    let outlived = due(&gate.sessions.all(), |session| {
+        let reached = session.deadline().reached(now);
+        reached.then(|| end::deadline(gate, session, now, checked))
+    });
+    let sessions: Vec<_> = outlived.iter().map(|(session, _)| Arc::clone(session)).collect();
+    end::all(gate, outlived);
+    for session in sessions {
+        session.staff.peer.kill();
+        session.terminal.peer.kill();
     }
 }
 
-fn look_at(gate: &Arc<Gate>, session: &Arc<Session>, now: Now, checked: Boot) {
-    if !session.is_live() {
-        return;
-    }
+/// The live ones of `sessions` that are to end, and why.
+fn due(
+    sessions: &[Arc<Session>],
+    why: impl Fn(&Session) -> Option<Ending>,
+) -> Vec<(Arc<Session>, Ending)> {
+    let live = sessions.iter().filter(|session| session.is_live());
+    live.filter_map(|session| Some((Arc::clone(session), why(session)?))).collect()
+}
+
+fn look_at(gate: &Gate, session: &Session, now: Now, checked: Boot) -> Option<Ending> {
     if session.deadline().reached(now) {
-        end::deadline(gate, session, now, checked);
-    } else if let Some(timeout) = session.admission.window.limits.idle_timeout {
-        let timeout = timeout.unsigned_abs();
-        if session.idle_for(now) >= timeout {
-            let reason = sentences::idle(&session.admission.window.meta.key, timeout);
-            end::end(gate, session, EndedBy::Idle, &reason, Duration::ZERO);
-        }
+        return Some(end::deadline(gate, session, now, checked));
     }
+    let timeout = session.admission.window.limits.idle_timeout?.unsigned_abs();
+    (session.idle_for(now) >= timeout).then(|| {
+        let reason = sentences::idle(&session.admission.window.meta.key, timeout);
+        Ending { by: EndedBy::Idle, reason, overrun: Duration::ZERO }
+    })
+}
+
+/// Decides one session again, as the warden does with all of them, and ends it where it is to be cut.
+pub fn review(gate: &Arc<Gate>, session: &Arc<Session>, now: Now) {
+    let session = std::slice::from_ref(session);
+    end::all(gate, due(session, |session| decide_again(gate, session, now)));
 }
 
 /// Decides a live session again, under the policy of now: it goes on, with the same deadline or an
-/// earlier one, or is cut.
-pub fn review(gate: &Arc<Gate>, session: &Arc<Session>, now: Now) {
-    if !session.is_live() {
-        return;
-    }
+/// earlier one, or is to be cut.
+fn decide_again(gate: &Gate, session: &Session, now: Now) -> Option<Ending> {
     let policy = gate.policy();
     // A clock that was set back does not cut what it admitted: the deadline on the boot clock ends it.
     let at = now.wall.max(session.admission.opened_at);
     match recheck(&policy.snapshot, &session.admission, at) {
-        Ok(deadline) => session.move_deadline(deadline, now),
+        Ok(deadline) => {
+            session.move_deadline(deadline, now);
+            None
+        }
         Err(reason) => {
             let why = Deny { reason, next_opening: None }.to_string();
-            end::end(gate, session, EndedBy::Revoked, &sentences::revoked(&why), Duration::ZERO);
+            Some(revoked(&why))
         }
     }
+}
+
+fn revoked(why: &str) -> Ending {
+    Ending { by: EndedBy::Revoked, reason: sentences::revoked(why), overrun: Duration::ZERO }
 }
 
 /// Connections whose key, name or time is no longer good are closed, their sessions first.
@@ -146,10 +160,8 @@ fn review_links(gate: &Arc<Gate>, now: Now) {
         let Some(terminal) = terminal else {
             let reason = sentences::terminal_withdrawn(name);
             // A key that was taken away is no matter of the session's own decision.
-            for session in live.iter().filter(|session| session.terminal.peer.id == link.peer.id) {
-                let why = sentences::revoked(&reason);
-                end::end(gate, session, EndedBy::Revoked, &why, Duration::ZERO);
-            }
+            let of_link = |session: &Session| session.terminal.peer.id == link.peer.id;
+            end::all(gate, due(&live, |it| of_link(it).then(|| revoked(&reason))));
             link.peer.end(&reason);
             continue;
         };

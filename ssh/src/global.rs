@@ -14,8 +14,8 @@ pub struct Token(u64);
 
 /// Keepalives of ours that may wait for their answers.
 const PINGS: u32 = 16;
-/// What hostkeys-prove-00 is asked for at most, whatever we announced.
-const PROVED: usize = 16;
+/// How often a peer may ask on one connection for a proof of our host keys; it needs one.
+const PROOFS: u32 = 4;
 
 /// What a reply depends on, of a request that waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub(crate) struct Globals {
     replies: Replies<Asked, Answer>,
     /// Keepalives of ours without an answer.
     pings: u32,
+    /// How often it has asked for a proof of our host keys.
+    proofs: u32,
     /// no-more-sessions@openssh.com came.
     pub no_more_sessions: bool,
 }
@@ -71,7 +73,7 @@ impl Core {
                 return Ok(Some(Event::Cancel { token, host, port }));
             }
             b"hostkeys-prove-00@openssh.com" => {
-                let (answer, keys) = self.prove(r)?;
+                let (answer, keys) = self.prove(r, wants_reply)?;
                 if !keys.is_empty() {
                     event = Some(Event::HostKeysProved { keys });
                 }
@@ -144,13 +146,18 @@ impl Core {
     }
 
     /// The proof that we hold the host keys that the peer names, or a refusal where we do not.
-    fn prove(&self, mut r: Reader<'_>) -> Result<(Answer, Vec<usize>), Fatal> {
+    fn prove(&mut self, mut r: Reader<'_>, wanted: bool) -> Result<(Answer, Vec<usize>), Fatal> {
+        // A signature is dear: none that nobody reads, and none again and again.
+        if !wanted || self.globals.proofs >= PROOFS {
+            return Ok((Answer::Refused, Vec::new()));
+        }
+        self.globals.proofs = self.globals.proofs.saturating_add(1);
         let mut proof = Vec::new();
         let mut keys = Vec::new();
         while !r.is_empty() {
             let blob = r.string()?;
             let ours = self.config.host_keys.iter().position(|key| key.blob() == blob);
-            let held = ours.filter(|_| keys.len() < PROVED);
+            let held = ours.filter(|index| !keys.contains(index));
             let held = held.and_then(|index| Some((index, self.config.host_keys.get(index)?)));
             let Some((index, key)) = held else { return Ok((Answer::Refused, Vec::new())) };
             let mut signed = Vec::new();

@@ -97,6 +97,7 @@ impl Shared {
         let _ = self.cause.set(cause);
         self.socket.kill();
         self.channels.cancel();
+        self.waker.wake();
     }
 
     /// Says goodbye in front of everything that is not sealed yet, and lets the task send it.
@@ -132,12 +133,13 @@ impl Shared {
             (std::mem::take(&mut leg.ports), std::mem::take(&mut leg.opening))
         };
         drop(opening);
+        // Before any of their ways is seen to be done: who looks then sees why.
+        self.channels.cancel();
         for port in ports.into_values() {
             if let Some(way) = port.eof() {
                 way.end();
             }
         }
-        self.channels.cancel();
         self.events.end();
     }
 }

@@ -153,11 +153,6 @@ impl Splice {
             }
         }
     }
-
-    /// Whether the second channel is closed.
-    pub fn far_is_closed(&self) -> bool {
-        self.far.closed().is_closed()
-    }
 }
 
 /// Resolves when a side that closed has been given long enough; never while both are there.

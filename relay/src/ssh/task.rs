@@ -21,6 +21,9 @@ use crate::clock::{self, Boot};
 
 /// Reads after which other tasks get their turn.
 const READS: usize = 4;
+/// Bytes that are read of a peer that was told to go: with some of them unread its kernel may drop what
+/// it was told.
+const LAST: usize = 1 << 20;
 /// The longest time between two looks at the clock.
 const LOOK: Duration = Duration::from_mins(1);
 
@@ -67,6 +70,8 @@ pub(super) struct Task {
     parting: Option<Ended>,
     /// Our FIN is sent.
     finished: bool,
+    /// Bytes that came after the peer was told to go.
+    dropped: usize,
     alarm: Option<(Boot, Pin<Box<Sleep>>)>,
 }
 
@@ -84,6 +89,7 @@ impl Task {
             proven: false,
             parting: None,
             finished: false,
+            dropped: 0,
             alarm: None,
         }
     }
@@ -108,6 +114,13 @@ impl Task {
         }
         self.write(cx);
         for _ in 0..READS {
+            if self.is_clogged() {
+                self.write(cx);
+                // What is left wakes us when the peer takes some of it.
+                if self.is_clogged() {
+                    return self.rest(cx);
+                }
+            }
             match self.read(cx) {
                 Poll::Pending => {
                     self.write(cx);
@@ -204,7 +217,12 @@ impl Task {
             return kill(Ended::Dead);
         }
         if self.proven && now >= self.heard.plus(dead) {
-            return kill(Ended::Dead);
+            if !shared.lock().is_clogged() {
+                return kill(Ended::Dead);
+            }
+            // Nothing is read of it now; that it takes what is written is a sign of life, too.
+            self.heard = now;
+            self.asked = 0;
         }
         let silent = settings.keepalive.saturating_mul(self.asked.saturating_add(1));
         let ask = self.proven && now >= self.heard.plus(silent);
@@ -248,6 +266,8 @@ impl Task {
         tracing::debug!(connection = self.shared.id, error = %fatal, "an SSH connection ends");
         // One that tried too many keys has broken nothing.
         let ended = match fatal.code {
+            // What comes behind a DISCONNECT of ours is no fault of the peer's.
+            _ if self.shared.left_at().is_some() => Ended::Closed,
             DisconnectCode::NoMoreAuthMethods => Ended::Closed,
             _ => Ended::Protocol(super::printable(&fatal.text, 200)),
         };
@@ -256,13 +276,18 @@ impl Task {
         None
     }
 
+    /// Whether the peer takes so little that nothing more is read of it.
+    fn is_clogged(&self) -> bool {
+        self.parting.is_none() && self.shared.lock().is_clogged()
+    }
+
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         buffers::with(|scratch| self.read_into(cx, scratch))
     }
 
     fn read_into(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<Result<(), Stop>> {
-        if self.parting.is_none() && self.shared.lock().is_clogged() {
-            // Woken when it takes some of it.
+        if self.dropped > LAST {
+            // It has had its word, and the clock ends it.
             return Poll::Pending;
         }
         let kept = self.partial.len();
@@ -280,6 +305,7 @@ impl Task {
         self.shared.heard.notify_waiters();
         if self.parting.is_some() {
             self.partial = Vec::new();
+            self.dropped = self.dropped.saturating_add(count);
             return Poll::Ready(Ok(()));
         }
         let filled = kept.saturating_add(count);

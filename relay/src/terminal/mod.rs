@@ -9,7 +9,7 @@ use std::time::Duration;
 pub use naming::{Bind, Named, name_service};
 
 use crate::clock;
-use crate::end;
+use crate::end::{self, Ending};
 use crate::gate::Gate;
 use crate::locate::{Forward, Offered, PROBE, TerminalLink};
 use crate::lock::lock;
@@ -55,12 +55,12 @@ impl TerminalPeer {
             gate.trail.detached(&self.link);
             gate.trail.repeats(Who::Terminal(&self.link), true);
         }
-        for session in gate.sessions.all() {
-            if session.terminal.peer.id == self.link.peer.id {
-                let reason = sentences::terminal_left(&self.link.terminal.name);
-                end::end(gate, &session, EndedBy::Terminal, &reason, Duration::ZERO);
-            }
-        }
+        let mut carried = gate.sessions.all();
+        carried.retain(|session| session.terminal.peer.id == self.link.peer.id);
+        let reason = sentences::terminal_left(&self.link.terminal.name);
+        let ending =
+            || Ending { by: EndedBy::Terminal, reason: reason.clone(), overrun: Duration::ZERO };
+        end::all(gate, carried.into_iter().map(|session| (session, ending())).collect());
     }
 
     /// Answers a `tcpip-forward`.

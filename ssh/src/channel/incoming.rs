@@ -71,8 +71,9 @@ impl Core {
                 "channel {number} got data beyond its window"
             )));
         }
-        // After our CLOSE what is still on its way is dropped, and gets no window.
+        // After our CLOSE what is still on its way is dropped, and gets no window; nobody holds it.
         if channel.silent || channel.outgoing.close_sent() {
+            channel.incoming.consumed(bytes);
             return Ok(None);
         }
         // Sessions have no input.

@@ -132,6 +132,28 @@ fn host_keys_are_proven_to_be_held() {
 }
 
 #[test]
+fn no_peer_makes_us_sign_for_nothing_or_without_end() {
+    let mut peer = peer();
+    let ours = host_key(1);
+    let mut prove = |wants_reply: bool, times: usize| {
+        let done = peer.say(|w| {
+            w.u8(number::GLOBAL_REQUEST).string("hostkeys-prove-00@openssh.com").bool(wants_reply);
+            (0..times).fold(w, |w, _| w.string(ours.blob()))
+        });
+        let proved = match done {
+            Ok(Some(Event::HostKeysProved { .. })) => true,
+            Ok(None) => false,
+            other => panic!("{other:?}"),
+        };
+        (proved, peer.heard().len())
+    };
+    assert_eq!(prove(false, 1), (false, 0), "nobody reads it");
+    assert_eq!(prove(true, 2), (false, 1), "the same key twice");
+    let proved = (0..10).filter(|_| prove(true, 1).0).count();
+    assert!((1..4).contains(&proved), "{proved} proofs");
+}
+
+#[test]
 fn no_more_sessions_is_honoured() {
     let mut peer = peer();
     peer.session(1);

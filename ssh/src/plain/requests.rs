@@ -30,6 +30,23 @@ fn no(remote: u32) -> Vec<u8> {
 }
 
 #[test]
+fn input_that_crosses_the_end_of_a_session_keeps_no_place() {
+    let mut peer = peer();
+    for round in 0..3 {
+        let session = peer.session(round);
+        let done = ask(&mut peer, session, "shell", true, b"");
+        let Ok(Some(Event::Request { channel, .. })) = done else { panic!("{done:?}") };
+        peer.core.answer_request(channel, true);
+        peer.core.finish(channel);
+        peer.pumped();
+        assert!(matches!(peer.data(channel, 1_000), Ok(None)), "it did not know of our CLOSE");
+        let closed = peer.say(|w| w.u8(number::CHANNEL_CLOSE).u32(session));
+        assert!(matches!(closed, Ok(Some(Event::Closed { .. }))), "{closed:?}");
+        assert_eq!(peer.core.channels.by_peer(), 0, "after session {round}");
+    }
+}
+
+#[test]
 fn a_session_is_asked_for_one_thing_after_a_pty() {
     let kinds: [(&str, &[u8], RequestKind); 3] = [
         ("shell", b"", RequestKind::Shell),
