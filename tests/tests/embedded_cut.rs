@@ -346,6 +346,33 @@ fn invariant_3_a_connection_with_two_sessions_keeps_the_other_one() {
     assert!(client.is_running());
 }
 
+#[test]
+fn invariant_3_a_connection_that_loses_both_sessions_at_once_is_told_before_any_close() {
+    let kiosk = Kiosk::open(&[]);
+    let alice = kiosk.gate.staff("alice");
+    // Whoever parts first must not be faster than the word; a race, so more than once.
+    for round in 0..5 {
+        kiosk.gate.put(&alice_everywhere("berlin"));
+        kiosk.gate.await_why("alice", "kiosk-17", true);
+        let (web, log) = (tidegate_tests::ports::free(), tidegate_tests::ports::free());
+        let forwards = [format!("{web}:kiosk-17:443"), format!("{log}:kiosk-17:514")];
+        let options = ["-N", "-vv", "-L", &forwards[0], "-L", &forwards[1]];
+        let client = Proc::start("ssh -L", &mut alice.relay(&options));
+        client.await_stderr("Entering interactive session", SOON);
+        let open = |port| std::net::TcpStream::connect(("127.0.0.1", port)).expect("the forward");
+        let (_web, _log) = (open(web), open(log));
+        eventually("both sessions", SOON, || kiosk.gate.sessions().len() == 2);
+
+        kiosk.gate.remove(&alice_everywhere("berlin"));
+        let exit = client.exit(SOON);
+        let told = client.stderr();
+        assert_eq!(exit.code, Some(255), "round {round}: {told}");
+        assert!(told.contains("Received disconnect"), "round {round}: {told}");
+        assert!(!told.contains("rcvd close"), "round {round}: {told}");
+        eventually("no session", SOON, || kiosk.gate.sessions().is_empty());
+    }
+}
+
 fn read(socket: &mut std::net::TcpStream, wanted: &[u8]) {
     let mut got = vec![0; wanted.len()];
     socket.set_read_timeout(Some(SOON)).expect("a timeout");
