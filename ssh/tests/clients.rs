@@ -8,22 +8,15 @@
     reason = "a test fails by a panic, and reads the clock as it likes"
 )]
 
+#[allow(dead_code, reason = "the whole core's tests use the rest of it")]
 mod common;
+mod transport;
 
 use std::process::{Command, Output, Stdio};
 
-use common::{FAREWELL, ROUNDS, Served, host_keys, serve};
+use common::{has, host_keys};
 use tidegate_ssh::{Cipher, Config, HostKeyAlgorithm, Kex};
-
-/// Whether a program is here; where CI wants no test skipped, its absence fails the test.
-fn has(program: &str) -> bool {
-    let here = Command::new(program).arg("-V").stdin(Stdio::null()).output().is_ok();
-    assert!(here || std::env::var_os("CI").is_none(), "{program} is not installed");
-    if !here {
-        eprintln!("SKIPPED: {program} is not installed");
-    }
-    here
-}
+use transport::{FAREWELL, ROUNDS, Served, serve};
 
 fn run(command: &mut Command) -> (Output, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();

@@ -11,7 +11,6 @@
     reason = "a test fails by a panic, and reads the clock as it likes"
 )]
 
-#[allow(dead_code, reason = "the transport's tests use the rest of it")]
 mod common;
 mod programs;
 #[allow(dead_code, reason = "the protocol's tests use the rest of it")]
@@ -21,11 +20,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::host_keys;
+use common::{has, host_keys};
 use programs::command::{Dropbear, OpenSsh, Putty};
 use programs::library::Library;
 use programs::russh::Russh;
-use programs::{Client, Job, USER_KEYS, UserKey, has, libraries, table};
+use programs::{Client, Job, USER_KEYS, UserKey, libraries, table};
 use relay::{Relay, Script, Seen};
 use tidegate_ssh::{Cipher, Config, HostKeyAlgorithm, Kex, Negotiated};
 

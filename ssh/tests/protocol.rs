@@ -8,30 +8,18 @@
     reason = "a test fails by a panic, and reads the clock as it likes"
 )]
 
-#[allow(dead_code, reason = "the transport's tests use the rest of it")]
 mod common;
 #[allow(dead_code, reason = "the clients' tests use the rest of it")]
 mod relay;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::host_keys;
+use common::{echo, has, host_keys};
 use relay::{Relay, Seen, bytes};
 use tidegate_ssh::Config;
-
-/// Whether a program is here; where CI wants no test skipped, its absence fails the test.
-fn has(program: &str) -> bool {
-    let here = Command::new(program).arg("-V").stdin(Stdio::null()).output().is_ok();
-    assert!(here || std::env::var_os("CI").is_none(), "{program} is not installed");
-    if !here {
-        eprintln!("SKIPPED: {program} is not installed");
-    }
-    here
-}
 
 fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
@@ -165,19 +153,6 @@ fn openssh_sends_and_gets_megabytes_while_keys_change() {
         let keys = seen.iter().filter(|it| **it == Seen::Keys).count();
         assert!(keys > 6, "{keys} key exchanges");
     }
-}
-
-/// Answers what it gets, once.
-fn echo() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        let (mut socket, _) = listener.accept().unwrap();
-        let mut all = Vec::new();
-        socket.read_to_end(&mut all).unwrap();
-        socket.write_all(&all).unwrap();
-    });
-    port
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Client, Job, PATIENCE, echo, free_port, transfer};
+use super::{Client, Job, PATIENCE, free_port, transfer};
+use crate::common::echo;
 
 const TARGET: &str = "alice@127.0.0.1";
 

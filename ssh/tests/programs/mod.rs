@@ -120,32 +120,9 @@ pub fn libraries() -> Option<PathBuf> {
     None
 }
 
-/// Whether a program is here; where CI wants no test skipped, its absence fails the test.
-pub fn has(program: &str) -> bool {
-    let here = Command::new(program).arg("-V").stdin(Stdio::null()).output().is_ok();
-    assert!(here || std::env::var_os("CI").is_none(), "{program} is not installed");
-    if !here {
-        eprintln!("SKIPPED: {program} is not installed");
-    }
-    here
-}
-
 /// A port that nobody listens at.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Answers what it gets, once.
-fn echo() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        let (mut socket, _) = listener.accept().unwrap();
-        let mut all = Vec::new();
-        socket.read_to_end(&mut all).unwrap();
-        socket.write_all(&all).unwrap();
-    });
-    port
 }
 
 const BLOCK: usize = 64 << 10;
