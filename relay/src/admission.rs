@@ -3,7 +3,6 @@
 //! what came before it, except a claim that may have been made.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidegate_policy::decide::{Admission, Allow, Candidate};
 
@@ -109,7 +108,7 @@ async fn admit(
     warden::review(gate, &session, clock::now());
     if link.is_gone() {
         let reason = sentences::terminal_left(&link.terminal.name);
-        end::end(gate, &session, EndedBy::Terminal, &reason, Duration::ZERO);
+        end::end(gate, &session, EndedBy::Terminal, reason);
     }
     still_live(&session)?;
     record(gate, &session).await?;
@@ -247,7 +246,7 @@ async fn record(gate: &Arc<Gate>, session: &Arc<Session>) -> Result<(), Refused>
         tracing::error!(%error, "a session was refused for want of its record");
         let sentence = sentences::audit_unavailable();
         // Not settled yet: the channel is refused, and the connection stays.
-        end::end(gate, session, EndedBy::Fault, &sentence, Duration::ZERO);
+        end::end(gate, session, EndedBy::Fault, sentence.clone());
         // A line that is late may come yet, and then its end has to follow.
         session.settle(error == AuditError::Late);
         return Err(Refused::new(RefuseCode::Shortage, "AuditUnavailable", sentence));

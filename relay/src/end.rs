@@ -22,27 +22,27 @@ pub struct Ending {
     pub overrun: Duration,
 }
 
+impl Ending {
+    /// Before its deadline.
+    pub fn early(by: EndedBy, reason: String) -> Self {
+        Self { by, reason, overrun: Duration::ZERO }
+    }
+}
+
 /// How long it may take until the sockets and channels of a session are closed; the promise is 1 s.
 const CLOSED: Duration = Duration::from_secs(2);
 
 /// Ends `session` for `reason` unless it has already ended; `true` if this call did it. Nothing of
 /// it is forwarded once this returns; a staff connection that is left with no session is told why
 /// and closed within 200 ms, otherwise the session's channels are.
-pub fn end(
-    gate: &Arc<Gate>,
-    session: &Arc<Session>,
-    by: EndedBy,
-    reason: &str,
-    overrun: Duration,
-) -> bool {
-    let ending = Ending { by, reason: reason.to_owned(), overrun };
-    all(gate, vec![(Arc::clone(session), ending)]) == 1
+pub fn end(gate: &Arc<Gate>, session: &Arc<Session>, by: EndedBy, reason: String) -> bool {
+    all(gate, [(Arc::clone(session), Ending::early(by, reason))]) == 1
 }
 
 /// Ends all of these at one instant, as [`end`] does one, and says how many had not ended before. The
 /// liveness of each is taken before a channel of any is closed: a staff connection that is left with no
 /// session by all of them together is told why before that.
-pub fn all(gate: &Arc<Gate>, endings: Vec<(Arc<Session>, Ending)>) -> usize {
+pub fn all(gate: &Arc<Gate>, endings: impl IntoIterator<Item = (Arc<Session>, Ending)>) -> usize {
     let at = clock::now().wall;
     let mut taken = Vec::new();
     for (session, Ending { by, reason, overrun }) in endings {
@@ -110,5 +110,5 @@ pub fn deadline(gate: &Gate, session: &Session, now: Now, checked: Boot) -> Endi
 
 /// Ends a session whose staff connection is gone.
 pub fn staff_left(gate: &Arc<Gate>, session: &Arc<Session>) {
-    end(gate, session, EndedBy::Staff, &sentences::staff_left(), Duration::ZERO);
+    end(gate, session, EndedBy::Staff, sentences::staff_left());
 }

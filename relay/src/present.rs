@@ -231,7 +231,7 @@ impl Controlled for Gate {
             .ok_or_else(|| sentences::no_such_session(name))?;
         // The cut does not wait for the disk; the record of who asked does.
         let Some(gate) = self.me() else { return Err(sentences::drained()) };
-        end::end(&gate, &session, EndedBy::Cut, &sentences::cut(), Duration::ZERO);
+        end::end(&gate, &session, EndedBy::Cut, sentences::cut());
         self.trail.cut(&session).await;
         let admission = &session.admission;
         Ok(Cut {

@@ -400,7 +400,6 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
 }
 
 fn end_all(gate: &Arc<Gate>) {
-    let ending =
-        || Ending { by: EndedBy::Drain, reason: sentences::drained(), overrun: Duration::ZERO };
-    end::all(gate, gate.sessions.all().into_iter().map(|session| (session, ending())).collect());
+    let ending = || Ending::early(EndedBy::Drain, sentences::drained());
+    end::all(gate, gate.sessions.all().into_iter().map(|session| (session, ending())));
 }

@@ -107,7 +107,7 @@ fn look_at(gate: &Gate, session: &Session, now: Now, checked: Boot) -> Option<En
     let timeout = session.admission.window.limits.idle_timeout?.unsigned_abs();
     (session.idle_for(now) >= timeout).then(|| {
         let reason = sentences::idle(&session.admission.window.meta.key, timeout);
-        Ending { by: EndedBy::Idle, reason, overrun: Duration::ZERO }
+        Ending::early(EndedBy::Idle, reason)
     })
 }
 
@@ -136,7 +136,7 @@ fn decide_again(gate: &Gate, session: &Session, now: Now) -> Option<Ending> {
 }
 
 fn revoked(why: &str) -> Ending {
-    Ending { by: EndedBy::Revoked, reason: sentences::revoked(why), overrun: Duration::ZERO }
+    Ending::early(EndedBy::Revoked, sentences::revoked(why))
 }
 
 /// Connections whose key, name or time is no longer good are closed, their sessions first.

@@ -55,12 +55,11 @@ impl TerminalPeer {
             gate.trail.detached(&self.link);
             gate.trail.repeats(Who::Terminal(&self.link), true);
         }
-        let mut carried = gate.sessions.all();
-        carried.retain(|session| session.terminal.peer.id == self.link.peer.id);
+        let carried = gate.sessions.all().into_iter();
+        let carried = carried.filter(|it| it.terminal.peer.id == self.link.peer.id);
         let reason = sentences::terminal_left(&self.link.terminal.name);
-        let ending =
-            || Ending { by: EndedBy::Terminal, reason: reason.clone(), overrun: Duration::ZERO };
-        end::all(gate, carried.into_iter().map(|session| (session, ending())).collect());
+        let ending = || Ending::early(EndedBy::Terminal, reason.clone());
+        end::all(gate, carried.map(|session| (session, ending())));
     }
 
     /// Answers a `tcpip-forward`.

@@ -10,7 +10,6 @@ mod tests;
 mod watcher;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kube::api::ApiResource;
 use kube::core::DynamicObject;
@@ -49,7 +48,7 @@ impl Carrier for Gate {
     fn cut(&self, id: SessionId, deleted: bool) {
         let (Some(gate), Some(session)) = (self.me(), self.sessions.get(id)) else { return };
         let reason = sentences::cut_in_cluster(&id.to_string(), deleted);
-        if end::end(&gate, &session, EndedBy::Cut, &reason, Duration::ZERO) {
+        if end::end(&gate, &session, EndedBy::Cut, reason) {
             // The cut does not wait for the disk; the record of who asked does.
             let trail = Arc::clone(&gate.trail);
             gate.tasks.spawn("audit line", async move { trail.cut(&session).await });

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use axum::http::Method;
 use jiff::{SignedDuration, Timestamp};
