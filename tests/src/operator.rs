@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Event};
+use crate::cluster::{Cluster, ControlPlane, Event};
+use crate::keys::Key;
 use crate::process::{Finished, Proc};
 use crate::programs;
 
@@ -14,6 +15,54 @@ use crate::programs;
 pub const NAMESPACE: &str = "tidegate-system";
 /// Ample for a start or an end.
 const MOVE: Duration = Duration::from_secs(30);
+
+/// A control plane with the kinds, and keys to hand out.
+pub struct World {
+    pub plane: ControlPlane,
+    pub keys: Vec<String>,
+}
+
+impl World {
+    /// `None` where no control plane can be had, which has been said.
+    #[track_caller]
+    pub fn new(keys: usize) -> Option<Self> {
+        let plane = ControlPlane::start()?;
+        install(&plane);
+        let dir = tempfile::tempdir().expect("a directory");
+        let key = |i: usize| Key::ed25519(&dir.path().join(format!("key-{i}"))).public;
+        Some(Self { plane, keys: (0..keys).map(key).collect() })
+    }
+
+    #[track_caller]
+    pub fn apply(&self, objects: &[Value]) {
+        let yaml: Vec<String> = objects.iter().map(Value::to_string).collect();
+        self.plane.apply(&yaml.join("\n---\n")).ok();
+    }
+
+    #[track_caller]
+    pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Value {
+        let found = self.plane.kubectl(&["get", kind, "-n", namespace, name, "-o", "json"]).ok();
+        serde_json::from_str(&found.stdout).expect("JSON")
+    }
+
+    /// Lets go of the lease that an operator left behind which was killed, so that nobody waits for it.
+    #[track_caller]
+    pub fn free_lease(&self) {
+        self.plane.kubectl(&["delete", "lease", "--all", "-n", NAMESPACE]).ok();
+    }
+}
+
+/// An object of ours, by what is its own.
+pub fn object(kind: &str, namespace: &str, name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "tidegate.dev/v1alpha1", "kind": kind,
+        "metadata": {"namespace": namespace, "name": name}, "spec": spec})
+}
+
+/// A Namespace, by its labels.
+pub fn namespace(name: &str, labels: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+}
+
 /// One replica of the operator.
 pub struct Operator {
     pub process: Proc,

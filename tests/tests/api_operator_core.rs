@@ -91,15 +91,23 @@ fn serve(cluster: &Cluster) {
     cluster.apply(&mesh("support", "prod", "support.example.com", Some("prod"))).ok();
 }
 
+/// A control plane with an operator that has found that Mesh ready; `None` where none can be had.
+#[track_caller]
+fn served() -> Option<(ControlPlane, Operator)> {
+    let cluster = ControlPlane::start()?;
+    operator::install(&cluster);
+    let replica = Operator::start(&cluster, "op-a");
+    serve(&cluster);
+    await_ready(&cluster, "support", "prod", "Ready");
+    Some((cluster, replica))
+}
+
 const LATER: &str = "2099-01-01T00:00:00Z";
 
 #[test]
 fn a_mesh_has_its_keys_once_and_a_lost_one_is_never_replaced() {
-    let Some(cluster) = ControlPlane::start() else { return };
-    operator::install(&cluster);
-    let replica = Operator::start(&cluster, "op-a");
-    serve(&cluster);
-    let ready = await_ready(&cluster, "support", "prod", "Ready");
+    let Some((cluster, replica)) = served() else { return };
+    let ready = get(&cluster, &["mesh", "-n", "support", "prod"]).expect("the Mesh");
     let keys = |mesh: &Value| {
         let status = &mesh["status"];
         [
@@ -164,11 +172,7 @@ fn a_mesh_has_its_keys_once_and_a_lost_one_is_never_replaced() {
 
 #[test]
 fn what_one_mesh_has_no_later_one_takes() {
-    let Some(cluster) = ControlPlane::start() else { return };
-    operator::install(&cluster);
-    let replica = Operator::start(&cluster, "op-a");
-    serve(&cluster);
-    await_ready(&cluster, "support", "prod", "Ready");
+    let Some((cluster, replica)) = served() else { return };
     cluster.kubectl(&["create", "namespace", "other"]).ok();
     cluster.apply(&mesh("support", "second", "second.example.com", None)).ok();
     let second = await_ready(&cluster, "support", "second", "SecondMesh");
@@ -294,11 +298,7 @@ fn report(cluster: &Cluster, name: &str, state: Value, ready: &str) {
 
 #[test]
 fn records_and_claims_of_a_relay_end_with_it_and_not_before() {
-    let Some(cluster) = ControlPlane::start() else { return };
-    operator::install(&cluster);
-    let replica = Operator::start(&cluster, "op-a");
-    serve(&cluster);
-    await_ready(&cluster, "support", "prod", "Ready");
+    let Some((cluster, replica)) = served() else { return };
     // No kubelet is here: this test reports what one would.
     pod(&cluster, "relay-1");
     let report = |state: Value, ready: &str| report(&cluster, "relay-1", state, ready);
@@ -453,11 +453,7 @@ fn terminate_pod(cluster: &Cluster, name: &str) -> String {
 
 #[test]
 fn records_are_ended_rightly_though_their_mesh_or_its_namespace_is_deleted() {
-    let Some(cluster) = ControlPlane::start() else { return };
-    operator::install(&cluster);
-    let replica = Operator::start(&cluster, "op-a");
-    serve(&cluster);
-    await_ready(&cluster, "support", "prod", "Ready");
+    let Some((cluster, replica)) = served() else { return };
     fleet(&cluster);
     // Pods of a node that does not exist are deleted by force before long.
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "nowhere"}});
@@ -547,11 +543,7 @@ spec: {policyName: no-finalizers, validationActions: [Deny]}
 
 #[test]
 fn rights_that_cannot_be_kept_for_a_session_are_not_deleted() {
-    let Some(cluster) = ControlPlane::start() else { return };
-    operator::install(&cluster);
-    let replica = Operator::start(&cluster, "op-a");
-    serve(&cluster);
-    await_ready(&cluster, "support", "prod", "Ready");
+    let Some((cluster, replica)) = served() else { return };
     fleet(&cluster);
     pod(&cluster, "relay-1");
     report(&cluster, "relay-1", json!({"running": {}}), "True");

@@ -10,45 +10,38 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
-use tidegate_tests::cluster::ControlPlane;
-use tidegate_tests::keys::Key;
 use tidegate_tests::process::Proc;
 use tidegate_tests::wait::poll;
-use tidegate_tests::{eventually, long, programs};
+use tidegate_tests::{eventually, long, operator, programs};
 
 /// Ample for the operator to see a change and write its word, on a busy machine.
 const WORD: Duration = Duration::from_mins(1);
 /// Ample for an operator to lead and know everything.
 const START: Duration = Duration::from_mins(1);
-/// The operator's own namespace.
-const OPERATOR: &str = "tidegate-system";
 
-/// A control plane with the kinds, and keys to hand out.
-struct World {
-    plane: ControlPlane,
-    keys: Vec<String>,
+/// What the operator is to say its word on.
+struct World(operator::World);
+
+impl std::ops::Deref for World {
+    type Target = operator::World;
+
+    fn deref(&self) -> &operator::World {
+        &self.0
+    }
 }
 
 impl World {
     fn new() -> Option<Self> {
-        let plane = ControlPlane::start()?;
-        let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/yaml");
-        plane.kubectl(&["apply", "--server-side", "-f", crds]).ok();
-        let established = "--for=condition=Established";
-        plane.kubectl(&["wait", established, "--timeout=30s", "-f", crds]).ok();
-        plane.kubectl(&["create", "namespace", OPERATOR]).ok();
-        let dir = tempfile::tempdir().expect("a directory");
-        let key = |i: usize| Key::ed25519(&dir.path().join(format!("key-{i}"))).public;
-        Some(Self { plane, keys: (0..24).map(key).collect() })
+        operator::World::new(24).map(Self)
     }
 
-    /// An operator that leads and knows everything. A former one that was killed left its lease behind,
-    /// which is taken away here: who waits for it is another test's.
+    /// An operator that leads and knows everything, by the administrator's account. Who waits for the
+    /// lease of a former one that was killed is another test's.
     fn operator(&self) -> Proc {
-        self.plane.kubectl(&["delete", "lease", "--all", "-n", OPERATOR]).ok();
+        self.free_lease();
         let mut command = Command::new(programs::operator());
         command
-            .args(["run", "--namespace", OPERATOR])
+            .args(["run", "--namespace", operator::NAMESPACE])
             .env("KUBECONFIG", self.plane.kubeconfig())
             .env("POD_NAME", "operator-1");
         let operator = Proc::start("operator", &mut command);
@@ -56,18 +49,8 @@ impl World {
         operator
     }
 
-    fn apply(&self, objects: &[Value]) {
-        let yaml: Vec<String> = objects.iter().map(Value::to_string).collect();
-        self.plane.apply(&yaml.join("\n---\n")).ok();
-    }
-
     fn delete(&self, kind: &str, namespace: &str, name: &str) {
         self.plane.kubectl(&["delete", kind, "-n", namespace, name]).ok();
-    }
-
-    fn get(&self, kind: &str, namespace: &str, name: &str) -> Value {
-        let found = self.plane.kubectl(&["get", kind, "-n", namespace, name, "-o", "json"]).ok();
-        serde_json::from_str(&found.stdout).expect("JSON")
     }
 
     /// Waits until the object's condition Accepted says `reason` of its present generation.
@@ -128,12 +111,11 @@ fn accepted(object: &Value) -> Option<&Value> {
 }
 
 fn object(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
-    json!({"apiVersion": "tidegate.dev/v1alpha1", "kind": kind,
-        "metadata": {"namespace": namespace, "name": name}, "spec": spec})
+    operator::object(kind, namespace, name, &spec)
 }
 
 fn namespace(name: &str, labels: Value) -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    operator::namespace(name, &labels)
 }
 
 fn mesh(namespace: &str, name: &str, label: &str) -> Value {

@@ -10,9 +10,7 @@ use tidegate_crds::index::{Index, Remains, Verdict, goes};
 use tidegate_crds::manifest::{Kind, Object, ObjectRef};
 use tidegate_policy::model::{Label, ObjectKey};
 use tidegate_policy::reach::who_can_reach;
-use tidegate_tests::cluster::ControlPlane;
 use tidegate_tests::eventually;
-use tidegate_tests::keys::Key;
 use tidegate_tests::operator::{self, Operator};
 use tidegate_tests::wait::poll;
 
@@ -22,18 +20,19 @@ const WORD: Duration = Duration::from_mins(1);
 const OPEN: &str = "2040-11-23T09:00:00Z";
 
 /// A Mesh `support/prod` with the tenants `acme` and `bolt`.
-struct World {
-    plane: ControlPlane,
-    keys: Vec<String>,
+struct World(operator::World);
+
+impl std::ops::Deref for World {
+    type Target = operator::World;
+
+    fn deref(&self) -> &operator::World {
+        &self.0
+    }
 }
 
 impl World {
     fn new() -> Option<Self> {
-        let plane = ControlPlane::start()?;
-        operator::install(&plane);
-        let dir = tempfile::tempdir().expect("a directory");
-        let key = |i: usize| Key::ed25519(&dir.path().join(format!("key-{i}"))).public;
-        let world = Self { plane, keys: (0..8).map(key).collect() };
+        let world = Self(operator::World::new(8)?);
         world.apply(&[
             namespace("support", json!({})),
             namespace("acme", json!({"mesh": "prod"})),
@@ -45,20 +44,10 @@ impl World {
 
     /// An operator that leads.
     fn operator(&self, account: &str) -> Operator {
-        self.plane.kubectl(&["delete", "lease", "--all", "-n", operator::NAMESPACE]).ok();
+        self.free_lease();
         let operator = Operator::start(&self.plane, account);
         operator.process.await_stderr("are known", WORD);
         operator
-    }
-
-    fn apply(&self, objects: &[Value]) {
-        let yaml: Vec<String> = objects.iter().map(Value::to_string).collect();
-        self.plane.apply(&yaml.join("\n---\n")).ok();
-    }
-
-    fn get(&self, kind: &str, namespace: &str, name: &str) -> Value {
-        let found = self.plane.kubectl(&["get", kind, "-n", namespace, name, "-o", "json"]).ok();
-        serde_json::from_str(&found.stdout).expect("JSON")
     }
 
     /// Waits until the object's condition gives `reason` of its present generation.
@@ -131,12 +120,11 @@ fn reference(kind: Kind, namespace: &str, name: &str) -> ObjectRef {
 }
 
 fn object(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
-    json!({"apiVersion": "tidegate.dev/v1alpha1", "kind": kind,
-        "metadata": {"namespace": namespace, "name": name}, "spec": spec})
+    operator::object(kind, namespace, name, &spec)
 }
 
 fn namespace(name: &str, labels: Value) -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    operator::namespace(name, &labels)
 }
 
 /// Selects the namespaces with `mesh=prod`. `more`: of its spec.
