@@ -264,8 +264,23 @@ fn share(standing: &[Standing<'_>], tenants: &Tenants, before: &Accepted, result
             let objection = Objection { reason: NAMESPACE_TAKEN, sentence, wholly: false };
             result.objections.insert(own.mesh.key.clone(), objection);
         }
+        let held = tenants.holds(&own.full);
+        // What another's status still names it gets in writing once that one's says otherwise: two that
+        // name the same would contend for it as soon as both want it again.
+        let named_by_another = |names: &dyn Fn(&Held) -> bool| {
+            let mut others = tenants.meshes().filter(|key| **key != own.full);
+            !held.is_some_and(names) && others.any(|key| tenants.holds(key).is_some_and(names))
+        };
         let domain = own.mesh.compiled.as_ref().ok().map(|mesh| mesh.mesh.domain.to_string());
-        let holds = named(domain, &has, tenants.holds(&own.full));
+        let domain = domain.filter(|domain| {
+            !named_by_another(&|held| held.domain.as_deref() == Some(domain.as_str()))
+        });
+        let free = |namespace: &&String| {
+            **namespace == own.mesh.key.namespace
+                || !named_by_another(&|held| held.namespaces.contains(namespace.as_str()))
+        };
+        let free = has.iter().filter(free).cloned().collect();
+        let holds = named(domain, &free, held);
         result.holds.insert(own.mesh.key.clone(), holds);
         result.accepted.insert(own.mesh.uid.clone(), has);
     }

@@ -500,8 +500,11 @@ impl Play {
             all.filter(|(_, owner)| matches!(owner, Owner::Held(_))).collect()
         };
         let homes = |cluster: &Cluster| -> BTreeSet<String> {
-            let meshes = cluster.objects.keys().filter(|object| object.kind == Kind::Mesh);
-            meshes.map(|mesh| mesh.namespace.clone()).collect()
+            let meshes = cluster.objects.iter().filter(|(object, value)| {
+                let deleting = value["metadata"].get("deletionTimestamp").is_some();
+                object.kind == Kind::Mesh && !goes(object.kind, deleting)
+            });
+            meshes.map(|(mesh, _)| mesh.namespace.clone()).collect()
         };
         let homes_before = homes(&self.cluster);
         self.step(step);
