@@ -291,6 +291,11 @@ impl Core {
         self.transport.output()
     }
 
+    /// Channels that are open, asked for, or gone with something of them not consumed.
+    pub fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
     /// Bytes that wait in the queues of channels, not sealed yet.
     pub fn queued(&self) -> usize {
         self.channels.queued

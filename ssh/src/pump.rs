@@ -121,6 +121,19 @@ impl Core {
         self.channels.get(id).map_or(0, |channel| channel.outgoing.len())
     }
 
+    /// Whether data for a channel has to wait until the socket, or the peer by its window, takes what
+    /// is in front of it. Not so while keys are exchanged.
+    pub fn is_backed_up(&mut self, id: Id) -> bool {
+        if !self.transport.is_open() {
+            return false;
+        }
+        if !self.transport.output().is_empty() || self.channels.is_ready() {
+            return true;
+        }
+        let channel = self.channels.get(id).filter(|it| it.state == State::Open);
+        channel.is_some_and(|channel| channel.outgoing.is_stalled())
+    }
+
     /// Whether [`Core::pump`] would seal something once the output is short and no keys are exchanged.
     pub fn is_ready(&self) -> bool {
         self.channels.is_ready()

@@ -47,6 +47,10 @@ pub(super) struct Shared {
     pub leg: Mutex<Leg>,
     /// Of the connection's task, which looks at everything when it wakes.
     pub waker: AtomicWaker,
+    /// It is among those that another connection wakes.
+    pub waits: AtomicBool,
+    /// It holds data for another leg and reads nothing meanwhile.
+    pub holds: AtomicBool,
     pub events: Arc<Queue>,
     pub settings: Arc<Settings>,
     /// The peer's first bytes were SSH, or it waits for ours.
@@ -76,6 +80,8 @@ impl Shared {
             socket,
             leg: Mutex::new(leg),
             waker: AtomicWaker::new(),
+            waits: AtomicBool::new(false),
+            holds: AtomicBool::new(false),
             events: Arc::default(),
             settings,
             speaking: AtomicBool::new(false),
@@ -126,6 +132,7 @@ impl Shared {
             let mut leg = self.lock();
             leg.broken = true;
             leg.over = true;
+            leg.release();
             // What channels hold of the replica's budget goes back.
             leg.core.disconnect(DisconnectCode::ConnectionLost, "");
             let all = leg.core.output().len();

@@ -2,6 +2,7 @@
 //! gets into the socket. Whoever holds this lock takes no other connection's.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::task::Context;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::clock::{self, Now};
 
 /// Sealed bytes beyond which nothing more is read from a peer that does not take them. It is twice
 /// what data alone may make, so that only one that asks much and reads nothing gets there.
-const CLOGGED: usize = 128 * 1024;
+const CLOGGED: usize = 256 * 1024;
 
 /// How often is sealed and written under one lock, 64 KiB at most each time, before others have it.
 const ROUNDS: usize = 16;
@@ -30,6 +31,8 @@ pub(super) struct Leg {
     pub ports: HashMap<Id, Arc<Port>>,
     /// Those that the relay has asked for.
     pub opening: HashMap<Id, oneshot::Sender<Result<Channel, OpenError>>>,
+    /// Connections that hold data for this one until it goes on.
+    waiting: Vec<Arc<Shared>>,
     /// The peer takes nothing any more; what is sealed goes nowhere.
     pub broken: bool,
     /// The connection is over: what is made of it now has ended already.
@@ -60,7 +63,37 @@ impl Sealed {
 
 impl Leg {
     pub fn new(core: Core) -> Self {
-        Self { core, ports: HashMap::new(), opening: HashMap::new(), broken: false, over: false }
+        Self {
+            core,
+            ports: HashMap::new(),
+            opening: HashMap::new(),
+            waiting: Vec::new(),
+            broken: false,
+            over: false,
+        }
+    }
+
+    /// Wakes `shared` when what it holds may go on. It does not rely on that, and looks for itself once
+    /// it has waited long enough.
+    pub fn wait(&mut self, shared: &Arc<Shared>) {
+        if !shared.waits.swap(true, Ordering::AcqRel) {
+            self.waiting.push(Arc::clone(shared));
+        }
+    }
+
+    /// What is held may go on, unless something is in front of it.
+    pub fn release_written(&mut self) {
+        if !self.waiting.is_empty() && self.core.output().is_empty() && !self.core.is_ready() {
+            self.release();
+        }
+    }
+
+    /// Everything is written, or never will be.
+    pub fn release(&mut self) {
+        for shared in self.waiting.drain(..) {
+            shared.waits.store(false, Ordering::Release);
+            shared.waker.wake();
+        }
     }
 
     /// Whether the peer leaves so much unread that nothing more is read of it.
@@ -121,6 +154,9 @@ impl Shared {
 
     /// Writes what is sealed; `true` where the kernel did not take all of it.
     pub fn write_out(&self, leg: &mut Leg, swept: Swept, cx: Option<&mut Context<'_>>) -> bool {
+        if leg.core.output().is_empty() {
+            return false;
+        }
         while !leg.core.output().is_empty() {
             match self.write_some(leg, swept) {
                 Written::Some(count) => leg.core.output().consume(count),
@@ -144,6 +180,7 @@ impl Shared {
                 }
             }
         }
+        leg.release_written();
         false
     }
 
@@ -168,6 +205,23 @@ impl Shared {
             leg.core.output().append(run);
             self.waker.wake();
         }
+    }
+
+    /// Whether this connection may hold what it has for `other`: not if that one does so, too. To be
+    /// undone by whoever reads here, with [`Shared::let_go`].
+    pub fn hold(&self, other: &Self) -> bool {
+        // In one order with the other's, so that one of them at least sees what the other did.
+        self.holds.store(true, Ordering::SeqCst);
+        let may = !other.holds.load(Ordering::SeqCst);
+        if !may {
+            self.let_go();
+        }
+        may
+    }
+
+    /// Nothing is held.
+    pub fn let_go(&self) {
+        self.holds.store(false, Ordering::SeqCst);
     }
 
     /// Lets `act` do something with the core, and sends what comes of it. Never to be called with a

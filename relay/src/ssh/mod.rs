@@ -15,7 +15,7 @@
 //! - [`BeforeWrite`] is called before each write, without any of these locks; a write that comes later
 //!   than 50 ms after it is put off (`socket::Swept`).
 //! - What is not sealed can be called back: a [`Pass`] is asked under the lock under which is sealed.
-//!   Sealed ahead of the kernel are 64 KiB at most.
+//!   Sealed ahead of the kernel are 128 KiB at most.
 //! - A DISCONNECT is sealed by whoever calls for it, and nothing after it.
 //! - The window that a peer was given is given again only for what was sealed for the other leg, so
 //!   that what waits on a channel is bounded by its window, and no channel waits for another.
@@ -25,6 +25,7 @@ mod channel;
 mod connection;
 mod console;
 mod event;
+mod intake;
 mod key;
 mod leg;
 mod port;

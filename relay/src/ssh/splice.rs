@@ -5,6 +5,7 @@
 //! waits in its channel's queue, at most as much as the window that the sender was given; the sender
 //! gets window for it again once it is sealed.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ use crate::clock::{self, Now};
 const DRAIN: Duration = Duration::from_secs(30);
 /// Bytes that are sealed in place before they are written: as much as a peer that does not read may
 /// have sealed and not taken.
-const RUN: usize = 64 * 1024;
+const RUN: usize = 128 * 1024;
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +175,7 @@ pub(super) struct Item {
 
 /// Packets that go on to one other leg, in the order in which they came.
 #[derive(Default)]
-pub(super) struct Batch(Vec<Item>);
+pub(super) struct Batch(VecDeque<Item>);
 
 impl Batch {
     pub fn is_empty(&self) -> bool {
@@ -183,16 +184,21 @@ impl Batch {
 
     /// Whether a packet of this way goes to the same leg as those that are here.
     pub fn fits(&self, way: &Way) -> bool {
-        self.0.first().is_none_or(|item| Arc::ptr_eq(&item.way.to.0, &way.to.0))
+        self.0.front().is_none_or(|item| Arc::ptr_eq(&item.way.to.0, &way.to.0))
     }
 
     pub fn push(&mut self, item: Item) {
-        self.0.push(item);
+        self.0.push_back(item);
     }
 
     /// Passes all of them on. Without any connection's lock.
-    pub fn deliver(&mut self, buffer: &mut [u8]) {
-        let Some(to) = self.0.first().map(|item| Arc::clone(&item.way.to.0)) else { return };
+    ///
+    /// `patient`: the connection that they came from, if it can wait. Then, where the other leg's
+    /// socket or the channel's window takes nothing now, those that are not sealed yet stay here, and
+    /// the connection is woken when it may. Of two connections never both wait for each other, since
+    /// one that does reads no window.
+    pub fn deliver(&mut self, buffer: &mut [u8], patient: Option<&Arc<Shared>>) {
+        let Some(to) = self.0.front().map(|item| Arc::clone(&item.way.to.0)) else { return };
         let now = clock::now();
         let swept = to.socket.sweep();
         let mut sealed = Sealed::default();
@@ -202,7 +208,7 @@ impl Batch {
             to.write_out(&mut leg, swept, None);
             // What is sealed in place and not written yet.
             let mut run = 0..0;
-            for Item { way, frame, data } in self.0.drain(..) {
+            while let Some(Item { way, frame, data }) = self.0.pop_front() {
                 // The session is over, and its channels are about to be closed.
                 if !way.may_pass(now) {
                     continue;
@@ -211,6 +217,15 @@ impl Batch {
                 if run.len().saturating_add(leg.core.output().len()) >= RUN {
                     to.write_run(&mut leg, swept, buffer.get(run).unwrap_or_default());
                     run = frame.start..frame.start;
+                }
+                if run.is_empty()
+                    && leg.core.is_backed_up(way.to.1)
+                    && let Some(patient) = patient
+                    && patient.hold(&to)
+                {
+                    self.0.push_front(Item { way, frame, data });
+                    leg.wait(patient);
+                    break;
                 }
                 let Some(bytes) = buffer.get_mut(frame.clone()) else { continue };
                 match leg.core.relay(way.to.1, bytes, data) {

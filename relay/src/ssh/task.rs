@@ -1,6 +1,6 @@
-//! The one task of a connection: reads, hands what came to the core, passes data on, writes what the
-//! core sealed, and looks at the clock. Each time it wakes it looks at everything; it never waits
-//! while it holds a lock or a buffer.
+//! The one task of a connection: reads and handles what came (`intake`), writes what the core sealed,
+//! and looks at the clock. Each time it wakes it looks at everything; it never waits while it holds a
+//! lock, and with a buffer for a moment only.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
@@ -9,21 +9,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tidegate_policy::model::KeyBlob;
-use tidegate_ssh::{DisconnectCode, Door, Fatal, Inbound, Next, RekeyLimits};
+use tidegate_ssh::{DisconnectCode, Door, Fatal, Inbound, RekeyLimits};
 use tokio::time::Sleep;
 
 use super::Doorkeeper;
-use super::buffers::{self, Scratch};
+use super::buffers::Buffer;
 use super::connection::{Ended, FAREWELL, Shared};
 use super::leg::{Sealed, time};
-use super::tell;
 use crate::clock::{self, Boot};
 
 /// Reads after which other tasks get their turn.
 const READS: usize = 4;
-/// Bytes that are read of a peer that was told to go: with some of them unread its kernel may drop what
-/// it was told.
-const LAST: usize = 1 << 20;
 /// The longest time between two looks at the clock.
 const LOOK: Duration = Duration::from_mins(1);
 
@@ -42,7 +38,7 @@ impl From<Fatal> for Stop {
 }
 
 /// The core's questions about keys, for the doorkeeper of this connection.
-struct AtDoor(Arc<dyn Doorkeeper>);
+pub(super) struct AtDoor(Arc<dyn Doorkeeper>);
 
 impl Door for AtDoor {
     fn offered(&mut self, user: &str, key: &[u8]) -> bool {
@@ -56,22 +52,26 @@ impl Door for AtDoor {
 
 /// What only the connection's own task touches.
 pub(super) struct Task {
-    shared: Arc<Shared>,
-    door: AtDoor,
-    inbound: Inbound,
-    /// The beginning of a packet whose rest has not come.
-    partial: Vec<u8>,
+    pub shared: Arc<Shared>,
+    pub door: AtDoor,
+    pub inbound: Inbound,
+    /// The beginning of a packet whose rest has not come; or what is left in `buffer`.
+    pub partial: Vec<u8>,
+    /// What was read and will be gone on with in a moment.
+    pub buffer: Option<Box<Buffer>>,
+    /// Since when something that the peer has sent may wait unread for another leg.
+    pub behind: Option<Boot>,
     began: Boot,
     /// When the peer last sent something, and how often it was asked for a sign of life since.
-    heard: Boot,
-    asked: u32,
-    proven: bool,
+    pub heard: Boot,
+    pub asked: u32,
+    pub proven: bool,
     /// How it will have ended, once the peer has been told to go and has gone.
-    parting: Option<Ended>,
+    pub parting: Option<Ended>,
     /// Our FIN is sent.
     finished: bool,
     /// Bytes that came after the peer was told to go.
-    dropped: usize,
+    pub dropped: usize,
     alarm: Option<(Boot, Pin<Box<Sleep>>)>,
 }
 
@@ -83,6 +83,8 @@ impl Task {
             door: AtDoor(door),
             inbound: Inbound::new(limits),
             partial: Vec::new(),
+            buffer: None,
+            behind: None,
             began: now,
             heard: now,
             asked: 0,
@@ -118,6 +120,7 @@ impl Task {
                 self.write(cx);
                 // What is left wakes us when the peer takes some of it.
                 if self.is_clogged() {
+                    self.put_down();
                     return self.rest(cx);
                 }
             }
@@ -161,8 +164,15 @@ impl Task {
                 return Poll::Pending;
             }
             self.alarm = None;
-            if let Some(ended) = self.look(clock::boot()) {
+            let now = clock::boot();
+            if let Some(ended) = self.look(now) {
                 return Poll::Ready(ended);
+            }
+            if self.patience().is_some_and(|end| now >= end) {
+                // What waited has gone on, and more can be read.
+                self.put_down();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             self.write(cx);
         }
@@ -183,6 +193,9 @@ impl Task {
         }
         if let Some(stuck) = self.shared.socket.stuck_since() {
             next = next.min(stuck.plus(settings.dead_after()));
+        }
+        if let Some(end) = self.patience() {
+            next = next.min(end);
         }
         if let Some(core) = self.shared.lock().core.deadline() {
             next = next.min(Boot::from_start(core));
@@ -279,99 +292,5 @@ impl Task {
     /// Whether the peer takes so little that nothing more is read of it.
     fn is_clogged(&self) -> bool {
         self.parting.is_none() && self.shared.lock().is_clogged()
-    }
-
-    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
-        buffers::with(|scratch| self.read_into(cx, scratch))
-    }
-
-    fn read_into(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<Result<(), Stop>> {
-        if self.dropped > LAST {
-            // It has had its word, and the clock ends it.
-            return Poll::Pending;
-        }
-        let kept = self.partial.len();
-        if let Some(place) = scratch.buffer.get_mut(..kept) {
-            place.copy_from_slice(&self.partial);
-        }
-        let room = scratch.buffer.get_mut(kept..).unwrap_or_default();
-        let count = match self.shared.socket.poll_read(cx, room) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Stop::Closed)),
-            Poll::Ready(Ok(count)) => count,
-        };
-        self.heard = clock::boot();
-        self.asked = 0;
-        self.shared.heard.notify_waiters();
-        if self.parting.is_some() {
-            self.partial = Vec::new();
-            self.dropped = self.dropped.saturating_add(count);
-            return Poll::Ready(Ok(()));
-        }
-        let filled = kept.saturating_add(count);
-        let done = self.take(filled, scratch);
-        scratch.batch.deliver(&mut scratch.buffer);
-        let rest = scratch.buffer.get(done.as_ref().map_or(filled, |at| *at)..filled);
-        self.partial = rest.unwrap_or_default().to_vec();
-        Poll::Ready(done.map(drop))
-    }
-
-    /// Handles every packet that is complete; where the first that is not begins.
-    fn take(&mut self, filled: usize, scratch: &mut Scratch) -> Result<usize, Stop> {
-        let Scratch { buffer, batch } = scratch;
-        let mut at = 0;
-        loop {
-            let bytes = buffer.get_mut(..filled).unwrap_or_default();
-            match self.inbound.next(bytes, at)? {
-                Next::Incomplete { .. } => return Ok(at),
-                Next::Version { line, next } => {
-                    let line = bytes.get(line).unwrap_or_default();
-                    self.shared.lock().core.version(line);
-                    at = next;
-                }
-                Next::Exhausted => self.shared.lock().core.rekey(time()),
-                Next::Message { frame, message, next, sequence } => {
-                    at = next;
-                    let place = message.start.saturating_sub(frame.start);
-                    let message = bytes.get(message).unwrap_or_default();
-                    let event = {
-                        let mut leg = self.shared.lock();
-                        let event = leg.core.handle(message, sequence, &mut self.door, time())?;
-                        match event {
-                            Some(event) => tell::data(&mut leg, event, message, frame, place),
-                            None => continue,
-                        }
-                    };
-                    let event = match event {
-                        tell::Told::Done => continue,
-                        tell::Told::Pass(item) => {
-                            if !batch.fits(&item.way) {
-                                batch.deliver(buffer);
-                            }
-                            batch.push(item);
-                            continue;
-                        }
-                        tell::Told::Other(event) => event,
-                    };
-                    if !batch.is_empty() {
-                        batch.deliver(buffer);
-                    }
-                    self.event(event)?;
-                }
-            }
-        }
-    }
-
-    fn event(&mut self, event: tidegate_ssh::Event) -> Result<(), Stop> {
-        match event {
-            tidegate_ssh::Event::Keys { opener, reset_sequence, .. } => {
-                self.inbound.install(opener, reset_sequence);
-                Ok(())
-            }
-            event => {
-                self.proven |= matches!(event, tidegate_ssh::Event::Authenticated { .. });
-                tell::tell(&self.shared, event)
-            }
-        }
     }
 }

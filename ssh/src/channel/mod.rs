@@ -1,5 +1,6 @@
 //! Channels (RFC 4254 section 5): what is known of each, and the table of them.
 
+pub(crate) mod chunks;
 pub(crate) mod incoming;
 pub(crate) mod open;
 pub(crate) mod receive;

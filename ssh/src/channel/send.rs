@@ -1,15 +1,12 @@
 //! What waits to be sealed on one channel, and how much of it the peer takes (RFC 4254 sections 5.2,
 //! 5.3 and 6.10). Its order is fixed: data, exit status, EOF, CLOSE.
 
-use std::collections::VecDeque;
-
+use super::chunks::Chunks;
 use crate::message::number;
 use crate::wire::Writer;
 
 /// The largest piece of data that we put into a packet, whatever the peer takes.
 pub(crate) const PIECE: u32 = 32 * 1024;
-/// An emptied queue larger than this gives its memory back.
-const KEPT: usize = 4 * 1024;
 
 /// The peer gave a window beyond 2^32 - 1 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +43,7 @@ pub(crate) enum Step {
 pub(crate) struct SendQueue {
     window: u32,
     packet: u32,
-    bytes: VecDeque<u8>,
-    /// The streams of `bytes`, in order; lengths sum up to its length.
-    runs: VecDeque<(Stream, usize)>,
+    chunks: Chunks,
     exit_status: Option<u32>,
     eof: Last,
     close: Last,
@@ -69,7 +64,7 @@ impl SendQueue {
 
     /// Bytes that wait.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.chunks.len()
     }
 
     /// Whether more data may be queued: neither EOF nor CLOSE is wanted or sent.
@@ -78,19 +73,14 @@ impl SendQueue {
     }
 
     pub fn push(&mut self, stream: Stream, data: &[u8]) {
-        if data.is_empty() || !self.takes_data() {
-            return;
-        }
-        self.bytes.extend(data);
-        match self.runs.back_mut() {
-            Some((last, length)) if *last == stream => *length = length.saturating_add(data.len()),
-            _ => self.runs.push_back((stream, data.len())),
+        if self.takes_data() {
+            self.chunks.push(stream, data);
         }
     }
 
     /// Whether `bytes` of data can go out now, past the queue, since it is empty; then they count.
     pub fn pass(&mut self, bytes: u32) -> bool {
-        let may = self.bytes.is_empty()
+        let may = self.chunks.is_empty()
             && self.takes_data()
             && self.exit_status.is_none()
             && bytes <= self.window
@@ -99,6 +89,11 @@ impl SendQueue {
             self.window = self.window.saturating_sub(bytes);
         }
         may
+    }
+
+    /// Whether nothing of what is queued now could go out at once.
+    pub fn is_stalled(&self) -> bool {
+        self.takes_data() && (!self.chunks.is_empty() || self.window == 0)
     }
 
     /// Takes a [`SendQueue::pass`] back.
@@ -130,8 +125,7 @@ impl SendQueue {
 
     /// Drops what waits, and says how many bytes that were.
     pub fn clear(&mut self) -> usize {
-        let dropped = std::mem::take(&mut self.bytes).len();
-        self.runs = VecDeque::new();
+        let dropped = std::mem::take(&mut self.chunks).len();
         self.exit_status = None;
         if self.eof == Last::Wanted {
             self.eof = Last::Sent;
@@ -153,7 +147,7 @@ impl SendQueue {
         if self.close == Last::Sent {
             return false;
         }
-        if !self.bytes.is_empty() {
+        if !self.chunks.is_empty() {
             return self.room() > 0;
         }
         self.exit_status.is_some() || self.eof == Last::Wanted || self.close == Last::Wanted
@@ -168,11 +162,8 @@ impl SendQueue {
         if !self.is_ready() {
             return None;
         }
-        if let Some((stream, length)) = self.runs.front().copied() {
-            let run = u32::try_from(length).unwrap_or(u32::MAX);
-            let count = self.room().min(run);
-            self.piece(remote, stream, count, write);
-            return Some(Step::Data(count));
+        if !self.chunks.is_empty() {
+            return self.piece(remote, write).map(Step::Data);
         }
         if let Some(status) = self.exit_status.take() {
             write(&mut |w| {
@@ -195,36 +186,27 @@ impl SendQueue {
         Some(Step::Close)
     }
 
-    /// Writes the first `count` bytes, which are of one run.
+    /// Writes as much of what comes first as the peer takes; how many bytes that were.
     fn piece(
         &mut self,
         remote: u32,
-        stream: Stream,
-        count: u32,
         write: impl FnOnce(&mut dyn FnMut(&mut Writer<'_>)),
-    ) {
-        let bytes = usize::try_from(count).unwrap_or(usize::MAX);
-        let (front, back) = self.bytes.as_slices();
-        let front = front.get(..bytes).unwrap_or(front);
-        let back = back.get(..bytes.saturating_sub(front.len())).unwrap_or(back);
+    ) -> Option<u32> {
+        let room = self.room();
+        let (stream, bytes) = self.chunks.front()?;
+        let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(room);
+        let all = usize::try_from(count).unwrap_or(usize::MAX).min(bytes.len());
+        let bytes = bytes.get(..all).unwrap_or_default();
         write(&mut |w| {
             match stream {
                 Stream::Data => w.u8(number::CHANNEL_DATA).u32(remote),
                 Stream::Extended(kind) => w.u8(number::CHANNEL_EXTENDED_DATA).u32(remote).u32(kind),
             };
-            w.u32(count).bytes(front).bytes(back);
+            w.u32(count).bytes(bytes);
         });
-        self.bytes.drain(..bytes.min(self.bytes.len()));
+        self.chunks.consume(all);
         self.window = self.window.saturating_sub(count);
-        if let Some((_, length)) = self.runs.front_mut() {
-            *length = length.saturating_sub(bytes);
-            if *length == 0 {
-                self.runs.pop_front();
-            }
-        }
-        if self.bytes.is_empty() && self.bytes.capacity() > KEPT {
-            self.bytes = VecDeque::new();
-        }
+        Some(count)
     }
 }
 
