@@ -1,7 +1,17 @@
 //! What lies under SSH on a connection of the relay.
+pub mod arrival;
 pub mod http;
+pub mod layer;
+pub mod output;
 pub mod proxy;
 pub mod sniff;
+pub mod stack;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+pub mod tls;
+pub mod websocket;
 
 use std::borrow::Cow;
 
