@@ -163,12 +163,10 @@ impl Arrival {
                 State::First | State::InTls => match sniff(&self.seen) {
                     None => return Ok(Step::More),
                     Some(Kind::Ssh) => return Ok(self.ssh()),
-                    Some(Kind::Tls) if self.greeted => return Err(self.not_ssh()),
-                    Some(Kind::Tls) => self.begin_tls()?,
-                    Some(Kind::Http) if self.greeted => return Err(self.not_ssh()),
-                    Some(Kind::Http) => self.state = State::Head,
                     Some(Kind::Proxy) => return Err(self.second_header()),
-                    Some(Kind::Unknown) => return Err(self.not_ssh()),
+                    Some(Kind::Tls) if !self.greeted => self.begin_tls()?,
+                    Some(Kind::Http) if !self.greeted => self.state = State::Head,
+                    Some(_) => return Err(self.not_ssh()),
                 },
                 State::Head => match http::read(&self.seen) {
                     http::Head::NeedMore => return Ok(Step::More),

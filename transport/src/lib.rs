@@ -25,3 +25,6 @@ impl Fault {
         Self(sentence.into())
     }
 }
+
+#[cfg(test)]
+mod tests;
