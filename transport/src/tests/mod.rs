@@ -2,5 +2,6 @@
 
 mod arrivals;
 mod client;
+mod speed;
 #[cfg(feature = "tls")]
 mod tls;

@@ -268,3 +268,46 @@ proptest! {
         prop_assert_eq!(arrived, &down);
     }
 }
+
+/// See `speed.rs`.
+#[test]
+#[ignore = "measures"]
+#[expect(clippy::disallowed_methods, reason = "it measures time")]
+fn speed_of_tls() {
+    const TOTAL: usize = 1 << 30;
+    let report = |what: &str, bytes: usize, time: std::time::Duration| {
+        let bytes = u32::try_from(bytes).unwrap();
+        println!("{what}: {:.0} MB/s", f64::from(bytes) / time.as_secs_f64() / 1e6);
+    };
+    let mut relay = end(false);
+    let mut client = Client::new(1, vec![1 << 20]);
+    client.send(b"SSH-2.0-x\r\n");
+    client.settle(&mut relay);
+    let room = crate::layer::HEADROOM;
+    let mut buffer = vec![0; room + (256 << 10)];
+    let (mut up, mut down) = (std::time::Duration::ZERO, std::time::Duration::ZERO);
+    let mut moved = 0;
+    let mut raw = Vec::new();
+    while moved < TOTAL {
+        for _ in 0..4 {
+            client.send(&[7; 16_384]);
+        }
+        raw.clear();
+        while client.tls.wants_write() {
+            client.tls.write_tls(&mut raw).unwrap();
+        }
+        buffer[room..room + raw.len()].copy_from_slice(&raw);
+        let began = std::time::Instant::now();
+        let got = relay.stack().receive(&mut buffer, room..room + raw.len()).unwrap();
+        up += began.elapsed();
+        moved += got.plain;
+        let began = std::time::Instant::now();
+        let sent = relay.stack().send(&buffer[..got.plain]).unwrap();
+        down += began.elapsed();
+        assert_eq!(sent, got.plain);
+        let all = relay.stack().output().len();
+        relay.stack().output().consume(all);
+    }
+    report("TLS 1.3 from a client", moved, up);
+    report("TLS 1.3 to a client", moved, down);
+}
