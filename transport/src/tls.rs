@@ -1,7 +1,9 @@
 //! TLS 1.2 and 1.3 by rustls, as a server without certificates of clients: a way through firewalls
 //! and nothing more, since the relay's identity is its SSH host key and never TLS.
 //!
-//! rustls keeps at most one record that is not whole; a handshake may be [`HANDSHAKE`] bytes.
+//! rustls keeps at most one record that is not whole; a handshake may be [`HANDSHAKE`] bytes. Its interface
+//! without buffers would save a copy of what comes in, but panics where its caller's buffer is not what it
+//! remembers (rustls 0.23.46), which an alert after a fault is enough for.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::ops::Range;
