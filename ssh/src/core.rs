@@ -90,14 +90,20 @@ impl Core {
         if self.phase == Phase::Over {
             return Ok(None);
         }
-        let done = self.dispatch(message, sequence, door, now).and_then(|event| {
-            if self.transport.output().len() > self.config.limits.output {
-                let text = "the peer asks for more than it reads";
-                return Err(Fatal::new(DisconnectCode::ByApplication, text));
-            }
-            Ok(event)
-        });
+        let done = self.check_output().and_then(|()| self.dispatch(message, sequence, door, now));
         self.or_die(done)
+    }
+
+    /// A peer that goes on asking though it does not read what it gets is sent away.
+    fn check_output(&self) -> Result<(), Fatal> {
+        let limits = self.config.limits;
+        let within = self.phase == Phase::Connection;
+        let most = if within { limits.output } else { limits.output_before_login };
+        if self.transport.waiting() > most {
+            let text = "the peer asks for more than it reads";
+            return Err(Fatal::new(DisconnectCode::ByApplication, text));
+        }
+        Ok(())
     }
 
     fn dispatch(
@@ -112,6 +118,7 @@ impl Core {
         };
         // The path of data, first of all.
         if kind == number::CHANNEL_DATA && self.phase == Phase::Connection {
+            self.transport.moved(message.len());
             return self.channel_data(message, now);
         }
         match self.transport.handle(message, now)? {
@@ -131,7 +138,7 @@ impl Core {
             (Phase::Service, number::USERAUTH_REQUEST) => {
                 Err(Fatal::protocol("authentication was asked for before the service ssh-userauth"))
             }
-            (Phase::Auth, number::USERAUTH_REQUEST) => self.userauth_request(message, door),
+            (Phase::Auth, number::USERAUTH_REQUEST) => self.userauth_request(message, door, now),
             // RFC 4252 section 6.
             (Phase::Service | Phase::Auth, 80..=127) => {
                 Err(Fatal::protocol("a message of the connection came before a login"))
@@ -214,8 +221,9 @@ impl Core {
         self.phase = self.phase.max(Phase::Auth);
     }
 
-    pub(crate) fn authenticated(&mut self) {
+    pub(crate) fn authenticated(&mut self, now: Duration) {
         self.phase = Phase::Connection;
+        self.transport.logged_in(now);
     }
 
     /// Whether a key was proven, and the connection is not over.

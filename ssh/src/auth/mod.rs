@@ -8,6 +8,8 @@ mod key;
 mod request;
 mod signature;
 
+use std::time::Duration;
+
 use crate::core::{Core, clean};
 use crate::event::Event;
 use crate::message::{DisconnectCode, Fatal, number};
@@ -74,6 +76,7 @@ impl Core {
         &mut self,
         message: &[u8],
         door: &mut dyn Door,
+        now: Duration,
     ) -> Result<Option<Event>, Fatal> {
         self.count_request()?;
         let request = Request::read(message)?;
@@ -101,7 +104,7 @@ impl Core {
                 self.write(|w| {
                     w.u8(number::USERAUTH_SUCCESS);
                 });
-                self.authenticated();
+                self.authenticated(now);
                 self.announce_host_keys();
                 Ok(Some(Event::Authenticated { user, key }))
             }
