@@ -106,6 +106,9 @@ impl Core {
         Ok(())
     }
 
+    /// To whom a message goes in which state. The transport's come first in each (RFC 4253); what may
+    /// come before a login, RFC 4252 section 6 says; what nobody knows is answered UNIMPLEMENTED (RFC
+    /// 4253 section 11.4).
     fn dispatch(
         &mut self,
         message: &[u8],
@@ -185,7 +188,8 @@ impl Core {
         }
     }
 
-    /// The peer's NEWKEYS.
+    /// The peer's NEWKEYS (RFC 4253 section 7.3); after the first it is to ask for a service (section
+    /// 10).
     fn keys(
         &mut self,
         opener: crate::cipher::Opener,
@@ -217,10 +221,12 @@ impl Core {
         self.host_key
     }
 
+    /// RFC 4253 section 10: from now on a login is what is waited for.
     pub(crate) fn service_accepted(&mut self) {
         self.phase = self.phase.max(Phase::Auth);
     }
 
+    /// RFC 4252 section 5.1: SUCCESS was sent, and the service that was asked for begins.
     pub(crate) fn authenticated(&mut self, now: Duration) {
         self.phase = Phase::Connection;
         self.transport.logged_in(now);
@@ -248,9 +254,9 @@ impl Core {
         }
     }
 
-    /// Says goodbye, in front of everything that is not sealed yet, which is dropped. No CLOSE comes
-    /// before it: one would make `ssh -W` exit 0 in silence. `text`: of it what is printable ASCII,
-    /// at most 300 bytes.
+    /// Says goodbye (RFC 4253 section 11.1), in front of everything that is not sealed yet, which is
+    /// dropped. No CLOSE comes before it: one would make `ssh -W` exit 0 in silence. `text`: of it
+    /// what is printable ASCII, at most 300 bytes.
     pub fn disconnect(&mut self, code: DisconnectCode, text: &str) {
         if self.phase != Phase::Over {
             self.transport.disconnect(code, &printable(text, Fatal::TEXT));
@@ -258,7 +264,7 @@ impl Core {
         }
     }
 
-    /// Nothing is read or sealed from now on; what channels hold is given back.
+    /// Nothing is read or sealed from now on (RFC 4253 section 11.1); what channels hold is given back.
     fn over(&mut self) {
         self.phase = Phase::Over;
         self.channels = Table::default();
@@ -273,7 +279,7 @@ impl Core {
         done
     }
 
-    /// [`Next::Exhausted`](crate::Next::Exhausted) came.
+    /// [`Next::Exhausted`](crate::Next::Exhausted) came: it is time for new keys (RFC 4253 section 9).
     pub fn rekey(&mut self, now: Duration) {
         if self.phase != Phase::Over {
             self.transport.rekey(now);

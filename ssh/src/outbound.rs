@@ -116,7 +116,7 @@ impl Outbound {
         self.held = Vec::new();
     }
 
-    /// New keys, after our NEWKEYS. `reset`: sequence numbers begin at 0 again.
+    /// New keys, after our NEWKEYS (RFC 4253 section 7.3). `reset`: sequence numbers begin at 0 again.
     pub fn install(&mut self, cipher: Cipher, secrets: &Secrets, reset: bool) -> Result<(), Fatal> {
         self.keys.sealer =
             Sealer::new(cipher, secrets).map_err(|_| fault("the relay could not make keys"))?;

@@ -63,6 +63,7 @@ impl Core {
         Ok(())
     }
 
+    /// One more request of any kind: there is an end to them (RFC 4252 section 4).
     fn count_request(&mut self) -> Result<(), Fatal> {
         self.auth.requests = self.auth.requests.saturating_add(1);
         if self.auth.requests > self.config.limits.auth_requests {
@@ -71,7 +72,7 @@ impl Core {
         Ok(())
     }
 
-    /// USERAUTH_REQUEST.
+    /// USERAUTH_REQUEST (RFC 4252 sections 5 and 7).
     pub(crate) fn userauth_request(
         &mut self,
         message: &[u8],
@@ -111,7 +112,7 @@ impl Core {
         }
     }
 
-    /// A key, with a signature or without.
+    /// A key, with a signature or without (RFC 4252 section 7, OpenSSH's PROTOCOL section 3.1).
     fn offer<'a>(
         &mut self,
         request: &Request<'a>,

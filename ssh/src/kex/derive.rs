@@ -28,7 +28,7 @@ impl Exchange {
         self.0.update(bytes);
     }
 
-    /// H, from our host key, both shares, client's first, and K as it is encoded.
+    /// H, from our host key, both shares, client's first, and K as it is encoded (RFC 4253 section 8).
     pub fn finish(mut self, host_key: &[u8], shares: [&[u8]; 2], secret: &[u8]) -> [u8; HASH] {
         self.string(host_key);
         for share in shares {

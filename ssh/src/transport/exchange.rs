@@ -15,7 +15,7 @@ use crate::version;
 use crate::wire::Reader;
 
 impl Transport {
-    /// draft-miller-sshm-strict-kex section 3: until the first NEWKEYS nothing but the key exchange may come,
+    /// draft-miller-sshm-strict-kex: until the first NEWKEYS nothing but the key exchange may come,
     /// IGNORE and its like neither; DISCONNECT ends the connection anyhow.
     pub(super) fn check_strict(&self, number: u8) -> Result<(), Fatal> {
         if self.strict

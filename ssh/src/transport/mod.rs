@@ -1,14 +1,6 @@
 //! The sending half, and the key exchange that both halves get their keys from (RFC 4253).
 //!
-//! A key exchange goes through these states, `State` by name:
-//!
-//! | state | we sent | we wait for | then |
-//! |---|---|---|---|
-//! | `Idle` | | | either side may begin: `Offered` by our KEXINIT, `Agreed` by the peer's, which ours answers |
-//! | `Offered` | KEXINIT | the peer's KEXINIT | `Agreed`. A connection begins here |
-//! | `Agreed` | KEXINIT | the client's share (message 30) | reply, NEWKEYS, the first time EXT_INFO; `Confirming` |
-//! | `Confirming` | NEWKEYS | the peer's NEWKEYS | `Idle`, with `Handled::Keys` |
-//! | `Dead` | DISCONNECT | nothing | |
+//! The states that a key exchange goes through, and each message of theirs, are in STATES.md.
 //!
 //! We send data in `Idle` and `Confirming`: our NEWKEYS is what changes our keys, the peer's its own.
 
@@ -54,20 +46,18 @@ pub enum Handled {
     Other,
 }
 
+/// Where a key exchange stands.
 enum State {
+    /// Either side may begin one (RFC 4253 section 9).
     Idle,
-    Offered {
-        ours: Vec<u8>,
-    },
-    /// `discard`: the next message of the exchange is a wrong guess.
-    Agreed {
-        choice: Choice,
-        exchange: Exchange,
-        discard: bool,
-    },
-    Confirming {
-        opener: Opener,
-    },
+    /// Our KEXINIT is sent; the peer's is waited for (RFC 4253 section 7.1).
+    Offered { ours: Vec<u8> },
+    /// Both KEXINITs are here; the client's share is waited for (RFC 5656 section 4). `discard`: the
+    /// next message of the exchange is a wrong guess (RFC 4253 section 7).
+    Agreed { choice: Choice, exchange: Exchange, discard: bool },
+    /// Our NEWKEYS is sent; the peer's is waited for (RFC 4253 section 7.3).
+    Confirming { opener: Opener },
+    /// DISCONNECT was sent or came (RFC 4253 section 11.1).
     Dead,
 }
 
@@ -184,7 +174,8 @@ impl Transport {
         }
     }
 
-    /// A message 1 to 4, 7, 20 to 49, 192 or 193. Others are `Handled::Other`.
+    /// A message 1 to 4, 7, 20 to 49, 192 or 193 (RFC 4253 sections 7 and 11, RFC 8308, OpenSSH's
+    /// PROTOCOL section 1.8). Others are `Handled::Other`.
     ///
     /// Which messages may come while keys are exchanged, [`crate::packet::Inbound`] has checked, which
     /// sees all of them; what strict key exchange forbids besides is checked here.
@@ -250,8 +241,9 @@ impl Transport {
         self.pace.logged_in(&self.config.exchanges, now);
     }
 
-    /// Begins a key exchange when it is time, and ends one that was not answered. To be called when
-    /// [`Transport::deadline`] is over, and looked at after each batch that was sent.
+    /// Begins a key exchange when it is time (RFC 4253 section 9), and ends one that was not answered.
+    /// To be called when [`Transport::deadline`] is over, which is to be looked at after each batch that
+    /// was sent.
     pub fn tick(&mut self, now: Duration) -> Result<(), Fatal> {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
@@ -303,6 +295,7 @@ impl Transport {
         }
     }
 
+    /// RFC 4253 section 11.1: nothing is sent or taken after a DISCONNECT.
     fn die(&mut self) {
         self.state = State::Dead;
         self.fault = None;

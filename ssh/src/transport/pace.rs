@@ -33,7 +33,7 @@ impl Pace {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// The peer begins one more.
+    /// The peer begins one more (RFC 4253 section 9).
     pub fn begin(&mut self, limits: &ExchangeLimits, now: Duration) -> Result<(), Fatal> {
         if let Some(filled) = &mut self.filled {
             let by_time = earned(now.saturating_sub(*filled).as_nanos(), limits.time.as_nanos());
