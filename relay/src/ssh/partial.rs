@@ -10,8 +10,8 @@ pub(super) struct Partial {
 
 impl Partial {
     /// `need`: as many bytes as there have to be.
-    pub fn new(bytes: &[u8], need: usize) -> Self {
-        Self { bytes: bytes.to_vec(), need }
+    pub fn new(bytes: Vec<u8>, need: usize) -> Self {
+        Self { bytes, need }
     }
 
     pub fn len(&self) -> usize {
@@ -78,7 +78,7 @@ mod tests {
                     Next::Exhausted => panic!("so soon"),
                 }
             };
-            partial = Partial::new(&buffer[at..=kept], need);
+            partial = Partial::new(buffer[at..=kept].to_vec(), need);
             copied += partial.len();
         }
         assert_eq!(messages, 1);

@@ -97,7 +97,7 @@ impl Task {
 
     /// `first`: bytes that were read already.
     pub fn begin(&mut self, first: Vec<u8>) {
-        self.partial = Partial::new(&first, 0);
+        self.partial = Partial::new(first, 0);
     }
 
     /// Runs until the connection is over.
@@ -314,7 +314,8 @@ impl Task {
         let done = self.take(filled, scratch);
         scratch.batch.deliver(&mut scratch.buffer);
         let (at, need) = *done.as_ref().unwrap_or(&(filled, 0));
-        self.partial = Partial::new(scratch.buffer.get(at..filled).unwrap_or_default(), need);
+        let rest = scratch.buffer.get(at..filled).unwrap_or_default();
+        self.partial = Partial::new(rest.to_vec(), need);
         Poll::Ready(done.map(drop))
     }
 
