@@ -27,6 +27,7 @@ mod console;
 mod event;
 mod key;
 mod leg;
+mod partial;
 mod port;
 mod queue;
 mod server;

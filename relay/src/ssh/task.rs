@@ -16,6 +16,7 @@ use super::Doorkeeper;
 use super::buffers::{self, Scratch};
 use super::connection::{Ended, FAREWELL, Shared};
 use super::leg::{Sealed, time};
+use super::partial::Partial;
 use super::tell;
 use crate::clock::{self, Boot};
 
@@ -60,7 +61,7 @@ pub(super) struct Task {
     door: AtDoor,
     inbound: Inbound,
     /// The beginning of a packet whose rest has not come.
-    partial: Vec<u8>,
+    partial: Partial,
     began: Boot,
     /// When the peer last sent something, and how often it was asked for a sign of life since.
     heard: Boot,
@@ -82,7 +83,7 @@ impl Task {
             shared,
             door: AtDoor(door),
             inbound: Inbound::new(limits),
-            partial: Vec::new(),
+            partial: Partial::default(),
             began: now,
             heard: now,
             asked: 0,
@@ -96,7 +97,7 @@ impl Task {
 
     /// `first`: bytes that were read already.
     pub fn begin(&mut self, first: Vec<u8>) {
-        self.partial = first;
+        self.partial = Partial::new(first, 0);
     }
 
     /// Runs until the connection is over.
@@ -291,9 +292,6 @@ impl Task {
             return Poll::Pending;
         }
         let kept = self.partial.len();
-        if let Some(place) = scratch.buffer.get_mut(..kept) {
-            place.copy_from_slice(&self.partial);
-        }
         let room = scratch.buffer.get_mut(kept..).unwrap_or_default();
         let count = match self.shared.socket.poll_read(cx, room) {
             Poll::Pending => return Poll::Pending,
@@ -304,26 +302,32 @@ impl Task {
         self.asked = 0;
         self.shared.heard.notify_waiters();
         if self.parting.is_some() {
-            self.partial = Vec::new();
+            self.partial = Partial::default();
             self.dropped = self.dropped.saturating_add(count);
             return Poll::Ready(Ok(()));
         }
         let filled = kept.saturating_add(count);
+        if self.partial.grow(scratch.buffer.get(kept..filled).unwrap_or_default()) {
+            return Poll::Ready(Ok(()));
+        }
+        self.partial.put(&mut scratch.buffer);
         let done = self.take(filled, scratch);
         scratch.batch.deliver(&mut scratch.buffer);
-        let rest = scratch.buffer.get(done.as_ref().map_or(filled, |at| *at)..filled);
-        self.partial = rest.unwrap_or_default().to_vec();
+        let (at, need) = *done.as_ref().unwrap_or(&(filled, 0));
+        let rest = scratch.buffer.get(at..filled).unwrap_or_default();
+        self.partial = Partial::new(rest.to_vec(), need);
         Poll::Ready(done.map(drop))
     }
 
-    /// Handles every packet that is complete; where the first that is not begins.
-    fn take(&mut self, filled: usize, scratch: &mut Scratch) -> Result<usize, Stop> {
+    /// Handles every packet that is complete; where the first that is not begins, and how many bytes
+    /// it needs at least.
+    fn take(&mut self, filled: usize, scratch: &mut Scratch) -> Result<(usize, usize), Stop> {
         let Scratch { buffer, batch } = scratch;
         let mut at = 0;
         loop {
             let bytes = buffer.get_mut(..filled).unwrap_or_default();
             match self.inbound.next(bytes, at)? {
-                Next::Incomplete { .. } => return Ok(at),
+                Next::Incomplete { need } => return Ok((at, need)),
                 Next::Version { line, next } => {
                     let line = bytes.get(line).unwrap_or_default();
                     self.shared.lock().core.version(line);
