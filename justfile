@@ -58,7 +58,7 @@ crowd:
 ssh-sim:
     TIDEGATE_LONG=1 cargo test --locked --release -p tidegate-ssh-client --no-default-features --test sim -- --nocapture
 
-# Ten minutes for each of ssh/fuzz's targets, or for those that are named; what is found is kept
+# Ten minutes for each target of ssh/fuzz and transport/fuzz, or for those that are named; what is found is kept
 fuzz *TARGETS:
     scripts/fuzz.sh --keep 600 {{TARGETS}}
 

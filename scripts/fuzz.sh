@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Fuzzes the SSH core: scripts/fuzz.sh SECONDS [TARGET...]; so many seconds for each of the targets of
-# ssh/fuzz. With `--keep` in front what they find worth keeping is merged into ssh/fuzz/corpus.
+# Fuzzes the SSH core and what lies under it: scripts/fuzz.sh SECONDS [TARGET...]; so many seconds for each
+# of the targets of ssh/fuzz and transport/fuzz. With `--keep` in front what they find worth keeping is
+# merged into the corpus there.
 #
 # libFuzzer with coverage by the stable compiler: the flags are those that cargo-fuzz gives with
-# `-s none`; sanitizers need a nightly one, and would watch over unsafe code, of which ssh/ has none.
+# `-s none`; sanitizers need a nightly one, and would watch over unsafe code, of which these have none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +16,7 @@ fi
 seconds=${1:?usage: scripts/fuzz.sh [--keep] SECONDS [TARGET...]}
 shift
 targets=("$@")
-[[ $# -gt 0 ]] || targets=(version packets kexinit auth channels)
+[[ $# -gt 0 ]] || targets=(version packets kexinit auth channels sniffer proxy websocket)
 
 root=$PWD
 target=${CARGO_TARGET_DIR:-$root/target}
@@ -27,16 +28,20 @@ for option in level=4 inline-8bit-counters pc-table trace-compares; do
 done
 cargo run --quiet --locked -p tidegate-ssh-client --example fuzz_seeds -- "$target/seeds"
 # With --target, so that what runs while it is built has no coverage.
-RUSTFLAGS="${flags[*]}" CARGO_TARGET_DIR=$target cargo build --locked --release \
-    --manifest-path ssh/fuzz/Cargo.toml --target "$host" --bins
+for crate in ssh transport; do
+    RUSTFLAGS="${flags[*]}" CARGO_TARGET_DIR=$target cargo build --locked --release \
+        --manifest-path "$crate/fuzz/Cargo.toml" --target "$host" --bins
+done
 
 for name in "${targets[@]}"; do
+    kept=(*/fuzz/corpus/"$name")
+    mkdir -p "$target/seeds/$name"
     work=$target/corpus/$name
     artifacts=$target/artifacts/$name/
     mkdir -p "$work" "$artifacts"
     echo "--- $name, $seconds s"
     "$target/$host/release/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -verbosity=1 \
-        -print_final_stats=1 -artifact_prefix="$artifacts" "$work" "ssh/fuzz/corpus/$name" "$target/seeds/$name" \
+        -print_final_stats=1 -artifact_prefix="$artifacts" "$work" "${kept[0]}" "$target/seeds/$name" \
         >"$work.log" 2>&1 || {
         tail -60 "$work.log" >&2
         echo "fuzz.sh: $name fails; its input is in $artifacts" >&2
@@ -47,10 +52,10 @@ for name in "${targets[@]}"; do
     if [[ $keep == yes ]]; then
         # By the code that is reached, not by how often: some hundreds of small files.
         merged=$(mktemp -d)
-        "$target/$host/release/$name" -set_cover_merge=1 -use_counters=0 -max_len=2048 "$merged" "ssh/fuzz/corpus/$name" "$target/seeds/$name" "$work" \
+        "$target/$host/release/$name" -set_cover_merge=1 -use_counters=0 -max_len=2048 "$merged" "${kept[0]}" "$target/seeds/$name" "$work" \
             >/dev/null 2>&1
-        rm -f "ssh/fuzz/corpus/$name/"*
-        cp "$merged"/* "ssh/fuzz/corpus/$name/"
+        rm -f "${kept[0]}/"*
+        cp "$merged"/* "${kept[0]}/"
         rm -r "$merged"
     fi
 done

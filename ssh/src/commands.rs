@@ -31,7 +31,7 @@ pub enum TooMany {
 }
 
 impl Core {
-    /// Confirms [`Event::Open`](crate::Event::Open).
+    /// Confirms [`Event::Open`](crate::Event::Open) (RFC 4254 section 5.1).
     pub fn confirm(&mut self, id: Id) {
         let Some(channel) = self.channels.get_mut(id).filter(|it| it.state == State::Asked) else {
             return;
@@ -45,8 +45,8 @@ impl Core {
         self.channels.line_up(id);
     }
 
-    /// Refuses [`Event::Open`](crate::Event::Open); OpenSSH prints `text`, of which at most 300 bytes
-    /// are sent. The Id is void.
+    /// Refuses [`Event::Open`](crate::Event::Open) (RFC 4254 section 5.1); OpenSSH prints `text`, of
+    /// which at most 300 bytes are sent. The Id is void.
     pub fn refuse(&mut self, id: Id, code: OpenFailure, text: &str) {
         let Some(channel) = self.channels.get(id).filter(|it| it.state == State::Asked) else {
             return;
@@ -56,7 +56,7 @@ impl Core {
         self.refuse_open(remote, code, text);
     }
 
-    /// CHANNEL_OPEN_FAILURE.
+    /// CHANNEL_OPEN_FAILURE (RFC 4254 section 5.1).
     pub(crate) fn refuse_open(&mut self, remote: u32, code: OpenFailure, text: &str) {
         let text = printable(text, Fatal::TEXT);
         self.write(|w| {
@@ -174,7 +174,7 @@ impl Core {
     }
 
     /// Counts that `bytes` of the data of [`Event::Data`](crate::Event::Data) went on to the other
-    /// leg: the peer may send as many anew, once they are half of the window.
+    /// leg: the peer may send as many anew, once they are half of the window (RFC 4254 section 5.2).
     pub fn consumed(&mut self, id: Id, bytes: u32, now: Duration) {
         match self.channels.get_mut(id) {
             Some(channel) => {
@@ -185,7 +185,7 @@ impl Core {
         }
     }
 
-    /// WINDOW_ADJUST where one is due.
+    /// WINDOW_ADJUST where one is due (RFC 4254 section 5.2).
     pub(crate) fn give(&mut self, id: Id, now: Duration) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         if channel.peer_eof || channel.outgoing.close_sent() || channel.state != State::Open {

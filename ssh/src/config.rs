@@ -17,8 +17,12 @@ pub struct Config {
     /// Ciphers that are offered, for each direction.
     pub ciphers: Vec<Cipher>,
     pub rekey: RekeyLimits,
-    /// How long the peer may take to answer a KEXINIT with everything up to its NEWKEYS.
+    /// How long the peer may take for its next message of a key exchange, from when the last byte of
+    /// ours was taken from the output.
     pub kex_patience: Duration,
+    /// How long a key exchange may take in all, however slowly the peer takes what it is sent.
+    pub kex_longest: Duration,
+    pub exchanges: ExchangeLimits,
     pub limits: Limits,
     pub windows: Windows,
     /// What the windows of all connections are taken from.
@@ -34,6 +38,8 @@ impl Config {
             ciphers: Cipher::ALL.to_vec(),
             rekey: RekeyLimits::default(),
             kex_patience: Duration::from_secs(30),
+            kex_longest: Duration::from_mins(2),
+            exchanges: ExchangeLimits::default(),
             limits: Limits::default(),
             windows: Windows::default(),
             budget: Budget::new(1 << 30),
@@ -58,8 +64,11 @@ pub struct Limits {
     pub all_channels: usize,
     /// Requests of the peer that wait for their answers: global ones, and those of each channel.
     pub requests: usize,
-    /// Bytes of output, beyond which the peer asks for more than it reads and is sent away.
+    /// Bytes of output and of what waits for new keys: a peer that sends a message while there are
+    /// more asks for more than it reads, and is sent away.
     pub output: usize,
+    /// The same before a login: with the longest answer on top it is less than 64 KiB.
+    pub output_before_login: usize,
 }
 
 impl Default for Limits {
@@ -73,6 +82,7 @@ impl Default for Limits {
             all_channels: 16_384,
             requests: 256,
             output: 2 << 20,
+            output_before_login: 28 << 10,
         }
     }
 }
@@ -103,6 +113,28 @@ pub struct RekeyLimits {
     pub packets: u32,
     /// RFC 4253 recommends an hour.
     pub time: Duration,
+}
+
+/// How often the peer may begin a key exchange, the first of a connection apart: RFC 4253 section 9
+/// lets it do so at any time and names no bound. The numbers are ours. OpenSSH begins none before a
+/// login, and later one for each `RekeyLimit` of bytes, but never without a packet between two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExchangeLimits {
+    /// As many before a login: some libraries count the bytes of authentication, too.
+    pub before_login: u32,
+    /// As many at once after it, and no more than that add up.
+    pub burst: u32,
+    /// One more for so many bytes of other messages, of both sides together: half of what passes from
+    /// one exchange to the next with a `RekeyLimit` of 4 KiB.
+    pub bytes: u64,
+    /// One more for so much time.
+    pub time: Duration,
+}
+
+impl Default for ExchangeLimits {
+    fn default() -> Self {
+        Self { before_login: 8, burst: 64, bytes: 2 << 10, time: Duration::from_secs(1) }
+    }
 }
 
 impl Default for RekeyLimits {

@@ -90,16 +90,25 @@ impl Core {
         if self.phase == Phase::Over {
             return Ok(None);
         }
-        let done = self.dispatch(message, sequence, door, now).and_then(|event| {
-            if self.transport.output().len() > self.config.limits.output {
-                let text = "the peer asks for more than it reads";
-                return Err(Fatal::new(DisconnectCode::ByApplication, text));
-            }
-            Ok(event)
-        });
+        let done = self.check_output().and_then(|()| self.dispatch(message, sequence, door, now));
         self.or_die(done)
     }
 
+    /// A peer that goes on asking though it does not read what it gets is sent away.
+    fn check_output(&self) -> Result<(), Fatal> {
+        let limits = self.config.limits;
+        let within = self.phase == Phase::Connection;
+        let most = if within { limits.output } else { limits.output_before_login };
+        if self.transport.waiting() > most {
+            let text = "the peer asks for more than it reads";
+            return Err(Fatal::new(DisconnectCode::ByApplication, text));
+        }
+        Ok(())
+    }
+
+    /// To whom a message goes in which state. The transport's come first in each (RFC 4253); what may
+    /// come before a login, RFC 4252 section 6 says; what nobody knows is answered UNIMPLEMENTED (RFC
+    /// 4253 section 11.4).
     fn dispatch(
         &mut self,
         message: &[u8],
@@ -112,6 +121,7 @@ impl Core {
         };
         // The path of data, first of all.
         if kind == number::CHANNEL_DATA && self.phase == Phase::Connection {
+            self.transport.moved(message.len());
             return self.channel_data(message, now);
         }
         match self.transport.handle(message, now)? {
@@ -131,7 +141,7 @@ impl Core {
             (Phase::Service, number::USERAUTH_REQUEST) => {
                 Err(Fatal::protocol("authentication was asked for before the service ssh-userauth"))
             }
-            (Phase::Auth, number::USERAUTH_REQUEST) => self.userauth_request(message, door),
+            (Phase::Auth, number::USERAUTH_REQUEST) => self.userauth_request(message, door, now),
             // RFC 4252 section 6.
             (Phase::Service | Phase::Auth, 80..=127) => {
                 Err(Fatal::protocol("a message of the connection came before a login"))
@@ -178,7 +188,8 @@ impl Core {
         }
     }
 
-    /// The peer's NEWKEYS.
+    /// The peer's NEWKEYS (RFC 4253 section 7.3); after the first it is to ask for a service (section
+    /// 10).
     fn keys(
         &mut self,
         opener: crate::cipher::Opener,
@@ -210,12 +221,15 @@ impl Core {
         self.host_key
     }
 
+    /// RFC 4253 section 10: from now on a login is what is waited for.
     pub(crate) fn service_accepted(&mut self) {
         self.phase = self.phase.max(Phase::Auth);
     }
 
-    pub(crate) fn authenticated(&mut self) {
+    /// RFC 4252 section 5.1: SUCCESS was sent, and the service that was asked for begins.
+    pub(crate) fn authenticated(&mut self, now: Duration) {
         self.phase = Phase::Connection;
+        self.transport.logged_in(now);
     }
 
     /// Whether a key was proven, and the connection is not over.
@@ -240,9 +254,9 @@ impl Core {
         }
     }
 
-    /// Says goodbye, in front of everything that is not sealed yet, which is dropped. No CLOSE comes
-    /// before it: one would make `ssh -W` exit 0 in silence. `text`: of it what is printable ASCII,
-    /// at most 300 bytes.
+    /// Says goodbye (RFC 4253 section 11.1), in front of everything that is not sealed yet, which is
+    /// dropped. No CLOSE comes before it: one would make `ssh -W` exit 0 in silence. `text`: of it
+    /// what is printable ASCII, at most 300 bytes.
     pub fn disconnect(&mut self, code: DisconnectCode, text: &str) {
         if self.phase != Phase::Over {
             self.transport.disconnect(code, &printable(text, Fatal::TEXT));
@@ -250,7 +264,7 @@ impl Core {
         }
     }
 
-    /// Nothing is read or sealed from now on; what channels hold is given back.
+    /// Nothing is read or sealed from now on (RFC 4253 section 11.1); what channels hold is given back.
     fn over(&mut self) {
         self.phase = Phase::Over;
         self.channels = Table::default();
@@ -265,7 +279,7 @@ impl Core {
         done
     }
 
-    /// [`Next::Exhausted`](crate::Next::Exhausted) came.
+    /// [`Next::Exhausted`](crate::Next::Exhausted) came: it is time for new keys (RFC 4253 section 9).
     pub fn rekey(&mut self, now: Duration) {
         if self.phase != Phase::Over {
             self.transport.rekey(now);

@@ -49,7 +49,7 @@ pub(crate) struct Globals {
 }
 
 impl Core {
-    /// GLOBAL_REQUEST.
+    /// GLOBAL_REQUEST (RFC 4254 sections 4 and 7.1).
     pub(crate) fn global_request(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
         let mut r = Reader::new(message);
         r.u8()?;
@@ -100,14 +100,14 @@ impl Core {
         Ok(event)
     }
 
-    /// Answers [`Event::Forward`]; `port` is what the reply to a request for port 0 names. A token
-    /// is good for one answer; later ones do nothing.
+    /// Answers [`Event::Forward`] (RFC 4254 section 7.1); `port` is what the reply to a request for
+    /// port 0 names. A token is good for one answer; later ones do nothing.
     pub fn answer_forward(&mut self, token: Token, port: Option<u32>) {
         let answer = port.map_or(Answer::Refused, Answer::Listening);
         self.answer_global(token, answer);
     }
 
-    /// Answers [`Event::Cancel`].
+    /// Answers [`Event::Cancel`] (RFC 4254 section 7.1).
     pub fn answer_cancel(&mut self, token: Token, granted: bool) {
         let answer = if granted { Answer::Granted } else { Answer::Refused };
         self.answer_global(token, answer);
@@ -119,7 +119,7 @@ impl Core {
         }
     }
 
-    /// Sends the replies whose turn has come.
+    /// Sends the replies whose turn has come (RFC 4254 section 4).
     fn reply_globals(&mut self) {
         while let Some((asked, answer)) = self.globals.replies.pop() {
             if !asked.wants_reply {
@@ -145,7 +145,8 @@ impl Core {
         }
     }
 
-    /// The proof that we hold the host keys that the peer names, or a refusal where we do not.
+    /// The proof that we hold the host keys that the peer names, or a refusal where we do not (OpenSSH's
+    /// PROTOCOL section 2.5).
     fn prove(&mut self, mut r: Reader<'_>, wanted: bool) -> Result<(Answer, Vec<usize>), Fatal> {
         // A signature is dear: none that nobody reads, and none again and again.
         if !wanted || self.globals.proofs >= PROOFS {
@@ -174,7 +175,8 @@ impl Core {
         Ok((Answer::Proof(proof), keys))
     }
 
-    /// Tells the peer all host keys of this replica, so that it learns those that come next.
+    /// Tells the peer all host keys of this replica, so that it learns those that come next (OpenSSH's
+    /// PROTOCOL section 2.5).
     pub(crate) fn announce_host_keys(&mut self) {
         let config = std::sync::Arc::clone(&self.config);
         self.write(|w| {
@@ -185,8 +187,9 @@ impl Core {
         });
     }
 
-    /// Asks the peer for a sign of life; its answer, whichever, is [`Event::Alive`]. `false` and
-    /// nothing sent while too many such questions are open, or nobody has logged in.
+    /// Asks the peer for a sign of life (RFC 4254 section 4); its answer, whichever, is
+    /// [`Event::Alive`]. `false` and nothing sent while too many such questions are open, or nobody has
+    /// logged in.
     pub fn ping(&mut self) -> bool {
         if !self.is_authenticated() || self.globals.pings >= PINGS {
             return false;
@@ -198,8 +201,8 @@ impl Core {
         true
     }
 
-    /// REQUEST_SUCCESS or REQUEST_FAILURE: all that we ask is for life. One that answers nothing is
-    /// ignored, as sshd does.
+    /// REQUEST_SUCCESS or REQUEST_FAILURE (RFC 4254 section 4): all that we ask is for life. One that
+    /// answers nothing is ignored, as sshd does.
     pub(crate) fn global_reply(&mut self) -> Option<Event> {
         let pings = self.globals.pings.checked_sub(1)?;
         self.globals.pings = pings;

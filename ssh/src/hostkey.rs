@@ -6,6 +6,7 @@ use aws_lc_rs::signature::{
 };
 use ssh_key::private::{EcdsaKeypair, Ed25519Keypair, Ed25519PrivateKey, KeypairData};
 use ssh_key::public::Ed25519PublicKey;
+use zeroize::Zeroizing;
 
 use crate::algorithm::HostKeyAlgorithm;
 use crate::wire::Writer;
@@ -43,10 +44,10 @@ enum Pair {
 
 /// A new ed25519 key that is on no disk.
 pub fn generate(comment: &str) -> Result<ssh_key::PrivateKey, HostKeyError> {
-    let mut seed = [0; Ed25519PrivateKey::BYTE_SIZE];
-    aws_lc_rs::rand::fill(&mut seed).map_err(|_| HostKeyError::Inconsistent)?;
-    let pair =
-        Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| HostKeyError::Inconsistent)?;
+    let mut seed = Zeroizing::new([0; Ed25519PrivateKey::BYTE_SIZE]);
+    aws_lc_rs::rand::fill(seed.as_mut()).map_err(|_| HostKeyError::Inconsistent)?;
+    let pair = Ed25519KeyPair::from_seed_unchecked(seed.as_ref())
+        .map_err(|_| HostKeyError::Inconsistent)?;
     let public = Ed25519PublicKey::try_from(pair.public_key().as_ref());
     let key = Ed25519Keypair {
         public: public.map_err(HostKeyError::Unreadable)?,

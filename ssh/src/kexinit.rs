@@ -82,7 +82,7 @@ pub(crate) struct Offer<'a> {
 }
 
 impl<'a> Offer<'a> {
-    /// `message` is all of it, its number included.
+    /// RFC 4253 section 7.1; `message` is all of it, its number included.
     pub fn read(message: &'a [u8]) -> Result<Self, Fatal> {
         let mut r = Reader::new(message);
         r.bytes(1 + 16)?;
@@ -123,6 +123,7 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
+    /// RFC 4253 section 7.1, and what a guess is worth.
     pub fn make(offer: &Offer<'_>, config: &Config) -> Result<Self, Fatal> {
         let host_key_algorithms: Vec<_> = host_keys(config).collect();
         let kex = first("key exchange method", offer.kex, &config.kex, Kex::name)?;
@@ -156,7 +157,8 @@ impl Choice {
     }
 }
 
-/// The first on the client's list that is on ours, or an end that names both (code 3).
+/// The first on the client's list that is on ours, or an end that names both (code 3): RFC 4253 section
+/// 7.1.
 fn first<T: Copy>(
     what: &str,
     theirs: &str,
@@ -172,7 +174,8 @@ fn first<T: Copy>(
         })
 }
 
-/// The sentence must fit however much a client offers: its list is cut, ours never is.
+/// No algorithm in common (RFC 4253 section 7.1): the sentence must fit however much a client offers:
+/// its list is cut, ours never is.
 fn nothing_common(what: &str, theirs: &str, ours: &str) -> Fatal {
     let sentence = |theirs: &str| {
         format!(

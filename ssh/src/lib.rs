@@ -4,26 +4,6 @@
 //! but the time that each call is given. Primitives and constant-time comparison are aws-lc's, key
 //! formats ssh-key's; no cipher, hash or curve is written here.
 //!
-//! # Where each message is
-//!
-//! | number | message | RFC | in | out |
-//! |---|---|---|---|---|
-//! | | version line | 4253 §4.2 | [`version`] | [`Transport::new`] |
-//! | | binary packet | 4253 §6 | [`packet`] | `outbound` |
-//! | 1 | DISCONNECT | 4253 §11.1 | [`Handled::Disconnected`] | [`Transport::disconnect`] |
-//! | 2 | IGNORE | 4253 §11.2 | [`Transport::handle`]: nothing | |
-//! | 3 | UNIMPLEMENTED | 4253 §11.4 | [`Transport::handle`]: nothing | [`Transport::unimplemented`] |
-//! | 4 | DEBUG | 4253 §11.3 | [`Transport::handle`]: nothing | |
-//! | 7 | EXT_INFO | 8308 §2.3 | [`Transport::handle`]: nothing | `ext_info`, by `Transport::reply` |
-//! | 20 | KEXINIT | 4253 §7.1 | `kexinit::Offer`, `Transport::offered` | `kexinit::build`, `Transport::begin` |
-//! | 21 | NEWKEYS | 4253 §7.3 | `Transport::confirmed`, [`Inbound::install`] | `Transport::reply` |
-//! | 30, 31 | share and reply | 5656 §4, 8731, mlkem | `Transport::share`, `kex::reply` | `Transport::reply` |
-//! | 192, 193 | PING, PONG | OpenSSH PROTOCOL §1.8 | `Transport::pong` | `Transport::pong` |
-//!
-//! What may come when: while keys are exchanged, [`packet`] lets only 1 to 4 and 20 to 49 through (RFC
-//! 4253 §7.1), and `Transport::check_strict` only 1 and 20 to 49 where the first exchange is strict. The
-//! states of an exchange are in [`transport`].
-//!
 #![doc = include_str!("../STATES.md")]
 
 pub mod algorithm;
@@ -62,7 +42,7 @@ pub use budget::Budget;
 pub use channel::Id;
 pub use cipher::{Opener, Sealer};
 pub use commands::{NoChannel, TooMany};
-pub use config::{Config, Limits, RekeyLimits, Windows};
+pub use config::{Config, ExchangeLimits, Limits, RekeyLimits, Windows};
 pub use core::Core;
 pub use event::{Event, RequestKind};
 pub use global::Token;

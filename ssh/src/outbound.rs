@@ -14,6 +14,16 @@ use crate::wire::{Reader, Writer};
 /// it owes us its KEXINIT runs into this.
 const HELD: usize = 256 * 1024;
 
+/// The longest message that fits into a packet under every cipher.
+pub(crate) const MOST_OF_ANY: usize = most(Layout::GCM);
+
+/// The longest message that fits into a packet of at most [`MOST`] bytes: a whole number of blocks,
+/// without `padding_length` and the least padding (RFC 4253 section 6).
+const fn most(layout: Layout) -> usize {
+    let blocks = (MOST + layout.counted) / layout.block;
+    blocks * layout.block - layout.counted - 1 - 4
+}
+
 /// What goes out, and what waits.
 pub struct Outbound {
     pub output: Output,
@@ -106,7 +116,7 @@ impl Outbound {
         self.held = Vec::new();
     }
 
-    /// New keys, after our NEWKEYS. `reset`: sequence numbers begin at 0 again.
+    /// New keys, after our NEWKEYS (RFC 4253 section 7.3). `reset`: sequence numbers begin at 0 again.
     pub fn install(&mut self, cipher: Cipher, secrets: &Secrets, reset: bool) -> Result<(), Fatal> {
         self.keys.sealer =
             Sealer::new(cipher, secrets).map_err(|_| fault("the relay could not make keys"))?;
@@ -116,6 +126,21 @@ impl Outbound {
             self.keys.sequence = 0;
         }
         Ok(())
+    }
+
+    /// The longest message that fits into a packet now.
+    pub(crate) fn most(&self) -> usize {
+        most(self.keys.sealer.layout())
+    }
+
+    /// Bytes that these keys have sealed.
+    pub(crate) fn sealed(&self) -> u64 {
+        self.keys.bytes
+    }
+
+    /// Bytes that were not taken yet: of the output, and of what is held.
+    pub(crate) fn waiting(&self) -> usize {
+        self.output.len().saturating_add(self.held.len())
     }
 
     /// Whether the keys were used as much as they should be.

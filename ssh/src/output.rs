@@ -8,6 +8,8 @@ pub struct Output {
     head: usize,
     /// How much there lately was before it was empty again: what is made room for at once.
     usual: usize,
+    /// Bytes that were ever written.
+    gone: u64,
 }
 
 impl Output {
@@ -25,11 +27,23 @@ impl Output {
 
     /// The first `count` bytes were written.
     pub fn consume(&mut self, count: usize) {
-        self.head = self.head.saturating_add(count).min(self.bytes.len());
+        let count = count.min(self.len());
+        self.gone = self.gone.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        self.head = self.head.saturating_add(count);
         if self.head == self.bytes.len() {
             let usual = self.bytes.len().max(self.usual / 2);
-            *self = Self { usual, ..Self::default() };
+            *self = Self { usual, gone: self.gone, ..Self::default() };
         }
+    }
+
+    /// How many bytes were written since the connection began.
+    pub(crate) fn gone(&self) -> u64 {
+        self.gone
+    }
+
+    /// What [`Output::gone`] will be when the last byte that is here now is written.
+    pub(crate) fn end(&self) -> u64 {
+        self.gone.saturating_add(u64::try_from(self.len()).unwrap_or(u64::MAX))
     }
 
     /// Bytes that are sealed already, behind all others: the rest of a frame of

@@ -74,8 +74,8 @@ impl Inbound {
         }
     }
 
-    /// New keys, after the peer's NEWKEYS was handled. `reset`: sequence numbers begin at 0 again
-    /// (strict key exchange).
+    /// New keys, after the peer's NEWKEYS was handled (RFC 4253 section 7.3). `reset`: sequence numbers
+    /// begin at 0 again (draft-miller-sshm-strict-kex).
     pub fn install(&mut self, opener: Opener, reset: bool) {
         self.opener = opener;
         self.phase = Phase::Open;

@@ -28,9 +28,9 @@ pub enum Relayed {
 }
 
 impl Core {
-    /// Passes a packet of another leg on without a copy where it can: the frame is as
-    /// [`Next::Message`](crate::Next::Message) gave it there, a CHANNEL_DATA whose data is at `data`
-    /// (in the frame).
+    /// Passes a packet of another leg on without a copy where it can (RFC 4254 section 5.2): the frame
+    /// is as [`Next::Message`](crate::Next::Message) gave it there, a CHANNEL_DATA whose data is at
+    /// `data` (in the frame).
     pub fn relay(&mut self, id: Id, frame: &mut [u8], data: Range<usize>) -> Relayed {
         match self.pass(id, frame, &data) {
             Some(true) => Relayed::InPlace,

@@ -16,7 +16,7 @@ enum Verdict {
 }
 
 impl Core {
-    /// CHANNEL_REQUEST.
+    /// CHANNEL_REQUEST (RFC 4254 section 5.4).
     pub(crate) fn channel_request(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
         let mut r = Reader::new(message);
         r.u8()?;
@@ -51,7 +51,7 @@ impl Core {
         Ok(event)
     }
 
-    /// Answers [`Event::Request`]; once, later answers do nothing.
+    /// Answers [`Event::Request`] (RFC 4254 section 6.5); once, later answers do nothing.
     pub fn answer_request(&mut self, id: Id, granted: bool) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         let Some(request) = channel.asked.take() else { return };
@@ -59,7 +59,7 @@ impl Core {
         self.reply(id);
     }
 
-    /// Sends the replies whose turn has come.
+    /// Sends the replies whose turn has come (RFC 4254 section 5.4).
     fn reply(&mut self, id: Id) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         let (remote, mute) = (channel.remote, channel.outgoing.close_sent());
@@ -73,8 +73,8 @@ impl Core {
         }
     }
 
-    /// CHANNEL_SUCCESS or CHANNEL_FAILURE: we make no request that wants one, so it is ignored, as
-    /// sshd does.
+    /// CHANNEL_SUCCESS or CHANNEL_FAILURE (RFC 4254 section 5.4): we make no request that wants one, so
+    /// it is ignored, as sshd does.
     pub(crate) fn channel_reply(&self, message: &[u8]) -> Result<Option<Event>, Fatal> {
         let mut r = Reader::new(message);
         r.u8()?;
@@ -83,8 +83,9 @@ impl Core {
     }
 }
 
-/// What becomes of a request on a channel of this kind. Requests that nobody knows, and on other than
-/// sessions all, fail; PuTTY tunes its windows by the failure of winadj@putty.projects.tartarus.org.
+/// What becomes of a request on a channel of this kind (RFC 4254 sections 5.4 and 6). Requests that
+/// nobody knows, and on other than sessions all, fail; PuTTY tunes its windows by the failure of
+/// winadj@putty.projects.tartarus.org.
 fn judge(kind: &mut Kind, name: &[u8], mut r: Reader<'_>) -> Result<Verdict, Fatal> {
     let Kind::Session(session) = kind else { return Ok(Verdict::Done(false)) };
     let asked = match name {

@@ -2,6 +2,7 @@
 //! without encryption. Nothing of a relay turns this on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cipher::Forged;
 use crate::core::Core;
@@ -33,6 +34,6 @@ pub fn plain_core_within(
     session: [u8; HASH],
 ) -> Core {
     let mut core = plain_core(config, random, session);
-    core.authenticated();
+    core.authenticated(Duration::ZERO);
     core
 }

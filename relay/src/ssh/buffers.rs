@@ -34,20 +34,30 @@ pub(super) struct Buffer {
     /// Where what is left begins: the beginning of a packet whose rest has not come.
     at: usize,
     filled: usize,
+    /// With fewer bytes there is nothing to be done, as `Next::Incomplete` said.
+    pub need: usize,
     /// Packets in front of that, decrypted, that have not gone on to the other leg yet.
     pub batch: Batch,
 }
 
 impl Buffer {
-    /// With what was left of earlier reads.
-    pub fn with(left: &[u8]) -> Self {
+    /// With room in front of the first read for what was kept of earlier ones.
+    pub fn behind(kept: usize) -> Self {
         LENT.fetch_add(1, Ordering::Relaxed);
         let spare = spares().pop();
-        let mut bytes = spare.unwrap_or_else(|| vec![0; BUFFER]);
-        if let Some(place) = bytes.get_mut(..left.len()) {
-            place.copy_from_slice(left);
-        }
-        Self { bytes, at: 0, filled: left.len(), batch: Batch::default() }
+        let bytes = spare.unwrap_or_else(|| vec![0; BUFFER]);
+        Self { bytes, at: 0, filled: kept, need: 0, batch: Batch::default() }
+    }
+
+    /// The room for what was kept.
+    pub fn front(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(..self.filled).unwrap_or_default()
+    }
+
+    /// So many bytes that were read into the room and are not filled in yet.
+    pub fn came(&self, count: usize) -> &[u8] {
+        let end = self.filled.saturating_add(count);
+        self.bytes.get(self.filled..end).unwrap_or_default()
     }
 
     /// The beginning of a packet.
@@ -87,6 +97,7 @@ impl Buffer {
     /// Drops all that is in it.
     pub fn clear(&mut self) {
         self.at = self.filled;
+        self.need = 0;
         self.batch = Batch::default();
     }
 }

@@ -8,6 +8,7 @@ use tidegate_ssh::Next;
 
 use super::buffers::{self, Buffer};
 use super::leg::time;
+use super::partial::Partial;
 use super::task::{Stop, Task};
 use super::tell;
 use crate::clock::{self, Boot};
@@ -30,7 +31,7 @@ impl Task {
     pub(super) fn put_down(&mut self) {
         if let Some(mut buffer) = self.buffer.take() {
             self.deliver(&mut buffer, false);
-            self.partial = buffer.left().to_vec();
+            self.partial = Partial::new(buffer.left().to_vec(), buffer.need);
         }
     }
 
@@ -67,12 +68,10 @@ impl Task {
             // It has had its word, and the clock ends it.
             return Poll::Pending;
         }
-        let mut buffer = self
-            .buffer
-            .take()
-            .unwrap_or_else(|| Box::new(Buffer::with(&std::mem::take(&mut self.partial))));
+        let mut buffer =
+            self.buffer.take().unwrap_or_else(|| Box::new(Buffer::behind(self.partial.len())));
         let read = self.read_into(cx, &mut buffer);
-        if !buffer.is_empty() {
+        if self.partial.len() == 0 && !buffer.is_empty() {
             self.buffer = Some(buffer);
             if buffers::are_scarce() {
                 self.put_down();
@@ -101,14 +100,25 @@ impl Task {
         self.shared.heard.notify_waiters();
         if self.parting.is_some() {
             buffer.clear();
+            self.partial = Partial::default();
             self.dropped = self.dropped.saturating_add(count);
             return Poll::Ready(Ok(()));
         }
-        buffer.fill(count);
         if count < most {
             self.behind = None;
         }
-        let taken = self.take(buffer);
+        if self.partial.len() > 0 {
+            if self.partial.grow(buffer.came(count)) {
+                return Poll::Ready(Ok(()));
+            }
+            self.partial.put(buffer.front());
+            self.partial = Partial::default();
+        }
+        buffer.fill(count);
+        if buffer.left().len() < buffer.need {
+            return Poll::Ready(Ok(()));
+        }
+        let taken = self.take(buffer).map(|need| buffer.need = need);
         // A window may have been opened.
         self.shared.lock().release_written();
         self.deliver(buffer, taken.is_ok());
@@ -118,12 +128,13 @@ impl Task {
         Poll::Ready(taken)
     }
 
-    /// Handles every packet that is complete, all but the last data of which the batch is left.
-    fn take(&mut self, buffer: &mut Buffer) -> Result<(), Stop> {
+    /// Handles every packet that is complete, but for the last data, which is left in the batch; how
+    /// many bytes the first that is not complete needs at least.
+    fn take(&mut self, buffer: &mut Buffer) -> Result<usize, Stop> {
         let (bytes, at, batch) = buffer.parts();
         loop {
             match self.inbound.next(bytes, *at)? {
-                Next::Incomplete { .. } => return Ok(()),
+                Next::Incomplete { need } => return Ok(need),
                 Next::Version { line, next } => {
                     let line = bytes.get(line).unwrap_or_default();
                     self.shared.lock().core.version(line);

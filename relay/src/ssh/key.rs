@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ssh_key::{Algorithm, LineEnding, PrivateKey};
 use tidegate_policy::model::KeyBlob;
+use zeroize::Zeroizing;
 
 /// No private key in OpenSSH's format is larger.
 const LARGEST: u64 = 64 * 1024;
@@ -75,11 +76,12 @@ impl HostKey {
 
     fn read(path: &Path, file: std::fs::File) -> Result<Self, HostKeyError> {
         let io = |error| HostKeyError::Io { path: path.to_owned(), error };
-        let mut text = String::new();
+        // As long as it can get, so that growing leaves no copy behind.
+        let longest = usize::try_from(LARGEST).unwrap_or_default();
+        let mut text = Zeroizing::new(String::with_capacity(longest));
         file.take(LARGEST).read_to_string(&mut text).map_err(io)?;
-        let key = PrivateKey::from_openssh(&text).map_err(|error| HostKeyError::Malformed {
-            path: path.to_owned(),
-            why: error.to_string(),
+        let key = PrivateKey::from_openssh(text.as_bytes()).map_err(|error| {
+            HostKeyError::Malformed { path: path.to_owned(), why: error.to_string() }
         })?;
         if key.algorithm() != Algorithm::Ed25519 || key.is_encrypted() {
             let locked = if key.is_encrypted() { "encrypted " } else { "" };

@@ -28,6 +28,7 @@ mod event;
 mod intake;
 mod key;
 mod leg;
+mod partial;
 mod port;
 mod queue;
 mod server;

@@ -16,6 +16,7 @@ use super::Doorkeeper;
 use super::buffers::Buffer;
 use super::connection::{Ended, FAREWELL, Shared};
 use super::leg::{Sealed, time};
+use super::partial::Partial;
 use crate::clock::{self, Boot};
 
 /// Reads after which other tasks get their turn.
@@ -55,8 +56,8 @@ pub(super) struct Task {
     pub shared: Arc<Shared>,
     pub door: AtDoor,
     pub inbound: Inbound,
-    /// The beginning of a packet whose rest has not come; or what is left in `buffer`.
-    pub partial: Vec<u8>,
+    /// The beginning of a packet whose rest has not come; nothing while `buffer` has it.
+    pub partial: Partial,
     /// What was read and will be gone on with in a moment.
     pub buffer: Option<Box<Buffer>>,
     /// Since when something that the peer has sent may wait unread for another leg.
@@ -82,7 +83,7 @@ impl Task {
             shared,
             door: AtDoor(door),
             inbound: Inbound::new(limits),
-            partial: Vec::new(),
+            partial: Partial::default(),
             buffer: None,
             behind: None,
             began: now,
@@ -98,7 +99,7 @@ impl Task {
 
     /// `first`: bytes that were read already.
     pub fn begin(&mut self, first: Vec<u8>) {
-        self.partial = first;
+        self.partial = Partial::new(first, 0);
     }
 
     /// Runs until the connection is over.

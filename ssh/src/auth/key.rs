@@ -102,7 +102,7 @@ pub(crate) enum Public<'a> {
 
 impl<'a> UserKey<'a> {
     /// None if the algorithm is not ours, the blob is not of its kind or malformed, or an RSA key too
-    /// short; without the cost of a signature.
+    /// short; without the cost of a signature (RFC 4252 section 7, RFC 8332 section 3).
     pub fn parse(algorithm: &[u8], blob: &'a [u8]) -> Option<Self> {
         let algorithm = Algorithm::find(algorithm)?;
         let mut r = Reader::new(blob);

@@ -8,6 +8,8 @@ mod key;
 mod request;
 mod signature;
 
+use std::time::Duration;
+
 use crate::core::{Core, clean};
 use crate::event::Event;
 use crate::message::{DisconnectCode, Fatal, number};
@@ -61,6 +63,7 @@ impl Core {
         Ok(())
     }
 
+    /// One more request of any kind: there is an end to them (RFC 4252 section 4).
     fn count_request(&mut self) -> Result<(), Fatal> {
         self.auth.requests = self.auth.requests.saturating_add(1);
         if self.auth.requests > self.config.limits.auth_requests {
@@ -69,11 +72,12 @@ impl Core {
         Ok(())
     }
 
-    /// USERAUTH_REQUEST.
+    /// USERAUTH_REQUEST (RFC 4252 sections 5 and 7).
     pub(crate) fn userauth_request(
         &mut self,
         message: &[u8],
         door: &mut dyn Door,
+        now: Duration,
     ) -> Result<Option<Event>, Fatal> {
         self.count_request()?;
         let request = Request::read(message)?;
@@ -101,14 +105,14 @@ impl Core {
                 self.write(|w| {
                     w.u8(number::USERAUTH_SUCCESS);
                 });
-                self.authenticated();
+                self.authenticated(now);
                 self.announce_host_keys();
                 Ok(Some(Event::Authenticated { user, key }))
             }
         }
     }
 
-    /// A key, with a signature or without.
+    /// A key, with a signature or without (RFC 4252 section 7, OpenSSH's PROTOCOL section 3.1).
     fn offer<'a>(
         &mut self,
         request: &Request<'a>,

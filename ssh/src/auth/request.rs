@@ -33,6 +33,7 @@ pub(crate) struct Offer<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// RFC 4252 sections 5 and 7; fields that come behind a method which we do not have stay unread.
     pub fn read(message: &'a [u8]) -> Result<Self, Fatal> {
         let mut r = Reader::new(message);
         r.u8()?;

@@ -10,7 +10,8 @@ use aws_lc_rs::signature::{
 use super::key::{Algorithm, Curve, Hash, Public, UserKey};
 use crate::wire::Reader;
 
-/// Whether `signature` is one of `message` by `key`, made by the very algorithm that was announced.
+/// Whether `signature` is one of `message` by `key`, made by the very algorithm that was announced (RFC
+/// 4252 section 7, RFC 8332 section 3).
 pub(crate) fn verify(key: &UserKey<'_>, message: &[u8], signature: &[u8]) -> bool {
     let mut r = Reader::new(signature);
     let (Ok(name), Ok(raw)) = (r.string(), r.string()) else { return false };

@@ -14,15 +14,15 @@ use crate::wire::Reader;
 const DATA: usize = 9;
 
 impl Core {
-    /// The open channel that a message names. One that is not open, or of which the peer cannot know
-    /// our number yet, is an error that ends the connection.
+    /// The open channel that a message names (RFC 4254 section 5). One that is not open, or of which
+    /// the peer cannot know our number yet, is an error that ends the connection.
     pub(crate) fn open_channel(&self, number: u32) -> Result<Id, Fatal> {
         let id = self.channels.find(number);
         id.filter(|id| self.channels.get(*id).is_some_and(|it| it.state == State::Open))
             .ok_or_else(|| Fatal::protocol(format_args!("there is no open channel {number}")))
     }
 
-    /// CHANNEL_DATA.
+    /// CHANNEL_DATA (RFC 4254 section 5.2).
     pub(crate) fn channel_data(
         &mut self,
         message: &[u8],
@@ -37,7 +37,8 @@ impl Core {
         Ok(Some(Event::Data { channel, bytes: DATA..DATA.saturating_add(bytes) }))
     }
 
-    /// CHANNEL_EXTENDED_DATA: counts as data does, and is thrown away; a relay knows no use for it.
+    /// CHANNEL_EXTENDED_DATA (RFC 4254 section 5.2): counts as data does, and is thrown away; a relay
+    /// knows no use for it.
     pub(crate) fn channel_extended(
         &mut self,
         message: &[u8],
@@ -54,7 +55,7 @@ impl Core {
         Ok(None)
     }
 
-    /// Counts data against the window; the channel if anybody is to get it.
+    /// Counts data against the window (RFC 4254 section 5.2); the channel if anybody is to get it.
     fn count(&mut self, number: u32, bytes: usize, now: Duration) -> Result<Option<Id>, Fatal> {
         let id = self.open_channel(number)?;
         let Some(channel) = self.channels.get_mut(id) else { return Ok(None) };
@@ -86,7 +87,7 @@ impl Core {
         Ok((bytes > 0).then_some(id))
     }
 
-    /// CHANNEL_WINDOW_ADJUST; of a channel that is not open it says nothing.
+    /// CHANNEL_WINDOW_ADJUST (RFC 4254 section 5.2); of a channel that is not open it says nothing.
     pub(crate) fn channel_adjust(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
         let mut r = Reader::new(message);
         r.u8()?;
@@ -105,7 +106,7 @@ impl Core {
         Ok(None)
     }
 
-    /// CHANNEL_EOF; a second one says nothing new.
+    /// CHANNEL_EOF (RFC 4254 section 5.3); a second one says nothing new.
     pub(crate) fn channel_eof(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
         let id = self.only_channel(message)?;
         let Some(channel) = self.channels.get_mut(id) else { return Ok(None) };
@@ -114,8 +115,8 @@ impl Core {
         Ok(told.then_some(Event::Eof { channel: id }))
     }
 
-    /// CHANNEL_CLOSE: answered by ours if that has not been sent, past what waits, since nobody would
-    /// read it any more. The number is free now.
+    /// CHANNEL_CLOSE (RFC 4254 section 5.3): answered by ours if that has not been sent, past what
+    /// waits, since nobody would read it any more. The number is free now.
     pub(crate) fn channel_close(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
         let id = self.only_channel(message)?;
         let Some(channel) = self.channels.get_mut(id) else { return Ok(None) };

@@ -12,7 +12,7 @@ use crate::wire::Reader;
 const WORDS: usize = 200;
 
 impl Core {
-    /// CHANNEL_OPEN.
+    /// CHANNEL_OPEN (RFC 4254 section 5.1).
     pub(crate) fn channel_open(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
         let mut r = Reader::new(message);
         r.u8()?;
@@ -42,6 +42,7 @@ impl Core {
         Ok(Some(Event::Refused { what }))
     }
 
+    /// `direct-tcpip` (RFC 4254 section 7.2): the relay decides.
     fn open_direct(
         &mut self,
         mut r: Reader<'_>,
@@ -60,7 +61,8 @@ impl Core {
         Ok(Some(Event::Open { channel: id, host, port, originator }))
     }
 
-    /// A session is confirmed at once: what counts is what is asked for on it.
+    /// A session (RFC 4254 section 6.1) is confirmed at once, but for no-more-sessions@openssh.com
+    /// (OpenSSH's PROTOCOL section 2.2): what counts is what is asked for on it.
     fn open_session(
         &mut self,
         r: Reader<'_>,
@@ -87,7 +89,8 @@ impl Core {
         Ok(None)
     }
 
-    /// The window of one more channel of the peer; if there is no room for it, the peer has been told.
+    /// The window of one more channel of the peer; if there is no room for it, the peer has been told
+    /// (RFC 4254 section 5.1).
     fn room(&mut self, remote: u32, windows: Windows) -> Option<ReceiveWindow> {
         let limits = self.config.limits;
         let most = limits.channels;
@@ -106,7 +109,7 @@ impl Core {
         window
     }
 
-    /// CHANNEL_OPEN_CONFIRMATION.
+    /// CHANNEL_OPEN_CONFIRMATION (RFC 4254 section 5.1).
     pub(crate) fn channel_confirmed(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
         let mut r = Reader::new(message);
         r.u8()?;
@@ -126,7 +129,7 @@ impl Core {
         Ok(Some(Event::Opened { channel: id }))
     }
 
-    /// CHANNEL_OPEN_FAILURE.
+    /// CHANNEL_OPEN_FAILURE (RFC 4254 section 5.1).
     pub(crate) fn channel_failed(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
         let mut r = Reader::new(message);
         r.u8()?;
@@ -138,7 +141,8 @@ impl Core {
         Ok((!forsaken).then_some(Event::OpenFailed { channel: id, code, text }))
     }
 
-    /// The channel of that number that we asked for, and whether nobody wants it any more.
+    /// The channel of that number that we asked for (RFC 4254 section 5.1), and whether nobody wants
+    /// it any more.
     fn asking(&self, number: u32) -> Result<(super::Id, bool), Fatal> {
         let id = self.channels.find(number);
         let found = id.and_then(|id| Some((id, self.channels.get(id)?.state)));

@@ -94,7 +94,7 @@ impl ReceiveWindow {
         self.size
     }
 
-    /// Counts what came in.
+    /// Counts what came in (RFC 4254 section 5.2).
     pub fn received(&mut self, bytes: u32, now: Duration) -> Result<(), Beyond> {
         self.left = self.left.checked_sub(bytes).ok_or(Beyond)?;
         if self.size == 0 {
@@ -134,7 +134,8 @@ impl ReceiveWindow {
         self.owed = self.owed.saturating_add(bytes);
     }
 
-    /// What a WINDOW_ADJUST is to give now, if one is due: half of the window at least.
+    /// What a WINDOW_ADJUST (RFC 4254 section 5.2) is to give now, if one is due: half of the window at
+    /// least.
     pub fn due(&mut self, now: Duration) -> Option<u32> {
         if self.owed < self.size / 2 || self.owed == 0 {
             return None;

@@ -56,7 +56,7 @@ impl SendQueue {
         self.packet = packet;
     }
 
-    /// WINDOW_ADJUST.
+    /// WINDOW_ADJUST (RFC 4254 section 5.2).
     pub fn adjust(&mut self, bytes: u32) -> Result<(), Overflow> {
         self.window = self.window.checked_add(bytes).ok_or(Overflow)?;
         Ok(())
@@ -153,7 +153,8 @@ impl SendQueue {
         self.exit_status.is_some() || self.eof == Last::Wanted || self.close == Last::Wanted
     }
 
-    /// Writes the next message for the channel that the peer calls `remote`, by way of `write`.
+    /// Writes the next message for the channel that the peer calls `remote`, by way of `write`: RFC 4254
+    /// sections 5.2 (data), 6.10 (exit status) and 5.3 (EOF, CLOSE).
     pub fn next(
         &mut self,
         remote: u32,

@@ -40,7 +40,9 @@ pub(super) fn exchange(
     let public = private.compute_public_key().map_err(|_| failed())?;
     let shared =
         agree(&private, UnparsedPublicKey::new(&X25519, share), bad_share(method), |shared| {
-            shared.try_into().map(Zeroizing::new).map_err(|_| failed())
+            let mut bytes = Zeroizing::new([0; BYTES]);
+            *bytes = *shared.first_chunk().ok_or_else(failed)?;
+            Ok(bytes)
         })?;
     Ok((public.as_ref().to_vec(), shared))
 }

@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::kem::{EncapsulationKey, ML_KEM_768};
 use zeroize::Zeroizing;
 
-use super::{Reply, bad_share, curve25519};
+use super::{HASH, Reply, bad_share, curve25519, derive};
 use crate::message::Fatal;
 use crate::random::Random;
 use crate::wire::Writer;
@@ -27,8 +27,8 @@ pub(super) fn reply(share: &[u8], random: &mut dyn Random) -> Result<Reply, Fata
     let mut hash = Context::new(&SHA256);
     hash.update(quantum.as_ref());
     hash.update(classical.as_ref());
-    let mut secret = Zeroizing::new(Vec::with_capacity(36));
-    Writer::new(&mut secret).string(hash.finish());
+    let mut secret = Zeroizing::new(Vec::with_capacity(4 + HASH));
+    Writer::new(&mut secret).string(derive::secret(hash));
 
     let mut reply = ciphertext.as_ref().to_vec();
     reply.extend_from_slice(&ours);

@@ -26,7 +26,8 @@ pub(crate) struct Reply {
     pub secret: Zeroizing<Vec<u8>>,
 }
 
-/// Answers a client's share (Q_C, or C_INIT) by `method`.
+/// Answers a client's share (Q_C, or C_INIT) by `method`: RFC 8731, RFC 5656 section 4,
+/// draft-ietf-sshm-mlkem-hybrid-kex.
 pub(crate) fn reply(method: Kex, share: &[u8], random: &mut dyn Random) -> Result<Reply, Fatal> {
     match method {
         Kex::MlKem768X25519 => mlkem::reply(share, random),
@@ -35,7 +36,8 @@ pub(crate) fn reply(method: Kex, share: &[u8], random: &mut dyn Random) -> Resul
     }
 }
 
-/// The client's share is none of the method's (code 3).
+/// The client's share is none of the method's (code 3): RFC 8731 section 3, RFC 5656 section 4,
+/// draft-ietf-sshm-mlkem-hybrid-kex section 2.3.
 fn bad_share(method: &str) -> Fatal {
     Fatal::key_exchange(format_args!("the share of the key exchange is not valid for {method}"))
 }

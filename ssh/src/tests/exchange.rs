@@ -277,8 +277,9 @@ fn rekeys_by_bytes_packets_and_time_in_either_direction() {
     assert!(server.take().is_empty());
     server.transport.tick(hour).unwrap();
     assert!(!server.transport.is_open());
-    assert_eq!(server.transport.deadline(), Some(hour + Duration::from_secs(30)));
     let offered = server.take();
+    server.transport.tick(hour).unwrap();
+    assert_eq!(server.transport.deadline(), Some(hour + Duration::from_secs(30)));
     client.receive(&offered);
     server.receive(&client.take(), hour).unwrap();
     client.receive(&server.take());
@@ -291,6 +292,8 @@ fn rekeys_by_bytes_packets_and_time_in_either_direction() {
 fn an_exchange_that_is_not_answered_ends() {
     let patience = Duration::from_secs(30);
     let mut server = Server::new(config());
+    server.take();
+    server.transport.tick(Duration::ZERO).unwrap();
     assert_eq!(server.transport.deadline(), Some(patience));
     server.transport.tick(patience.checked_sub(Duration::from_millis(1)).unwrap()).unwrap();
     let fatal = server.transport.tick(patience).unwrap_err();
@@ -301,6 +304,8 @@ fn an_exchange_that_is_not_answered_ends() {
     let kexinit = client.kexinit();
     client.send(&kexinit);
     server.receive(&client.take(), Duration::from_secs(100)).unwrap();
+    server.take();
+    server.transport.tick(Duration::from_secs(100)).unwrap();
     assert_eq!(server.transport.deadline(), Some(Duration::from_secs(130)));
     assert!(server.transport.tick(Duration::from_secs(130)).is_err());
 }

@@ -205,6 +205,21 @@ fn messages_of_key_exchange_in_the_wrong_place() {
 }
 
 #[test]
+fn newkeys_that_say_more() {
+    let (mut server, mut client) = (Server::new(config()), Client::new(Offer::default()));
+    for _ in 0..2 {
+        server.receive(&client.take(), ZERO).unwrap();
+        client.receive(&server.take());
+    }
+    let mut newkeys = client.take();
+    assert_eq!(newkeys[5], number::NEWKEYS);
+    // One byte of the padding belongs to the message.
+    newkeys[4] -= 1;
+    assert_eq!(server.receive(&newkeys, ZERO).unwrap_err().code, DisconnectCode::Protocol);
+    assert_eq!(server.keys, 0);
+}
+
+#[test]
 fn a_second_kexinit_in_an_exchange() {
     let mut client = Client::new(Offer::default());
     let kexinit = client.kexinit();

@@ -249,6 +249,8 @@ fn an_unanswered_rekey_ends_and_a_goodbye_goes_out_in_the_middle_of_one() {
     let mut leg = Leg::new(Offer::default());
     leg.log_in(&ed25519(), true);
     leg.core.rekey(NOW);
+    leg.down();
+    leg.core.tick(NOW).unwrap();
     let deadline = leg.core.deadline().unwrap();
     assert_eq!(deadline, NOW + Duration::from_secs(30));
     assert!(leg.core.tick(NOW + Duration::from_millis(29_999)).is_ok());
@@ -262,4 +264,37 @@ fn an_unanswered_rekey_ends_and_a_goodbye_goes_out_in_the_middle_of_one() {
     leg.down();
     let last = leg.client.got.pop().unwrap();
     assert_eq!((last[0], word(&last, 1)), (number::DISCONNECT, 11));
+}
+
+#[test]
+fn a_client_with_a_low_limit_rekeys_all_through_a_transfer() {
+    for staff_sends in [true, false] {
+        let (mut staff, up, mut terminal, down) = joined(Offer::default(), Offer::default());
+        let data = vec![7; 4096];
+        for _ in 0..100 {
+            if staff_sends {
+                staff
+                    .client
+                    .say(&message(|w| w.u8(number::CHANNEL_DATA).u32(up.number).string(&data)));
+                for (_, mut frame, data) in staff.up() {
+                    if terminal.core.relay(down, &mut frame, data) == Relayed::InPlace {
+                        terminal.core.output().append(&frame);
+                    }
+                    staff.core.consumed(up, 4096, NOW);
+                }
+            } else {
+                terminal.core.send(down, &data).unwrap();
+                terminal.core.pump(&mut Vec::new(), &mut |_| true);
+            }
+            for leg in [&mut staff, &mut terminal] {
+                leg.settle();
+                leg.client.got.clear();
+            }
+            let rekeys = if staff_sends { &mut staff } else { &mut terminal };
+            rekeys.client.begin();
+            rekeys.settle();
+        }
+        let rekeyed = if staff_sends { staff } else { terminal };
+        assert_eq!(rekeyed.client.exchanges, 101);
+    }
 }

@@ -1,5 +1,6 @@
 //! Tests of the transport as a whole, against a client of our own.
 
+mod demands;
 mod exchange;
 mod hostile;
 mod legs;

@@ -70,6 +70,7 @@ impl Server {
                 self.transport.write(|w| {
                     w.u8(number::USERAUTH_SUCCESS);
                 });
+                self.transport.logged_in(self.start.elapsed());
                 self.ask();
             }
             number::REQUEST_SUCCESS | number::REQUEST_FAILURE => {

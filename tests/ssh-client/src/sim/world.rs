@@ -89,6 +89,9 @@ impl World {
         };
         let mut config = Config::new(vec![host_key()]);
         config.rekey = rekey(&mut dice);
+        // The dice ask for new keys as no client does.
+        config.exchanges.before_login = u32::MAX;
+        config.exchanges.burst = u32::MAX;
         config.limits.channels = 8;
         config.limits.unanswered = 4;
         config.windows.first = (32 << 10) << dice.below(4);

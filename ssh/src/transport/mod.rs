@@ -1,28 +1,26 @@
 //! The sending half, and the key exchange that both halves get their keys from (RFC 4253).
 //!
-//! A key exchange goes through these states, `State` by name:
-//!
-//! | state | we sent | we wait for | then |
-//! |---|---|---|---|
-//! | `Idle` | | | either side may begin: `Offered` by our KEXINIT, `Agreed` by the peer's, which ours answers |
-//! | `Offered` | KEXINIT | the peer's KEXINIT | `Agreed`. A connection begins here |
-//! | `Agreed` | KEXINIT | the client's share (message 30) | reply, NEWKEYS, the first time EXT_INFO; `Confirming` |
-//! | `Confirming` | NEWKEYS | the peer's NEWKEYS | `Idle`, with `Handled::Keys` |
-//! | `Dead` | DISCONNECT | nothing | |
+//! The states that a key exchange goes through, and each message of theirs, are in STATES.md.
 //!
 //! We send data in `Idle` and `Confirming`: our NEWKEYS is what changes our keys, the peer's its own.
+
+mod exchange;
+mod pace;
+mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use pace::Pace;
+use wait::Wait;
+
 use crate::algorithm::Negotiated;
 use crate::cipher::Opener;
 use crate::config::Config;
-use crate::ext_info;
-use crate::kex::{self, Direction, Exchange, HASH, Secrets};
-use crate::kexinit::{self, Choice, Offer};
+use crate::kex::{Exchange, HASH};
+use crate::kexinit::Choice;
 use crate::message::{DisconnectCode, Fatal, number, printable};
-use crate::outbound::Outbound;
+use crate::outbound::{self, Outbound};
 use crate::output::Output;
 use crate::random::Random;
 use crate::version;
@@ -48,20 +46,18 @@ pub enum Handled {
     Other,
 }
 
+/// Where a key exchange stands.
 enum State {
+    /// Either side may begin one (RFC 4253 section 9).
     Idle,
-    Offered {
-        ours: Vec<u8>,
-    },
-    /// `discard`: the next message of the exchange is a wrong guess.
-    Agreed {
-        choice: Choice,
-        exchange: Exchange,
-        discard: bool,
-    },
-    Confirming {
-        opener: Opener,
-    },
+    /// Our KEXINIT is sent; the peer's is waited for (RFC 4253 section 7.1).
+    Offered { ours: Vec<u8> },
+    /// Both KEXINITs are here; the client's share is waited for (RFC 5656 section 4). `discard`: the
+    /// next message of the exchange is a wrong guess (RFC 4253 section 7).
+    Agreed { choice: Choice, exchange: Exchange, discard: bool },
+    /// Our NEWKEYS is sent; the peer's is waited for (RFC 4253 section 7.3).
+    Confirming { opener: Opener },
+    /// DISCONNECT was sent or came (RFC 4253 section 11.1).
     Dead,
 }
 
@@ -91,8 +87,13 @@ pub struct Transport {
     /// H of the first exchange.
     session: Option<[u8; HASH]>,
     negotiated: Option<Negotiated>,
-    /// When the exchange that is under way began, or else the last one ended.
-    since: Duration,
+    /// When the latest exchange was over; at first, when the connection began.
+    keyed: Duration,
+    /// The exchange that is under way.
+    wait: Wait,
+    pace: Pace,
+    /// The peer's next message may be EXT_INFO (RFC 8308 section 2.4).
+    ext_info_due: bool,
     /// What went wrong where nothing could be returned; the next `handle` or `tick` returns it.
     fault: Option<Fatal>,
 }
@@ -103,6 +104,7 @@ impl Transport {
         let mut outbound = Outbound::new();
         outbound.output.append(version::OURS.as_bytes());
         outbound.output.append(b"\r\n");
+        let pace = Pace::new(&config.exchanges);
         let mut transport = Self {
             config,
             random,
@@ -114,7 +116,10 @@ impl Transport {
             ext_info: false,
             session: None,
             negotiated: None,
-            since: now,
+            keyed: now,
+            wait: Wait::new(now),
+            pace,
+            ext_info_due: false,
             fault: None,
         };
         transport.begin(now);
@@ -169,7 +174,8 @@ impl Transport {
         }
     }
 
-    /// A message 1 to 4, 7, 20 to 49, 192 or 193. Others are `Handled::Other`.
+    /// A message 1 to 4, 7, 20 to 49, 192 or 193 (RFC 4253 sections 7 and 11, RFC 8308, OpenSSH's
+    /// PROTOCOL section 1.8). Others are `Handled::Other`.
     ///
     /// Which messages may come while keys are exchanged, [`crate::packet::Inbound`] has checked, which
     /// sees all of them; what strict key exchange forbids besides is checked here.
@@ -184,174 +190,65 @@ impl Transport {
             self.progress = Progress::Begun;
         }
         self.check_strict(number)?;
+        let ext_info_due = std::mem::take(&mut self.ext_info_due);
         match number {
             number::DISCONNECT => {
                 self.die();
                 return Ok(disconnected(message));
             }
-            // RFC 4253 section 11.2 to 11.4, RFC 8308: nothing in them is of use to us.
-            number::IGNORE | number::UNIMPLEMENTED | number::DEBUG | number::EXT_INFO => {}
+            // RFC 4253 sections 11.2 to 11.4: nothing in them is of use to us.
+            number::IGNORE | number::UNIMPLEMENTED | number::DEBUG => {}
+            // RFC 8308 section 2.4: right after the client's first NEWKEYS alone. We need nothing of it.
+            number::EXT_INFO if ext_info_due => {}
             number::KEXINIT => self.offered(message, first, now)?,
-            number::NEWKEYS => return self.confirmed(now),
+            number::NEWKEYS => return self.confirmed(message, now),
             22..=49 => self.share(message)?,
-            number::PING => self.pong(message)?,
+            number::PING => return self.pong(message),
             number::PONG => {}
-            _ => return Ok(Handled::Other),
+            _ => {
+                self.moved(message.len());
+                return Ok(Handled::Other);
+            }
         }
         Ok(Handled::Nothing)
     }
 
-    /// draft-miller-sshm-strict-kex: until the first NEWKEYS nothing but the key exchange may come,
-    /// IGNORE and its like neither; DISCONNECT ends the connection anyhow.
-    fn check_strict(&self, number: u8) -> Result<(), Fatal> {
-        if self.strict
-            && self.progress != Progress::Keyed
-            && !matches!(number, number::DISCONNECT | 20..=49)
-        {
-            return Err(Fatal::protocol(format_args!(
-                "message {number} came within the first key exchange, which is strict"
-            )));
-        }
-        Ok(())
-    }
-
-    /// KEXINIT: an answer to ours, or the beginning of an exchange that ours answers.
-    fn offered(&mut self, message: &[u8], first: bool, now: Duration) -> Result<(), Fatal> {
-        let offer = Offer::read(message)?;
-        if matches!(self.state, State::Idle) {
-            self.begin(now);
-        }
-        let State::Offered { ours } = &self.state else {
-            return Err(Fatal::protocol("KEXINIT came before the key exchange under way was over"));
-        };
-        if self.session.is_none() {
-            self.strict = offer.is_strict();
-            self.ext_info = offer.wants_ext_info();
-            if self.strict && !first {
-                return Err(Fatal::protocol(
-                    "a message came before KEXINIT, but the key exchange is strict",
-                ));
-            }
-        }
-        let choice = Choice::make(&offer, &self.config)?;
-        let exchange =
-            Exchange::new([&self.peer, version::OURS.as_bytes()], [message, ours.as_slice()]);
-        self.state = State::Agreed { choice, exchange, discard: choice.discard };
-        Ok(())
-    }
-
-    /// The client's share, or its wrong guess of one (RFC 4253 section 7).
-    fn share(&mut self, message: &[u8]) -> Result<(), Fatal> {
-        let State::Agreed { choice, exchange, discard } = &mut self.state else {
-            return Err(Fatal::protocol("a message of a key exchange came outside of one"));
-        };
-        if std::mem::take(discard) {
-            return Ok(());
-        }
-        let mut r = Reader::new(message);
-        if r.u8()? != number::KEX_INIT {
-            return Err(Fatal::protocol("another message came in place of the client's share"));
-        }
-        let share = r.string()?;
-        r.end()?;
-        let (choice, exchange) = (*choice, exchange.clone());
-        self.reply(choice, exchange, share)
-    }
-
-    /// Our share, signed (RFC 5656 section 4 and its like), then NEWKEYS and everything that was held.
-    fn reply(&mut self, choice: Choice, exchange: Exchange, share: &[u8]) -> Result<(), Fatal> {
-        let config = Arc::clone(&self.config);
-        let random = self.random.as_mut();
-        // The first of its type signs; `choice` is of a type that we have.
-        let host_key = config
-            .host_keys
-            .iter()
-            .find(|key| key.algorithm() == choice.host_key)
-            .ok_or_else(kex::failed)?;
-        let kex::Reply { share: ours, secret } = kex::reply(choice.kex, share, random)?;
-        let hash = exchange.finish(host_key.blob(), [share, &ours], &secret);
-        let signature = host_key.sign(&hash).map_err(|_| kex::failed())?;
-        self.outbound.write(random, |w| {
-            w.u8(number::KEX_REPLY).string(host_key.blob()).string(&ours).string(&signature);
-        })?;
-
-        let first = self.session.is_none();
-        let session = *self.session.get_or_insert(hash);
-        let keys = |direction| Secrets::derive(direction, &secret, &hash, &session);
-        let opener = Opener::new(choice.cipher_in, &keys(Direction::ClientToServer))
-            .map_err(|_| kex::failed())?;
-        self.outbound.write(random, |w| {
-            w.u8(number::NEWKEYS);
-        })?;
-        self.outbound.install(choice.cipher_out, &keys(Direction::ServerToClient), self.strict)?;
-        if first && self.ext_info {
-            // RFC 8308 section 2.4: the next packet after our first NEWKEYS.
-            self.outbound.write(random, ext_info::write)?;
-        }
-        self.outbound.release(random)?;
-        self.negotiated = Some(choice.negotiated(self.strict, self.ext_info));
-        self.state = State::Confirming { opener };
-        Ok(())
-    }
-
-    /// The peer's NEWKEYS (RFC 4253 section 7.3).
-    fn confirmed(&mut self, now: Duration) -> Result<Handled, Fatal> {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Confirming { opener } => {
-                self.progress = Progress::Keyed;
-                self.since = now;
-                Ok(Handled::Keys { opener, reset: self.strict })
-            }
-            other => {
-                self.state = other;
-                Err(Fatal::protocol("NEWKEYS came before keys were agreed on"))
-            }
-        }
-    }
-
-    /// OpenSSH's PROTOCOL section 1.8: the data of the PING comes back.
-    fn pong(&mut self, message: &[u8]) -> Result<(), Fatal> {
+    /// PING (OpenSSH's PROTOCOL section 1.8): all of its data comes back. One that is longer than the
+    /// packets of our own cipher, or of any that comes next where it would have to wait, is answered
+    /// as a message that we don't know.
+    fn pong(&mut self, message: &[u8]) -> Result<Handled, Fatal> {
         let mut r = Reader::new(message);
         r.u8()?;
         let data = r.string()?;
         r.end()?;
+        let most = if self.is_open() { self.outbound.most() } else { outbound::MOST_OF_ANY };
+        if message.len() > most {
+            return Ok(Handled::Other);
+        }
         self.write(|w| {
             w.u8(number::PONG).string(data);
         });
-        Ok(())
+        Ok(Handled::Nothing)
     }
 
-    /// `Next::Exhausted` came: begins a key exchange unless one is under way.
-    pub fn rekey(&mut self, now: Duration) {
-        if matches!(self.state, State::Idle) {
-            self.begin(now);
-        }
+    /// The peer sent a message of so many bytes that is not the transport's.
+    pub(crate) fn moved(&mut self, bytes: usize) {
+        self.pace.moved(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
-    /// Our KEXINIT. Data goes out no more until our NEWKEYS (RFC 4253 section 7.1).
-    fn begin(&mut self, now: Duration) {
-        let begun = kexinit::build(&self.config, self.session.is_none(), self.random.as_mut())
-            .and_then(|ours| {
-                self.outbound.write(self.random.as_mut(), |w| {
-                    w.bytes(&ours);
-                })?;
-                Ok(ours)
-            });
-        match begun {
-            Ok(ours) => {
-                self.since = now;
-                self.state = State::Offered { ours };
-            }
-            Err(fatal) => self.note(Err(fatal)),
-        }
+    /// The peer has proven a key, and may ask for new keys as often as one that is trusted.
+    pub fn logged_in(&mut self, now: Duration) {
+        self.pace.logged_in(&self.config.exchanges, now);
     }
 
-    /// Begins a key exchange when it is time, and ends one that was not answered. To be called when
-    /// [`Transport::deadline`] is over, and looked at after each batch that was sent.
+    /// Begins a key exchange when it is time (RFC 4253 section 9), and ends one that was not answered.
+    /// To be called when [`Transport::deadline`] is over, which is to be looked at after each batch that
+    /// was sent.
     pub fn tick(&mut self, now: Duration) -> Result<(), Fatal> {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
         }
+        self.wait.look(&self.outbound.output, now);
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return Ok(());
         }
@@ -360,7 +257,7 @@ impl Transport {
             return self.fault.take().map_or(Ok(()), Err);
         }
         Err(Fatal::key_exchange(format_args!(
-            "the key exchange was not over within {} s; connect again",
+            "the key exchange was not answered within {} s; connect again",
             self.config.kex_patience.as_secs()
         )))
     }
@@ -372,9 +269,9 @@ impl Transport {
         }
         match self.state {
             State::Idle if self.outbound.is_exhausted(&self.config.rekey) => Some(Duration::ZERO),
-            State::Idle => self.since.checked_add(self.config.rekey.time),
+            State::Idle => self.keyed.checked_add(self.config.rekey.time),
             State::Dead => None,
-            _ => self.since.checked_add(self.config.kex_patience),
+            _ => self.wait.deadline(&self.outbound.output, &self.config),
         }
     }
 
@@ -398,6 +295,7 @@ impl Transport {
         }
     }
 
+    /// RFC 4253 section 11.1: nothing is sent or taken after a DISCONNECT.
     fn die(&mut self) {
         self.state = State::Dead;
         self.fault = None;
@@ -405,6 +303,11 @@ impl Transport {
 
     pub fn output(&mut self) -> &mut Output {
         &mut self.outbound.output
+    }
+
+    /// Bytes that the peer has not taken: those of the output, and those that are held.
+    pub(crate) fn waiting(&self) -> usize {
+        self.outbound.waiting()
     }
 
     /// The exchange hash of the first key exchange; empty before.
@@ -440,6 +343,7 @@ impl Transport {
         transport.state = State::Idle;
         transport.progress = Progress::Keyed;
         transport.session = Some(session);
+        transport.wait = Wait::new(Duration::ZERO);
         transport.negotiated = Some(Negotiated {
             kex: Kex::Curve25519,
             host_key: HostKeyAlgorithm::Ed25519,
