@@ -84,7 +84,7 @@ impl Core {
             return Err(TooMany::Open);
         }
         let incoming =
-            ReceiveWindow::new(self.config.windows, &self.config.budget).ok_or(TooMany::Budget)?;
+            ReceiveWindow::new(self.config.windows, &self.share).ok_or(TooMany::Budget)?;
         let window = incoming.left();
         let state = State::Asking { forsaken: false };
         let channel = Channel::new(Kind::Forwarded, state, 0, incoming);

@@ -21,7 +21,7 @@ pub struct Config {
     pub kex_patience: Duration,
     pub limits: Limits,
     pub windows: Windows,
-    /// What the windows of all connections are taken from.
+    /// What the windows of all connections are taken from, and one connection's share.
     pub budget: Arc<Budget>,
 }
 
@@ -80,17 +80,20 @@ impl Default for Limits {
 /// The windows that we give on each channel, in bytes. Each of them is taken from the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
-    /// What a channel begins with where the budget is nearly used up; with less none is opened.
+    /// What a channel begins with where the budget, or the connection's share of it, is used up; the
+    /// budget has a reserve for these, and with that gone none is opened.
     pub least: u32,
-    /// What a channel begins with.
+    /// What a channel begins with, and returns to when it stands idle.
     pub first: u32,
-    /// What it may grow to: 200 ms at 100 MB/s is 20 MB.
+    /// What one that moves much has before long, however short its path is.
+    pub usual: u32,
+    /// What it may grow to where the path is long: 200 ms at 100 MB/s is 20 MB.
     pub most: u32,
 }
 
 impl Default for Windows {
     fn default() -> Self {
-        Self { least: 32 << 10, first: 256 << 10, most: 32 << 20 }
+        Self { least: 16 << 10, first: 64 << 10, usual: 256 << 10, most: 32 << 20 }
     }
 }
 

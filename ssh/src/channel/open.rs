@@ -76,7 +76,7 @@ impl Core {
         }
         // There is no input, so that the least window is enough.
         let least = self.config.windows.least;
-        let windows = Windows { least, first: least, most: least };
+        let windows = Windows { least, first: least, usual: least, most: least };
         let Some(incoming) = self.room(remote, windows) else { return Ok(None) };
         let kind = Kind::Session(Session::default());
         let mut channel = Channel::new(kind, State::Asked, remote, incoming);
@@ -98,7 +98,7 @@ impl Core {
             self.refuse_open(remote, OpenFailure::ResourceShortage, &text);
             return None;
         }
-        let window = ReceiveWindow::new(windows, &self.config.budget);
+        let window = ReceiveWindow::new(windows, &self.share);
         if window.is_none() {
             let text = "this relay has no memory left for one more channel; try again later";
             self.refuse_open(remote, OpenFailure::ResourceShortage, text);

@@ -1,6 +1,7 @@
 //! The channels of one connection, by our numbers for them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::receive::ReceiveWindow;
 use super::{Channel, Id, State};
@@ -145,6 +146,13 @@ impl Table {
 
     pub fn len(&self) -> usize {
         self.slots.len().saturating_sub(self.free.len()).saturating_add(self.rests.len())
+    }
+
+    /// Lets windows shrink that have grown and are not used.
+    pub fn rest(&mut self, now: Duration) {
+        for channel in self.slots.iter_mut().filter_map(|slot| slot.channel.as_deref_mut()) {
+            channel.incoming.rest(now);
+        }
     }
 
     /// Lines a channel up if it has something that can be sealed.

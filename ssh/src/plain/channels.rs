@@ -41,7 +41,7 @@ fn a_channel_is_asked_for_confirmed_and_closed_by_both() {
     peer.core.confirm(channel);
     let confirmed = message(|w| {
         w.u8(number::CHANNEL_OPEN_CONFIRMATION).u32(77).u32(channel.number);
-        w.u32(256 << 10).u32(32 << 10)
+        w.u32(64 << 10).u32(32 << 10)
     });
     assert_eq!(peer.heard_one(), confirmed);
     peer.core.confirm(channel);
@@ -191,7 +191,7 @@ fn forwarded_channels_echo_the_address_and_port() {
     let id = peer.core.open_forwarded("", 2222, ("0.0.0.0", 0)).unwrap();
     let asked = message(|w| {
         w.u8(number::CHANNEL_OPEN).string("forwarded-tcpip").u32(id.number);
-        w.u32(256 << 10).u32(32 << 10).string("").u32(2222).string("0.0.0.0").u32(0)
+        w.u32(64 << 10).u32(32 << 10).string("").u32(2222).string("0.0.0.0").u32(0)
     });
     assert_eq!(peer.heard_one(), asked);
     // Data may be queued before the answer.
