@@ -80,8 +80,7 @@ pub fn before_write(gate: &Arc<Gate>) {
         return;
     }
     let outlived = due(&gate.sessions.all(), |session| {
-        let reached = session.deadline().reached(now);
-        reached.then(|| end::deadline(gate, session, now, checked))
+        session.is_due(now).then(|| end::deadline(gate, session, now, checked))
     });
     let sessions: Vec<_> = outlived.iter().map(|(session, _)| Arc::clone(session)).collect();
     end::all(gate, outlived);
@@ -101,7 +100,7 @@ fn due(
 }
 
 fn look_at(gate: &Gate, session: &Session, now: Now, checked: Boot) -> Option<Ending> {
-    if session.deadline().reached(now) {
+    if session.is_due(now) {
         return Some(end::deadline(gate, session, now, checked));
     }
     let timeout = session.admission.window.limits.idle_timeout?.unsigned_abs();

@@ -35,7 +35,8 @@ pub enum Direction {
 /// What may pass between two channels. Asked and told from within connections: quick, and without
 /// touching any connection.
 pub trait Pass: Send + Sync {
-    /// Whether bytes may be sealed at this instant.
+    /// Whether bytes may be sealed at this instant. What is refused is dropped, so that a no has to
+    /// stand: a stream that went on after it would have a hole. Whoever says no ends the splice.
     fn may_pass(&self, now: Now) -> bool;
     /// So many bytes were sealed.
     fn passed(&self, direction: Direction, bytes: u64);
