@@ -259,6 +259,16 @@ impl Core {
         }
     }
 
+    /// To be called after a panic in the midst of a change, where nothing in here can be relied upon any
+    /// more: all of it is forgotten, and what it held given back. It is over, and has nothing to send.
+    pub fn bury(&mut self) {
+        let config = Arc::clone(&self.config);
+        let random = Box::new(crate::random::System);
+        let mut dead = Self { phase: Phase::Over, ..Self::new(config, random, Duration::ZERO) };
+        dead.output().consume(usize::MAX);
+        *self = dead;
+    }
+
     /// Nothing is read or sealed from now on; what channels hold is given back.
     fn over(&mut self) {
         self.phase = Phase::Over;

@@ -16,6 +16,7 @@ use super::queue::Queue;
 use super::socket::Socket;
 use super::{Settings, sentence};
 use crate::clock::{self, Boot};
+use crate::supervisor::Supervisor;
 
 /// How long a DISCONNECT may take before the socket is killed.
 pub(super) const FAREWELL: Duration = Duration::from_millis(200);
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub waker: AtomicWaker,
     pub events: Arc<Queue>,
     pub settings: Arc<Settings>,
+    pub supervisor: Supervisor,
     /// The peer's first bytes were SSH, or it waits for ours.
     pub speaking: AtomicBool,
     /// Told with everything that the peer sends.
@@ -69,6 +71,7 @@ impl Shared {
         socket: Socket,
         leg: Leg,
         settings: Arc<Settings>,
+        supervisor: Supervisor,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -78,6 +81,7 @@ impl Shared {
             waker: AtomicWaker::new(),
             events: Arc::default(),
             settings,
+            supervisor,
             speaking: AtomicBool::new(false),
             heard: Notify::new(),
             left: OnceLock::new(),
@@ -108,11 +112,11 @@ impl Shared {
         if !self.speaking.load(Ordering::Acquire) {
             return self.kill(Ended::Killed);
         }
-        {
+        self.shield(|| {
             let mut leg = self.lock();
             leg.core.disconnect(code, &sentence(text));
             let _ = self.left.set(clock::boot());
-        }
+        });
         self.waker.wake();
     }
 

@@ -103,15 +103,17 @@ impl Way {
     pub fn end(&self) {
         let (to, id) = &self.to;
         let may = self.pass.may_end(self.direction);
-        let empty = to.with(|leg| {
-            // Under the lock, so that whoever seals the last of it sees this.
-            self.ended.store(true, Ordering::Release);
-            if may {
-                leg.core.eof(*id);
-            }
-            leg.core.queued_on(*id) == 0
+        let empty = to.shield(|| {
+            to.with(|leg| {
+                // Under the lock, so that whoever seals the last of it sees this.
+                self.ended.store(true, Ordering::Release);
+                if may {
+                    leg.core.eof(*id);
+                }
+                leg.core.queued_on(*id) == 0
+            })
         });
-        if empty {
+        if empty.unwrap_or(true) {
             self.done.cancel();
         }
     }
@@ -198,7 +200,8 @@ impl Batch {
         let swept = to.socket.sweep();
         let mut sealed = Sealed::default();
         let mut credits: Vec<(Arc<Way>, u32)> = Vec::new();
-        {
+        // Whose task this is has nothing to do with what goes wrong over there.
+        to.shield(|| {
             let mut leg = to.lock();
             to.write_out(&mut leg, swept, None);
             // What is sealed in place and not written yet.
@@ -234,7 +237,7 @@ impl Batch {
             }
             to.write_run(&mut leg, swept, buffer.get(run).unwrap_or_default());
             to.advance(&mut leg, swept, &mut sealed, None);
-        }
+        });
         for (way, bytes) in credits {
             way.from.0.credit(way.from.1, bytes);
         }
