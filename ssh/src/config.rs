@@ -52,8 +52,11 @@ pub struct Limits {
     pub auth_requests: u32,
     /// Channels that a peer may have open, or asked for.
     pub channels: usize,
-    /// Channels that we have asked for and the peer has neither confirmed nor refused.
+    /// Channels that we have asked for and the peer has neither confirmed nor refused: of all that ask
+    /// together, each of whom has a smaller bound of its own with whoever drives this.
     pub unanswered: usize,
+    /// Such channels that nobody waits for any more: only the peer's answer frees their numbers.
+    pub forsaken: usize,
     /// Channels of both sides together.
     pub all_channels: usize,
     /// Requests of the peer that wait for their answers: global ones, and those of each channel.
@@ -69,7 +72,8 @@ impl Default for Limits {
             signatures: 3,
             auth_requests: 64,
             channels: 256,
-            unanswered: 64,
+            unanswered: 1024,
+            forsaken: 1024,
             all_channels: 16_384,
             requests: 256,
             output: 2 << 20,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use tidegate_ssh::{DisconnectCode, TooMany};
+use tidegate_ssh::{DisconnectCode, Id, TooMany};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -193,6 +193,24 @@ impl From<TooMany> for OpenError {
     }
 }
 
+/// A channel that was asked for. Dropped before the peer has answered, it is wanted no more.
+struct Opening<'a> {
+    shared: &'a Shared,
+    id: Id,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.shared.shield(|| {
+            self.shared.with(|leg| {
+                if leg.opening.remove(&self.id).is_some() {
+                    leg.core.close(self.id);
+                }
+            });
+        });
+    }
+}
+
 /// A live connection; clones are the same one.
 #[derive(Clone)]
 pub struct Connection(pub(super) Arc<Shared>);
@@ -220,8 +238,8 @@ impl Connection {
     }
 
     /// Opens a `forwarded-tcpip` channel that names `address` and `port` as the terminal asked for
-    /// them. It waits for the peer's answer as long as it takes; given up, a channel that is
-    /// confirmed later is closed at once.
+    /// them. It waits for the peer's answer as long as it takes; given up, it counts no longer as
+    /// unanswered, and a channel that is confirmed later is closed at once.
     pub async fn open_forwarded(
         &self,
         address: &str,
@@ -229,12 +247,13 @@ impl Connection {
         originator: SocketAddr,
     ) -> Result<Channel, OpenError> {
         let (tell, told) = oneshot::channel();
-        self.0.with(|leg| {
+        let id = self.0.with(|leg| {
             let (origin, from) = (originator.ip().to_string(), u32::from(originator.port()));
             let id = leg.core.open_forwarded(address, port, (&origin, from))?;
             leg.opening.insert(id, tell);
-            Ok::<_, OpenError>(())
+            Ok::<_, OpenError>(id)
         })?;
+        let _opening = Opening { shared: &self.0, id };
         told.await.unwrap_or(Err(OpenError::Gone))
     }
 

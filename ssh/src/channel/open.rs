@@ -112,7 +112,7 @@ impl Core {
         r.u8()?;
         let (number, remote, window, packet) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?);
         let (id, forsaken) = self.asking(number)?;
-        self.channels.answered();
+        self.channels.answered(forsaken);
         if let Some(channel) = self.channels.get_mut(id) {
             channel.state = State::Open;
             channel.remote = remote;

@@ -250,9 +250,24 @@ fn a_channel_that_nobody_wants_any_more_is_closed_once_confirmed() {
 #[test]
 fn channels_that_a_peer_leaves_unanswered_are_limited() {
     let mut peer = peer();
-    let opened = (0..100).map_while(|_| peer.core.open_forwarded("a", 1, ("", 0)).ok());
-    assert_eq!(opened.count(), 64);
+    let most = peer.core.config.limits.unanswered;
+    let mut open = || peer.core.open_forwarded("a", 1, ("", 0));
+    let opened: Vec<Id> = (0..2 * most).map_while(|_| open().ok()).collect();
+    assert_eq!(opened.len(), most);
+    assert_eq!(open(), Err(TooMany::Unanswered));
+    // Those that nobody waits for make room, and hold no window; but there is an end to them, too.
+    for id in &opened {
+        peer.core.close(*id);
+        peer.core.close(*id);
+    }
+    assert_eq!(peer.core.config.budget.taken(), 0);
     assert_eq!(peer.core.open_forwarded("a", 1, ("", 0)), Err(TooMany::Unanswered));
+    for id in opened.iter().take(2) {
+        let late = peer.say(|w| w.u8(number::CHANNEL_OPEN_FAILURE).u32(id.number).u32(1));
+        assert!(matches!(late, Ok(None)));
+    }
+    assert!(peer.core.open_forwarded("a", 1, ("", 0)).is_ok());
+    assert!(peer.core.open_forwarded("a", 1, ("", 0)).is_ok());
     let mut fresh = Peer::new();
     assert_eq!(fresh.core.open_forwarded("a", 1, ("", 0)), Err(TooMany::Over));
 }
