@@ -184,6 +184,9 @@ impl Task {
         if let Some(stuck) = self.shared.socket.stuck_since() {
             next = next.min(stuck.plus(settings.dead_after()));
         }
+        if let Some(again) = self.shared.socket.retry_at() {
+            next = next.min(again);
+        }
         if let Some(core) = self.shared.lock().core.deadline() {
             next = next.min(Boot::from_start(core));
         }
