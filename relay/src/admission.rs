@@ -137,7 +137,7 @@ async fn locate(
     let dialled = tokio::select! {
         biased;
         () = staff.peer.closed() => return Err(left()),
-        dialled = link.dial(&forward) => dialled,
+        dialled = link.dial(&forward, &staff.who.login) => dialled,
     };
     match dialled {
         Ok(_) if staff.peer.is_gone() => Err(left()),

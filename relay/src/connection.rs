@@ -13,6 +13,7 @@ use crate::admission;
 use crate::clock;
 use crate::denies::DENIES;
 use crate::end;
+use crate::failpoint::{Place, fault};
 use crate::gate::Gate;
 use crate::locate::TerminalLink;
 use crate::metrics::{Closed, Proof, Role as RoleLabel};
@@ -58,11 +59,21 @@ enum Role {
     Barred(String),
 }
 
-/// What came in on one connection, before anyone is known.
+/// What came in on one connection, before anyone is known. After a panic, at whatever step, the
+/// connection is closed and counted when this is dropped: none is left that nobody serves.
 struct Arrival {
     gate: Arc<Gate>,
     connection: Connection,
     listener_port: u16,
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.connection.kill();
+            self.gate.metrics.connection_closed(Closed::Disconnected);
+        }
+    }
 }
 
 /// Serves a connection until it is over. `ticket` is its place among the unauthenticated.
@@ -149,6 +160,7 @@ impl Arrival {
         let Authenticated { user, key, client, negotiated } = who;
         let policy = self.gate.policy();
         let snapshot = &policy.snapshot;
+        fault(Place::Recognise);
         if let Some(owner) = snapshot.user_by_key(&key) {
             let login = owner.login.clone();
             let peer = self.peer(client, negotiated, clock::now().wall);

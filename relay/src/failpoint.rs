@@ -1,8 +1,9 @@
-//! Named points in the order of admission at which the crash tests end the process.
+//! Named points in the order of admission at which the crash tests end the process, and places that
+//! panic for them.
 //!
 //! With the feature `failpoints`, `TIDEGATE_FAILPOINT=Claimed` aborts the process when a session's
 //! admission first gets there, as `kill -9` at that instant would. Releases are built without the
-//! feature, and [`reach`] is nothing.
+//! feature, and [`reach`] and [`fault`] are nothing.
 
 /// Each step between a request and its first byte, before and after what is made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,3 +58,24 @@ pub fn reach(point: Point) {
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub fn reach(_: Point) {}
+
+/// Where `TIDEGATE_FAULT` makes a panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A key is proven, and it is about to be said whose it is.
+    Recognise,
+}
+
+/// Panics where the tests want it.
+#[cfg(feature = "failpoints")]
+#[expect(clippy::panic, reason = "this is what it is for")]
+pub fn fault(place: Place) {
+    if std::env::var("TIDEGATE_FAULT").is_ok_and(|name| name == format!("{place:?}")) {
+        panic!("on purpose, at {place:?}");
+    }
+}
+
+/// Panics where the tests want it: nothing, outside of them.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub fn fault(_: Place) {}

@@ -14,6 +14,7 @@ pub mod commands;
 pub mod connection;
 pub mod control;
 pub mod denies;
+pub mod dials;
 pub mod end;
 pub mod failpoint;
 pub mod gate;

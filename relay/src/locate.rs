@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidegate_policy::model::{KeyBlob, Label, ObjectKey};
+use tidegate_policy::model::{KeyBlob, Label, Login, ObjectKey};
 use tokio::sync::Notify;
 
 use crate::clock::{Boot, Now};
+use crate::dials::Dials;
 use crate::lock::lock;
 use crate::peer::Peer;
 use crate::ssh::{Channel, OpenError};
@@ -49,6 +50,7 @@ pub struct TerminalLink {
     pub key: KeyBlob,
     pub peer: Peer,
     forwards: Mutex<Vec<Forward>>,
+    dials: Dials,
     /// Told with each of its requests, and when it offers less without a newer connection's doing:
     /// it may be left with nothing.
     pub stirred: Notify,
@@ -65,6 +67,7 @@ impl TerminalLink {
             key,
             peer,
             forwards: Mutex::default(),
+            dials: Dials::default(),
             stirred: Notify::new(),
             took_over: AtomicBool::new(false),
             left: AtomicBool::new(false),
@@ -102,8 +105,10 @@ impl TerminalLink {
         self.left.store(true, Ordering::Release);
     }
 
-    /// Opens the terminal's channel for `forward`; waits for the terminal at most [`DIAL`].
-    pub async fn dial(&self, forward: &Forward) -> Result<Channel, DialError> {
+    /// Opens the terminal's channel for `forward`, on behalf of `login`; waits for the terminal at most
+    /// [`DIAL`]. A channel that it confirms later is closed at once.
+    pub async fn dial(&self, forward: &Forward, login: &Login) -> Result<Channel, DialError> {
+        let _dial = self.dials.begin(login, &forward.service).ok_or(DialError::Silent)?;
         let open = self.peer.connection.open_forwarded(&forward.host, forward.port, ORIGINATOR);
         match tokio::time::timeout(DIAL, open).await {
             Ok(Ok(channel)) => Ok(channel),

@@ -47,7 +47,7 @@ pub struct Session {
     pub bytes_out: AtomicU64,
     /// Its channels that are open: each holds a token.
     pub channels: TaskTracker,
-    deadline: Mutex<Deadline>,
+    term: Term,
     end: Mutex<Option<End>>,
     live: AtomicBool,
     over: CancellationToken,
@@ -86,7 +86,7 @@ impl Session {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             channels: TaskTracker::new(),
-            deadline: Mutex::new(deadline),
+            term: Term::new(deadline),
             end: Mutex::new(None),
             live: AtomicBool::new(true),
             over: CancellationToken::new(),
@@ -103,12 +103,12 @@ impl Session {
     }
 
     pub fn deadline(&self) -> Deadline {
-        *lock(&self.deadline)
+        *lock(&self.term.deadline)
     }
 
     /// Moves the deadline, which only ever moves earlier.
     pub fn move_deadline(&self, wall: Timestamp, now: Now) {
-        lock(&self.deadline).bring_forward(now, wall);
+        lock(&self.term.deadline).bring_forward(now, wall);
     }
 
     pub fn is_live(&self) -> bool {
@@ -137,9 +137,17 @@ impl Session {
         lock(&self.end).clone()
     }
 
-    /// Whether a byte may pass now: the session lives and neither clock has reached its deadline.
+    /// Whether a byte may pass now: the session lives and neither clock has reached its deadline. Once
+    /// it may not, none ever may again, and what was refused is dropped: a session whose deadline was
+    /// reached at one reading of the clocks is over (invariant 2), also where the wall clock is set
+    /// back right after. The warden ends it at its next look.
     pub fn may_forward(&self, now: Now) -> bool {
-        self.is_live() && !self.deadline().reached(now)
+        self.is_live() && !self.is_due(now)
+    }
+
+    /// Whether its deadline was reached, now or at any earlier question.
+    pub fn is_due(&self, now: Now) -> bool {
+        self.term.is_over(now)
     }
 
     /// Takes the liveness: from here on nothing is forwarded. Only the first caller gets `true`, and
@@ -199,6 +207,29 @@ impl Session {
             *idle = (total, now.boot);
         }
         now.boot.since(idle.1)
+    }
+}
+
+/// A deadline that is reached for good once anybody has seen it reached.
+struct Term {
+    deadline: Mutex<Deadline>,
+    reached: AtomicBool,
+}
+
+impl Term {
+    fn new(deadline: Deadline) -> Self {
+        Self { deadline: Mutex::new(deadline), reached: AtomicBool::new(false) }
+    }
+
+    fn is_over(&self, now: Now) -> bool {
+        if self.reached.load(Ordering::Acquire) {
+            return true;
+        }
+        let reached = lock(&self.deadline).reached(now);
+        if reached {
+            self.reached.store(true, Ordering::Release);
+        }
+        reached
     }
 }
 
@@ -328,6 +359,18 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_steps_over_a_deadline_and_back_ends_it() {
+        let at = |wall, boot| Now {
+            wall: Timestamp::from_second(wall).unwrap(),
+            boot: Boot::from_start(Duration::from_secs(boot)),
+        };
+        let term = Term::new(Deadline::new(at(1000, 50), Timestamp::from_second(1100).unwrap()));
+        assert!(!term.is_over(at(1050, 100)));
+        assert!(term.is_over(at(5000, 101)), "the wall clock was set forward");
+        assert!(term.is_over(at(1051, 101)), "and back; what was dropped meanwhile is missing");
+    }
 
     #[tokio::test]
     async fn places_that_are_being_filled_count_and_are_waited_for() {

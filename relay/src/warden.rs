@@ -22,16 +22,18 @@ const GAP: Duration = Duration::from_millis(500);
 /// How often the connections are looked at when nothing changed: windows open and close.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// When the warden last looked, in milliseconds of boot time.
+/// When the warden last looked, and when a writer last did in its place.
 #[derive(Debug, Default)]
-pub struct LastLook(AtomicU64);
+pub struct LastLook {
+    warden: Instant,
+    writer: Instant,
+}
 
-impl LastLook {
-    /// Marks the start, so that the time before it is no gap.
-    pub fn begin(&self) {
-        self.set(clock::boot());
-    }
+/// Milliseconds of boot time.
+#[derive(Debug, Default)]
+struct Instant(AtomicU64);
 
+impl Instant {
     fn set(&self, at: Boot) {
         let millis = u64::try_from(at.since_start().as_millis()).unwrap_or(u64::MAX);
         self.0.store(millis, Ordering::Release);
@@ -42,13 +44,32 @@ impl LastLook {
     }
 }
 
+impl LastLook {
+    /// Marks the start, so that the time before it is no gap.
+    pub fn begin(&self) {
+        self.warden.set(clock::boot());
+    }
+
+    /// Whether a writer has to look before it writes: the warden has not for [`GAP`], nor has another
+    /// writer for as long as the warden may take between two looks. Without the second a warden that
+    /// is late for want of CPU time had each write look at each session, which makes it later.
+    fn is_due(&self, now: Boot) -> bool {
+        now.since(self.warden.get()) >= GAP && now.since(self.writer.get()) >= LOOK
+    }
+
+    /// A writer has looked at all deadlines, as of `at`.
+    fn looked(&self, at: Boot) {
+        self.writer.set(at);
+    }
+}
+
 /// Runs for as long as the relay does.
 pub async fn watch(gate: Arc<Gate>) {
     let mut changed = gate.feed();
     let mut checked = clock::now();
     let mut round = checked.boot;
     loop {
-        gate.last_look.set(checked.boot);
+        gate.last_look.warden.set(checked.boot);
         // One that has ended may wait for its last line for as long as the disk is full.
         let live = gate.sessions.all().into_iter().filter(|session| session.is_live());
         let next = live.map(|session| session.deadline().remaining(checked)).min();
@@ -74,14 +95,13 @@ pub async fn watch(gate: Arc<Gate>) {
 /// session that outlived its deadline ends before anything is written, and both of its connections
 /// are closed without a word: bytes may be sealed and not written yet.
 pub fn before_write(gate: &Arc<Gate>) {
-    let now = clock::now();
-    let checked = gate.last_look.get();
-    if now.boot.since(checked) < GAP {
+    if !gate.last_look.is_due(clock::boot()) {
         return;
     }
+    let now = clock::now();
+    let checked = gate.last_look.warden.get();
     let outlived = due(&gate.sessions.all(), |session| {
-        let reached = session.deadline().reached(now);
-        reached.then(|| end::deadline(gate, session, now, checked))
+        session.is_due(now).then(|| end::deadline(gate, session, now, checked))
     });
     let sessions: Vec<_> = outlived.iter().map(|(session, _)| Arc::clone(session)).collect();
     end::all(gate, outlived);
@@ -89,6 +109,8 @@ pub fn before_write(gate: &Arc<Gate>) {
         session.staff.peer.kill();
         session.terminal.peer.kill();
     }
+    // Only now: whoever writes meanwhile looks for itself.
+    gate.last_look.looked(now.boot);
 }
 
 /// The live ones of `sessions` that are to end, and why.
@@ -101,7 +123,7 @@ fn due(
 }
 
 fn look_at(gate: &Gate, session: &Session, now: Now, checked: Boot) -> Option<Ending> {
-    if session.deadline().reached(now) {
+    if session.is_due(now) {
         return Some(end::deadline(gate, session, now, checked));
     }
     let timeout = session.admission.window.limits.idle_timeout?.unsigned_abs();
@@ -174,5 +196,32 @@ fn review_links(gate: &Arc<Gate>, now: Now) {
         }
         let reason = sentences::not_attached_now(snapshot, terminal, now.wall);
         link.peer.end(&reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writers_look_once_in_a_while_where_the_warden_is_late() {
+        let look = LastLook::default();
+        let at = |millis| Boot::from_start(Duration::from_millis(millis));
+        look.warden.set(at(10_000));
+        assert!(!look.is_due(at(10_499)));
+        assert!(look.is_due(at(10_500)), "a gap");
+        assert!(look.is_due(at(10_501)), "nobody has looked yet");
+        look.looked(at(10_500));
+        let looks = (10_500..11_500).filter(|millis| {
+            let due = look.is_due(at(*millis));
+            if due {
+                look.looked(at(*millis));
+            }
+            due
+        });
+        assert_eq!(looks.count(), 9, "of a write in each millisecond");
+        look.warden.set(at(12_000));
+        assert!(!look.is_due(at(12_000)));
+        assert!(look.is_due(at(20_000)), "it stood still anew");
     }
 }

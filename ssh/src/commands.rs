@@ -77,14 +77,17 @@ impl Core {
         if !self.is_authenticated() {
             return Err(TooMany::Over);
         }
-        if self.channels.asking() >= self.config.limits.unanswered {
+        let limits = &self.config.limits;
+        if self.channels.asking() >= limits.unanswered
+            || self.channels.forsaken() >= limits.forsaken
+        {
             return Err(TooMany::Unanswered);
         }
-        if self.channels.len() >= self.config.limits.all_channels {
+        if self.channels.len() >= limits.all_channels {
             return Err(TooMany::Open);
         }
         let incoming =
-            ReceiveWindow::new(self.config.windows, &self.config.budget).ok_or(TooMany::Budget)?;
+            ReceiveWindow::new(self.config.windows, &self.share).ok_or(TooMany::Budget)?;
         let window = incoming.left();
         let state = State::Asking { forsaken: false };
         let channel = Channel::new(Kind::Forwarded, state, 0, incoming);
@@ -138,7 +141,7 @@ impl Core {
 
     /// CLOSE now: what is queued is dropped, and so is what still comes in or was not consumed. No
     /// event of this channel follows. A channel that is not confirmed yet is refused, or closed as
-    /// soon as it is. To be called for each channel in the end, also after
+    /// soon as it is; it counts no longer as unanswered, but as forsaken. To be called for each channel in the end, also after
     /// [`Event::Closed`](crate::Event::Closed): what the peer sent on it counts as the peer's until
     /// then, or until it is consumed.
     pub fn close(&mut self, id: Id) {
@@ -147,10 +150,15 @@ impl Core {
             State::Asked => {
                 return self.refuse(id, OpenFailure::ConnectFailed, "the relay ended the request");
             }
-            State::Asking { .. } => {
+            State::Asking { forsaken } => {
                 channel.state = State::Asking { forsaken: true };
+                // Whatever comes on it is nobody's.
+                channel.incoming.retire();
                 let dropped = channel.outgoing.clear();
                 self.channels.queued = self.channels.queued.saturating_sub(dropped);
+                if !forsaken {
+                    self.channels.forsake();
+                }
                 return;
             }
             State::Open => {}

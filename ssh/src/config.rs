@@ -25,7 +25,7 @@ pub struct Config {
     pub exchanges: ExchangeLimits,
     pub limits: Limits,
     pub windows: Windows,
-    /// What the windows of all connections are taken from.
+    /// What the windows of all connections are taken from, and one connection's share.
     pub budget: Arc<Budget>,
 }
 
@@ -58,8 +58,11 @@ pub struct Limits {
     pub auth_requests: u32,
     /// Channels that a peer may have open, or asked for.
     pub channels: usize,
-    /// Channels that we have asked for and the peer has neither confirmed nor refused.
+    /// Channels that we have asked for and the peer has neither confirmed nor refused: of all that ask
+    /// together, each of whom has a smaller bound of its own with whoever drives this.
     pub unanswered: usize,
+    /// Such channels that nobody waits for any more: only the peer's answer frees their numbers.
+    pub forsaken: usize,
     /// Channels of both sides together.
     pub all_channels: usize,
     /// Requests of the peer that wait for their answers: global ones, and those of each channel.
@@ -78,7 +81,8 @@ impl Default for Limits {
             signatures: 3,
             auth_requests: 64,
             channels: 256,
-            unanswered: 64,
+            unanswered: 1024,
+            forsaken: 1024,
             all_channels: 16_384,
             requests: 256,
             output: 2 << 20,
@@ -90,17 +94,20 @@ impl Default for Limits {
 /// The windows that we give on each channel, in bytes. Each of them is taken from the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
-    /// What a channel begins with where the budget is nearly used up; with less none is opened.
+    /// What a channel begins with where the budget, or the connection's share of it, is used up; the
+    /// budget has a reserve for these, and with that gone none is opened.
     pub least: u32,
-    /// What a channel begins with.
+    /// What a channel begins with, and returns to when it stands idle.
     pub first: u32,
-    /// What it may grow to: 200 ms at 100 MB/s is 20 MB.
+    /// What one that moves much has before long, however short its path is.
+    pub usual: u32,
+    /// What it may grow to where the path is long: 200 ms at 100 MB/s is 20 MB.
     pub most: u32,
 }
 
 impl Default for Windows {
     fn default() -> Self {
-        Self { least: 32 << 10, first: 256 << 10, most: 32 << 20 }
+        Self { least: 16 << 10, first: 64 << 10, usual: 256 << 10, most: 32 << 20 }
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::algorithm::Negotiated;
 use crate::auth::{Auth, Door};
+use crate::budget::Share;
+use crate::channel::receive::IDLE;
 use crate::channel::table::Table;
 use crate::config::Config;
 use crate::event::Event;
@@ -40,6 +42,10 @@ pub struct Core {
     pub(crate) auth: Auth,
     pub(crate) globals: Globals,
     pub(crate) channels: Table,
+    /// What the windows of this connection are taken from.
+    pub(crate) share: Arc<Share>,
+    /// When windows were last looked at that nobody uses.
+    rested: Duration,
     /// The host key that signed the first exchange, by its place in `Config::host_keys`.
     host_key: Option<usize>,
     peer_version: String,
@@ -54,6 +60,7 @@ impl std::fmt::Debug for Core {
 impl Core {
     /// Puts our version line and KEXINIT into the output.
     pub fn new(config: Arc<Config>, random: Box<dyn Random + Send>, now: Duration) -> Self {
+        let share = Share::new(&config.budget);
         Self {
             transport: Transport::new(Arc::clone(&config), random, now),
             config,
@@ -61,6 +68,8 @@ impl Core {
             auth: Auth::default(),
             globals: Globals::default(),
             channels: Table::default(),
+            share,
+            rested: now,
             host_key: None,
             peer_version: String::new(),
         }
@@ -264,6 +273,16 @@ impl Core {
         }
     }
 
+    /// To be called after a panic in the midst of a change, where nothing in here can be relied upon any
+    /// more: all of it is forgotten, and what it held given back. It is over, and has nothing to send.
+    pub fn bury(&mut self) {
+        let config = Arc::clone(&self.config);
+        let random = Box::new(crate::random::System);
+        let mut dead = Self { phase: Phase::Over, ..Self::new(config, random, Duration::ZERO) };
+        dead.output().consume(usize::MAX);
+        *self = dead;
+    }
+
     /// Nothing is read or sealed from now on (RFC 4253 section 11.1); what channels hold is given back.
     fn over(&mut self) {
         self.phase = Phase::Over;
@@ -286,10 +305,15 @@ impl Core {
         }
     }
 
-    /// To be called at [`Core::deadline`]. An error is as one of [`Core::handle`].
+    /// To be called at [`Core::deadline`], and now and then where nothing happens: windows that nobody
+    /// uses shrink then. An error is as one of [`Core::handle`].
     pub fn tick(&mut self, now: Duration) -> Result<(), Fatal> {
         if self.phase == Phase::Over {
             return Ok(());
+        }
+        if now.saturating_sub(self.rested) >= IDLE {
+            self.rested = now;
+            self.channels.rest(now);
         }
         let done = self.transport.tick(now);
         self.or_die(done)

@@ -100,7 +100,7 @@ fn resident(pid: i32) -> u64 {
 #[test]
 fn a_thousand_stalled_channels_keep_no_more_than_their_windows() {
     /// What the relay gives a channel at first.
-    const WINDOW: u64 = 256 << 10;
+    const WINDOW: u64 = 64 << 10;
     const EACH: usize = 300 << 10;
     let kiosk = Kiosk::open(&[alice_everywhere("berlin")]);
     let alice = kiosk.gate.staff("alice");
@@ -138,7 +138,7 @@ fn a_thousand_stalled_channels_keep_no_more_than_their_windows() {
         })
         .collect();
     let grown = || resident(relay).saturating_sub(before);
-    eventually("much waits in the relay", Duration::from_mins(1), || grown() > 100 << 20);
+    eventually("much waits in the relay", Duration::from_mins(1), || grown() > 32 << 20);
     still("the windows are full", || resident(relay));
     let grown = grown();
     // A queue that grows by doubling may have twice what is in it.

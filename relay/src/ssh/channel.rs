@@ -111,12 +111,14 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let Self { shared, port, finished } = self;
-        shared.with(|leg| {
-            leg.ports.remove(&port.id);
-            // One that says goodbye sends no CLOSE: it has sealed its last message.
-            if !*finished {
-                leg.core.close(port.id);
-            }
+        shared.shield(|| {
+            shared.with(|leg| {
+                leg.ports.remove(&port.id);
+                // One that says goodbye sends no CLOSE: it has sealed its last message.
+                if !*finished {
+                    leg.core.close(port.id);
+                }
+            });
         });
         port.discard();
         port.closed.cancel();

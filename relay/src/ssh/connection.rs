@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use tidegate_ssh::{DisconnectCode, TooMany};
+use tidegate_ssh::{DisconnectCode, Id, TooMany};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,7 @@ use super::queue::Queue;
 use super::socket::Socket;
 use super::{Settings, sentence};
 use crate::clock::{self, Boot};
+use crate::supervisor::Supervisor;
 
 /// How long a DISCONNECT may take before the socket is killed.
 pub(super) const FAREWELL: Duration = Duration::from_millis(200);
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     pub holds: AtomicBool,
     pub events: Arc<Queue>,
     pub settings: Arc<Settings>,
+    pub supervisor: Supervisor,
     /// The peer's first bytes were SSH, or it waits for ours.
     pub speaking: AtomicBool,
     /// Told with everything that the peer sends.
@@ -73,6 +75,7 @@ impl Shared {
         socket: Socket,
         leg: Leg,
         settings: Arc<Settings>,
+        supervisor: Supervisor,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -84,6 +87,7 @@ impl Shared {
             holds: AtomicBool::new(false),
             events: Arc::default(),
             settings,
+            supervisor,
             speaking: AtomicBool::new(false),
             heard: Notify::new(),
             left: OnceLock::new(),
@@ -114,11 +118,11 @@ impl Shared {
         if !self.speaking.load(Ordering::Acquire) {
             return self.kill(Ended::Killed);
         }
-        {
+        self.shield(|| {
             let mut leg = self.lock();
             leg.core.disconnect(code, &sentence(text));
             let _ = self.left.set(clock::boot());
-        }
+        });
         self.waker.wake();
     }
 
@@ -196,6 +200,24 @@ impl From<TooMany> for OpenError {
     }
 }
 
+/// A channel that was asked for. Dropped before the peer has answered, it is wanted no more.
+struct Opening<'a> {
+    shared: &'a Shared,
+    id: Id,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.shared.shield(|| {
+            self.shared.with(|leg| {
+                if leg.opening.remove(&self.id).is_some() {
+                    leg.core.close(self.id);
+                }
+            });
+        });
+    }
+}
+
 /// A live connection; clones are the same one.
 #[derive(Clone)]
 pub struct Connection(pub(super) Arc<Shared>);
@@ -223,8 +245,8 @@ impl Connection {
     }
 
     /// Opens a `forwarded-tcpip` channel that names `address` and `port` as the terminal asked for
-    /// them. It waits for the peer's answer as long as it takes; given up, a channel that is
-    /// confirmed later is closed at once.
+    /// them. It waits for the peer's answer as long as it takes; given up, it counts no longer as
+    /// unanswered, and a channel that is confirmed later is closed at once.
     pub async fn open_forwarded(
         &self,
         address: &str,
@@ -232,12 +254,13 @@ impl Connection {
         originator: SocketAddr,
     ) -> Result<Channel, OpenError> {
         let (tell, told) = oneshot::channel();
-        self.0.with(|leg| {
+        let id = self.0.with(|leg| {
             let (origin, from) = (originator.ip().to_string(), u32::from(originator.port()));
             let id = leg.core.open_forwarded(address, port, (&origin, from))?;
             leg.opening.insert(id, tell);
-            Ok::<_, OpenError>(())
+            Ok::<_, OpenError>(id)
         })?;
+        let _opening = Opening { shared: &self.0, id };
         told.await.unwrap_or(Err(OpenError::Gone))
     }
 

@@ -180,7 +180,9 @@ impl<T: Copy> Asked<T> {
 impl<T: Copy> Drop for Asked<T> {
     fn drop(&mut self) {
         if !self.answered {
-            self.shared.with(|leg| (self.refuse)(&mut leg.core, self.what));
+            self.shared.shield(|| {
+                self.shared.with(|leg| (self.refuse)(&mut leg.core, self.what));
+            });
         }
     }
 }

@@ -2,6 +2,7 @@
 //! gets into the socket. Whoever holds this lock takes no other connection's.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::task::Context;
@@ -125,10 +126,30 @@ impl Leg {
 impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, Leg> {
         self.leg.lock().unwrap_or_else(|poisoned| {
-            // Somebody panicked in the middle of a change: nothing in it can be relied upon.
+            // Somebody panicked in the middle of a change: nothing in it can be relied upon, and nobody
+            // else may come to grief by it.
             self.kill(Ended::Fault);
-            poisoned.into_inner()
+            let mut leg = poisoned.into_inner();
+            leg.core.bury();
+            leg.broken = true;
+            self.leg.clear_poison();
+            leg
         })
+    }
+
+    /// Does something to this connection for the sake of another one, or of nobody's: a panic in it ends
+    /// this connection alone (DESIGN.md section 8), and `None` is returned. No lock is to be held.
+    pub fn shield<T>(&self, act: impl FnOnce() -> T) -> Option<T> {
+        match catch_unwind(AssertUnwindSafe(act)) {
+            Ok(done) => Some(done),
+            Err(payload) => {
+                self.supervisor.panicked("ssh connection", &*payload);
+                // A payload's own destructor may panic.
+                std::mem::forget(payload);
+                self.kill(Ended::Fault);
+                None
+            }
+        }
     }
 
     /// Writes what is sealed, seals what waits, and so on until the kernel or the bound of what may be
@@ -249,15 +270,38 @@ impl Shared {
 
     /// What the peer sent on a channel went on: it may send as much again.
     pub fn credit(&self, id: Id, bytes: u32) {
-        let wants = {
-            let mut leg = self.lock();
-            leg.core.consumed(id, bytes, time());
-            !leg.core.output().is_empty()
-        };
-        if wants {
-            let swept = self.socket.sweep();
-            // Nothing is sealed here, so that credits of two connections do not call each other.
-            self.write_out(&mut self.lock(), swept, None);
-        }
+        self.shield(|| {
+            let wants = {
+                let mut leg = self.lock();
+                leg.core.consumed(id, bytes, time());
+                !leg.core.output().is_empty()
+            };
+            if wants {
+                let swept = self.socket.sweep();
+                // Nothing is sealed here, so that credits of two connections do not call each other.
+                self.write_out(&mut self.lock(), swept, None);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+
+    #[tokio::test]
+    async fn a_panic_under_the_lock_ends_the_connection_and_harms_nobody_who_comes_later() {
+        let (shared, _peer) = testing::shared().await;
+        let done: Option<()> = shared.shield(|| {
+            let _leg = shared.lock();
+            panic!("on purpose");
+        });
+        assert_eq!((done, shared.supervisor.panics()), (None, 1));
+        assert!(shared.socket.killed().is_cancelled());
+        // What was half changed is gone.
+        assert!(shared.with(|leg| leg.core.is_over() && leg.core.output().is_empty()));
+        assert!(!shared.leg.is_poisoned());
+        shared.flush();
+        assert_eq!(shared.supervisor.panics(), 1);
     }
 }

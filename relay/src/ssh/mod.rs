@@ -14,6 +14,7 @@
 //! - [`Connection::kill`] takes no connection's lock. The socket is closed when it returns.
 //! - [`BeforeWrite`] is called before each write, without any of these locks; a write that comes later
 //!   than 50 ms after it is put off (`socket::Swept`).
+//! - What one connection's task does to another one is shielded: a panic ends the one that it is done to.
 //! - What is not sealed can be called back: a [`Pass`] is asked under the lock under which is sealed.
 //!   Sealed ahead of the kernel are 128 KiB at most.
 //! - A DISCONNECT is sealed by whoever calls for it, and nothing after it.
@@ -37,6 +38,8 @@ mod socket;
 mod splice;
 mod task;
 mod tell;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -115,3 +115,26 @@ impl Drop for Events {
         self.0.leave();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused() -> Event {
+        Event::Refused { what: "a flood" }
+    }
+
+    #[tokio::test]
+    async fn so_many_events_wait_and_no_more() {
+        let queue = Arc::new(Queue::default());
+        for _ in 0..MOST {
+            queue.push(refused()).unwrap();
+        }
+        assert!(matches!(queue.push(refused()), Err(NotTaken::Full)));
+        let mut events = Events(Arc::clone(&queue));
+        assert!(events.recv().await.is_some());
+        queue.push(refused()).unwrap();
+        drop(events);
+        assert!(matches!(queue.push(refused()), Err(NotTaken::Left)));
+    }
+}

@@ -46,6 +46,7 @@ impl Server {
             Socket::new(socket, self.settings.before_write.clone()),
             Leg::new(core),
             Arc::clone(&self.settings),
+            self.supervisor.clone(),
         );
         let events = Events(Arc::clone(&shared.events));
         let limits = self.config.rekey;

@@ -21,6 +21,13 @@ use crate::clock::{self, Boot};
 /// and what a cut by CHANNEL_CLOSE alone can no longer call back. Two full SSH packets; the bytes in
 /// flight are not counted, so it costs no throughput.
 const NOT_SENT: u32 = 64 * 1024;
+/// How long to wait after a write that failed for want of the kernel's memory: no event tells that there
+/// is some again.
+const PAUSE: Duration = Duration::from_millis(10);
+/// A connection whose writes fail for want of memory for so long is given up.
+const SHORTAGE: Duration = Duration::from_secs(10);
+/// How often a write that a signal interrupted is tried again at once.
+const INTERRUPTS: usize = 8;
 /// A sweep older than this no longer lets anybody write.
 const FRESH: Duration = Duration::from_millis(50);
 
@@ -40,6 +47,30 @@ struct State {
     writing: Option<Waker>,
     /// Since when the kernel takes nothing of what is to be written.
     stuck: Option<Boot>,
+    /// Since when it has no memory for it, and when to try again.
+    short: Option<(Boot, Boot)>,
+    /// The errors of the next writes.
+    #[cfg(test)]
+    faults: std::collections::VecDeque<i32>,
+}
+
+impl State {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        #[cfg(test)]
+        if let Some(code) = self.faults.pop_front() {
+            return Err(io::Error::from_raw_os_error(code));
+        }
+        self.tcp.as_ref().ok_or_else(ended)?.try_write(bytes)
+    }
+}
+
+/// Whether an error says that the kernel has no memory now; that passes.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::NOBUFS, Errno::NOMEM];
+    let code = error.raw_os_error();
+    error.kind() == io::ErrorKind::Interrupted
+        || shortages.iter().any(|errno| Some(errno.raw_os_error()) == code)
 }
 
 /// Shows that what must be looked at before a write has been looked at just now.
@@ -59,7 +90,7 @@ impl Swept {
 pub(super) enum Written {
     /// So many of them.
     Some(usize),
-    /// None now: the kernel is full, or the last sweep was too long ago.
+    /// None now: the kernel is full or has no memory, or the last sweep was too long ago.
     Full,
     /// The connection takes no more, ever.
     Broken,
@@ -89,7 +120,15 @@ impl Socket {
             }
         }
         Self {
-            state: Mutex::new(State { tcp: Some(tcp), reading: None, writing: None, stuck: None }),
+            state: Mutex::new(State {
+                tcp: Some(tcp),
+                reading: None,
+                writing: None,
+                stuck: None,
+                short: None,
+                #[cfg(test)]
+                faults: std::collections::VecDeque::new(),
+            }),
             killed: CancellationToken::new(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -174,24 +213,57 @@ impl Socket {
             return Written::Full;
         }
         let mut state = self.lock();
-        let Some(tcp) = &state.tcp else { return Written::Broken };
-        match tcp.try_write(bytes) {
+        if state.short.is_some_and(|(_, again)| clock::boot() < again) {
+            return Written::Full;
+        }
+        let mut sent = state.send(bytes);
+        for _ in 0..INTERRUPTS {
+            if !matches!(&sent, Err(error) if error.kind() == io::ErrorKind::Interrupted) {
+                break;
+            }
+            sent = state.send(bytes);
+        }
+        match sent {
             Ok(count) => {
                 state.stuck = None;
+                state.short = None;
                 self.bytes_out.fetch_add(count as u64, Ordering::Relaxed);
                 Written::Some(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                state.short = None;
                 state.stuck.get_or_insert_with(clock::boot);
+                Written::Full
+            }
+            Err(error) if is_shortage(&error) => {
+                let now = clock::boot();
+                let since = state.short.map_or(now, |(since, _)| since);
+                if now.since(since) >= SHORTAGE {
+                    tracing::warn!(%error, "a connection is given up, since writes fail");
+                    state.short = None;
+                    return Written::Broken;
+                }
+                state.short = Some((since, now.plus(PAUSE)));
+                state.stuck.get_or_insert(now);
                 Written::Full
             }
             Err(_) => Written::Broken,
         }
     }
 
-    /// Whether the kernel takes more; the task of `cx` is woken when it does, or when the socket ends.
+    /// When a write that failed for want of memory is to be tried again.
+    pub fn retry_at(&self) -> Option<Boot> {
+        self.lock().short.map(|(_, again)| again)
+    }
+
+    /// Whether the kernel takes more; the task of `cx` is woken when it does, or when the socket ends. Of
+    /// [`Socket::retry_at`] it has to wake by itself.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();
+        if state.tcp.is_some() && state.short.is_some() {
+            keep(&mut state.writing, cx);
+            return Poll::Pending;
+        }
         let Some(tcp) = &state.tcp else { return Poll::Ready(()) };
         let ready = tcp.poll_write_ready(cx).map(drop);
         if ready.is_pending() {
@@ -206,5 +278,68 @@ impl Socket {
             // A peer that is gone already needs none.
             let _ = socket2::SockRef::from(tcp).shutdown(Shutdown::Write);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use rustix::io::Errno;
+
+    use super::super::testing::sockets;
+    use super::*;
+
+    async fn socket() -> (Socket, TcpStream) {
+        let (tcp, peer) = sockets().await;
+        tcp.writable().await.unwrap();
+        (Socket::new(tcp, BeforeWrite::default()), peer)
+    }
+
+    fn fail(socket: &Socket, errors: &[Errno]) {
+        socket.lock().faults.extend(errors.iter().map(|error| error.raw_os_error()));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_on_an_old_sweep() {
+        let (socket, _peer) = socket().await;
+        let now = clock::boot().since_start();
+        let old = Swept(Boot::from_start(now.saturating_sub(FRESH)));
+        assert_eq!(socket.write(old, b"late"), Written::Full);
+        assert_eq!((socket.bytes(), socket.stuck_since()), ((0, 0), None));
+        assert_eq!(socket.write(socket.sweep(), b"now"), Written::Some(3));
+    }
+
+    #[tokio::test]
+    async fn want_of_memory_passes() {
+        let (socket, _peer) = socket().await;
+        for error in [Errno::NOBUFS, Errno::NOMEM] {
+            fail(&socket, &[error]);
+            assert_eq!(socket.write(socket.sweep(), b"abc"), Written::Full, "{error}");
+            let again = socket.retry_at().unwrap();
+            assert!(again.since(clock::boot()) <= PAUSE && socket.stuck_since().is_some());
+            let writable = poll_fn(|cx| Poll::Ready(socket.poll_writable(cx))).await;
+            assert!(writable.is_pending(), "readiness would be told at once, for ever");
+            tokio::time::sleep(PAUSE * 2).await;
+            assert_eq!(socket.write(socket.sweep(), b"abc"), Written::Some(3), "{error}");
+            assert_eq!((socket.retry_at(), socket.stuck_since()), (None, None));
+        }
+        // A signal costs nothing.
+        fail(&socket, &[Errno::INTR, Errno::INTR]);
+        assert_eq!(socket.write(socket.sweep(), b"abc"), Written::Some(3));
+    }
+
+    #[tokio::test]
+    async fn want_of_memory_for_long_ends_the_connection_and_so_does_anything_else() {
+        let (socket, _peer) = socket().await;
+        fail(&socket, &[Errno::NOBUFS]);
+        assert_eq!(socket.write(socket.sweep(), b"abc"), Written::Full);
+        let now = clock::boot().since_start();
+        let long_ago = Boot::from_start(now.saturating_sub(SHORTAGE));
+        socket.lock().short = Some((long_ago, long_ago));
+        fail(&socket, &[Errno::NOBUFS]);
+        assert_eq!(socket.write(socket.sweep(), b"abc"), Written::Broken);
+        fail(&socket, &[Errno::PIPE]);
+        assert_eq!(socket.write(socket.sweep(), b"abc"), Written::Broken);
     }
 }

@@ -36,7 +36,8 @@ pub enum Direction {
 /// What may pass between two channels. Asked and told from within connections: quick, and without
 /// touching any connection.
 pub trait Pass: Send + Sync {
-    /// Whether bytes may be sealed at this instant.
+    /// Whether bytes may be sealed at this instant. What is refused is dropped, so that a no has to
+    /// stand: a stream that went on after it would have a hole. Whoever says no ends the splice.
     fn may_pass(&self, now: Now) -> bool;
     /// So many bytes were sealed.
     fn passed(&self, direction: Direction, bytes: u64);
@@ -103,15 +104,17 @@ impl Way {
     pub fn end(&self) {
         let (to, id) = &self.to;
         let may = self.pass.may_end(self.direction);
-        let empty = to.with(|leg| {
-            // Under the lock, so that whoever seals the last of it sees this.
-            self.ended.store(true, Ordering::Release);
-            if may {
-                leg.core.eof(*id);
-            }
-            leg.core.queued_on(*id) == 0
+        let empty = to.shield(|| {
+            to.with(|leg| {
+                // Under the lock, so that whoever seals the last of it sees this.
+                self.ended.store(true, Ordering::Release);
+                if may {
+                    leg.core.eof(*id);
+                }
+                leg.core.queued_on(*id) == 0
+            })
         });
-        if empty {
+        if empty.unwrap_or(true) {
             self.done.cancel();
         }
     }
@@ -203,7 +206,8 @@ impl Batch {
         let swept = to.socket.sweep();
         let mut sealed = Sealed::default();
         let mut credits: Vec<(Arc<Way>, u32)> = Vec::new();
-        {
+        // Whose task this is has nothing to do with what goes wrong over there.
+        to.shield(|| {
             let mut leg = to.lock();
             to.write_out(&mut leg, swept, None);
             // What is sealed in place and not written yet.
@@ -248,7 +252,7 @@ impl Batch {
             }
             to.write_run(&mut leg, swept, buffer.get(run).unwrap_or_default());
             to.advance(&mut leg, swept, &mut sealed, None);
-        }
+        });
         for (way, bytes) in credits {
             way.from.0.credit(way.from.1, bytes);
         }

@@ -198,6 +198,9 @@ impl Task {
         if let Some(end) = self.patience() {
             next = next.min(end);
         }
+        if let Some(again) = self.shared.socket.retry_at() {
+            next = next.min(again);
+        }
         if let Some(core) = self.shared.lock().core.deadline() {
             next = next.min(Boot::from_start(core));
         }

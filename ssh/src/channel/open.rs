@@ -78,7 +78,7 @@ impl Core {
         }
         // There is no input, so that the least window is enough.
         let least = self.config.windows.least;
-        let windows = Windows { least, first: least, most: least };
+        let windows = Windows { least, first: least, usual: least, most: least };
         let Some(incoming) = self.room(remote, windows) else { return Ok(None) };
         let kind = Kind::Session(Session::default());
         let mut channel = Channel::new(kind, State::Asked, remote, incoming);
@@ -101,7 +101,7 @@ impl Core {
             self.refuse_open(remote, OpenFailure::ResourceShortage, &text);
             return None;
         }
-        let window = ReceiveWindow::new(windows, &self.config.budget);
+        let window = ReceiveWindow::new(windows, &self.share);
         if window.is_none() {
             let text = "this relay has no memory left for one more channel; try again later";
             self.refuse_open(remote, OpenFailure::ResourceShortage, text);
@@ -115,7 +115,7 @@ impl Core {
         r.u8()?;
         let (number, remote, window, packet) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?);
         let (id, forsaken) = self.asking(number)?;
-        self.channels.answered();
+        self.channels.answered(forsaken);
         if let Some(channel) = self.channels.get_mut(id) {
             channel.state = State::Open;
             channel.remote = remote;

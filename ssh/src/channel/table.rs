@@ -1,6 +1,7 @@
 //! The channels of one connection, by our numbers for them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::receive::ReceiveWindow;
 use super::{Channel, Id, State};
@@ -25,8 +26,10 @@ pub(crate) struct Table {
     /// The generation of the next channel, whichever its number.
     next: u32,
     by_peer: usize,
-    /// Channels that we asked for and that have no answer yet.
+    /// Channels that we asked for and that have no answer yet, and those of them that nobody wants any
+    /// more, which are not among the former.
     asking: usize,
+    forsaken: usize,
     /// Those that have something to seal, in turn.
     line: VecDeque<Id>,
     /// Of channels that are gone; they count until the other leg has taken it.
@@ -93,8 +96,9 @@ impl Table {
         if channel.incoming.held() == 0 {
             self.by_peer = self.by_peer.saturating_sub(usize::from(by_peer));
         }
-        let asking = matches!(channel.state, State::Asking { .. });
-        self.asking = self.asking.saturating_sub(usize::from(asking));
+        if let State::Asking { forsaken } = channel.state {
+            self.answered(forsaken);
+        }
         self.queued = self.queued.saturating_sub(channel.outgoing.len());
         if channel.lined_up {
             self.line.retain(|other| *other != id);
@@ -129,9 +133,21 @@ impl Table {
         }
     }
 
-    /// The peer answered a channel that we asked for.
-    pub fn answered(&mut self) {
+    /// A channel that we asked for has its answer.
+    pub fn answered(&mut self, forsaken: bool) {
+        let count = if forsaken { &mut self.forsaken } else { &mut self.asking };
+        *count = count.saturating_sub(1);
+    }
+
+    /// Nobody wants a channel any more that we asked for.
+    pub fn forsake(&mut self) {
         self.asking = self.asking.saturating_sub(1);
+        self.forsaken = self.forsaken.saturating_add(1);
+    }
+
+    /// Channels that we asked for, that nobody wants any more and that have no answer yet.
+    pub fn forsaken(&self) -> usize {
+        self.forsaken
     }
 
     /// Channels that the peer has open or asked for, or of which something is left.
@@ -145,6 +161,13 @@ impl Table {
 
     pub fn len(&self) -> usize {
         self.slots.len().saturating_sub(self.free.len()).saturating_add(self.rests.len())
+    }
+
+    /// Lets windows shrink that have grown and are not used.
+    pub fn rest(&mut self, now: Duration) {
+        for channel in self.slots.iter_mut().filter_map(|slot| slot.channel.as_deref_mut()) {
+            channel.incoming.rest(now);
+        }
     }
 
     /// Lines a channel up if it has something that can be sealed.

@@ -41,7 +41,7 @@ fn a_channel_is_asked_for_confirmed_and_closed_by_both() {
     peer.core.confirm(channel);
     let confirmed = message(|w| {
         w.u8(number::CHANNEL_OPEN_CONFIRMATION).u32(77).u32(channel.number);
-        w.u32(256 << 10).u32(32 << 10)
+        w.u32(64 << 10).u32(32 << 10)
     });
     assert_eq!(peer.heard_one(), confirmed);
     peer.core.confirm(channel);
@@ -191,7 +191,7 @@ fn forwarded_channels_echo_the_address_and_port() {
     let id = peer.core.open_forwarded("", 2222, ("0.0.0.0", 0)).unwrap();
     let asked = message(|w| {
         w.u8(number::CHANNEL_OPEN).string("forwarded-tcpip").u32(id.number);
-        w.u32(256 << 10).u32(32 << 10).string("").u32(2222).string("0.0.0.0").u32(0)
+        w.u32(64 << 10).u32(32 << 10).string("").u32(2222).string("0.0.0.0").u32(0)
     });
     assert_eq!(peer.heard_one(), asked);
     // Data may be queued before the answer.
@@ -250,9 +250,24 @@ fn a_channel_that_nobody_wants_any_more_is_closed_once_confirmed() {
 #[test]
 fn channels_that_a_peer_leaves_unanswered_are_limited() {
     let mut peer = peer();
-    let opened = (0..100).map_while(|_| peer.core.open_forwarded("a", 1, ("", 0)).ok());
-    assert_eq!(opened.count(), 64);
+    let most = peer.core.config.limits.unanswered;
+    let mut open = || peer.core.open_forwarded("a", 1, ("", 0));
+    let opened: Vec<Id> = (0..2 * most).map_while(|_| open().ok()).collect();
+    assert_eq!(opened.len(), most);
+    assert_eq!(open(), Err(TooMany::Unanswered));
+    // Those that nobody waits for make room, and hold no window; but there is an end to them, too.
+    for id in &opened {
+        peer.core.close(*id);
+        peer.core.close(*id);
+    }
+    assert_eq!(peer.core.config.budget.taken(), 0);
     assert_eq!(peer.core.open_forwarded("a", 1, ("", 0)), Err(TooMany::Unanswered));
+    for id in opened.iter().take(2) {
+        let late = peer.say(|w| w.u8(number::CHANNEL_OPEN_FAILURE).u32(id.number).u32(1));
+        assert!(matches!(late, Ok(None)));
+    }
+    assert!(peer.core.open_forwarded("a", 1, ("", 0)).is_ok());
+    assert!(peer.core.open_forwarded("a", 1, ("", 0)).is_ok());
     let mut fresh = Peer::new();
     assert_eq!(fresh.core.open_forwarded("a", 1, ("", 0)), Err(TooMany::Over));
 }

@@ -6,8 +6,11 @@ use crate::event::Event;
 use crate::message::number;
 use crate::{Id, Relayed};
 
+/// With windows that hold what these tests send.
 fn config() -> Config {
-    Config::new(vec![host_key(1)])
+    let first = 256 << 10;
+    let windows = Windows { first, usual: first, ..Windows::default() };
+    Config { windows, ..Config::new(vec![host_key(1)]) }
 }
 
 fn peer() -> Peer {
@@ -216,18 +219,25 @@ fn nothing_is_sealed_while_keys_are_exchanged_and_a_goodbye_is() {
 #[test]
 fn the_budget_bounds_all_windows_and_gets_them_back() {
     let mut config = config();
-    config.budget = crate::Budget::new(600 << 10);
+    config.windows.first = 64 << 10;
+    // A share of 128 KiB, and of the reserve 320 KiB.
+    config.budget = crate::Budget::new(1 << 20);
     let budget = config.budget.clone();
     let mut peer = Peer::logged_in(config);
     let ids: Vec<Id> = (0..2).map(|remote| peer.opened(remote, 1, 1)).collect();
     let third = peer.opened(2, 1, 1);
-    assert_eq!(budget.taken(), (256 + 256 + 64) << 10);
-    assert!(matches!(peer.hand(&super::direct(3, 1, 1)), Ok(None)));
+    assert_eq!(budget.taken(), (64 + 64 + 16) << 10);
+    let more: Vec<Id> = (3..14).map(|remote| peer.opened(remote, 1, 1)).collect();
+    assert_eq!(budget.taken(), 320 << 10);
+    assert!(matches!(peer.hand(&super::direct(14, 1, 1)), Ok(None)));
     assert_eq!(word(&peer.heard_one(), 5), 4);
     assert!(peer.core.open_forwarded("a", 1, ("", 0)).is_err());
+    for id in more {
+        peer.core.close(id);
+    }
     // Our own CLOSE gives it back, whether the peer answers it or not.
     peer.core.close(third);
-    assert_eq!(budget.taken(), 512 << 10);
+    assert_eq!(budget.taken(), 128 << 10);
     peer.heard();
     // What came and was not consumed stays taken when the peer closes, until it is or nobody wants it.
     for id in &ids {
@@ -240,6 +250,50 @@ fn the_budget_bounds_all_windows_and_gets_them_back() {
     peer.core.close(ids[0]);
     peer.core.consumed(ids[1], 30_000, peer.now);
     assert_eq!(budget.taken(), 0);
+}
+
+#[test]
+fn a_crowd_that_stands_idle_locks_nobody_out() {
+    let mut config = self::config();
+    config.windows = Windows::default();
+    config.budget = crate::Budget::new(4 << 20);
+    let (budget, windows) = (config.budget.clone(), config.windows);
+    // Each begins some channels, until all of the budget is theirs.
+    let mut crowd = Vec::new();
+    while budget.taken() < 4 << 20 {
+        let config = Config { budget: budget.clone(), windows, ..self::config() };
+        let mut peer = Peer::logged_in(config);
+        for remote in 0..4 {
+            peer.opened(remote, 1, 1);
+        }
+        crowd.push(peer);
+    }
+    assert!(crowd.len() > 16);
+    let mut late = Peer::logged_in(Config { budget, ..config });
+    for remote in 0..4 {
+        let id = late.opened(remote, 1, 1);
+        late.data(id, 16 << 10).unwrap();
+    }
+}
+
+#[test]
+fn windows_that_nobody_uses_shrink_as_time_goes_by() {
+    let mut config = config();
+    config.windows = Windows::default();
+    let budget = config.budget.clone();
+    let mut peer = Peer::logged_in(config);
+    let id = peer.opened(5, 1, 1);
+    for _ in 0..16 {
+        peer.data(id, 16 << 10).unwrap();
+        peer.core.consumed(id, 16 << 10, peer.now);
+    }
+    assert_eq!(budget.taken(), 256 << 10, "it moved much");
+    peer.data(id, 16 << 10).unwrap();
+    peer.core.consumed(id, 16 << 10, peer.now);
+    let grown = budget.taken();
+    peer.now += std::time::Duration::from_secs(11);
+    peer.core.tick(peer.now).unwrap();
+    assert!(budget.taken() < grown, "{}", budget.taken());
 }
 
 #[test]
@@ -260,7 +314,7 @@ fn what_a_peer_left_behind_counts_as_its_channel() {
 #[test]
 fn a_window_grows_where_the_path_is_long() {
     let mut config = config();
-    config.windows = Windows { least: 32 << 10, first: 64 << 10, most: 1 << 20 };
+    config.windows = Windows { first: 64 << 10, most: 1 << 20, ..Windows::default() };
     let mut peer = Peer::logged_in(config);
     let id = peer.opened(5, 1, 1);
     let mut window = 64 << 10;

@@ -58,7 +58,7 @@ impl Model {
         config.limits.channels = CHANNELS;
         config.limits.unanswered = UNANSWERED;
         config.limits.output = 1 << 20;
-        config.windows = Windows { least: 1000, first: 8000, most: 40_000 };
+        config.windows = Windows { least: 1000, first: 4000, usual: 8000, most: 40_000 };
         config.budget = Budget::new(BUDGET);
         let budget = config.budget.clone();
         Self {
@@ -312,7 +312,7 @@ impl Model {
         }
         taken += core.channels.rests().map(|rest| u64::from(rest.size())).sum::<u64>();
         assert_eq!(self.budget.taken() as u64, taken);
-        assert!(self.budget.taken() <= BUDGET);
+        assert!(self.budget.taken() <= self.budget.most());
         assert_eq!(core.queued(), queued);
         assert!(by_peer <= core.channels.by_peer() && core.channels.by_peer() <= CHANNELS);
         assert!(core.channels.asking() <= UNANSWERED);

@@ -180,7 +180,7 @@ fn a_view_is_written_in_order_with_its_status() {
     assert_eq!(peer.heard_one(), yes(9));
     // Input is thrown away, and its window given back.
     for _ in 0..20 {
-        assert!(matches!(peer.data(channel, 32768), Ok(None)));
+        assert!(matches!(peer.data(channel, 16384), Ok(None)));
     }
     assert!(peer.heard().iter().all(|it| it[0] == number::CHANNEL_WINDOW_ADJUST));
     peer.core.send(channel, b"out").unwrap();

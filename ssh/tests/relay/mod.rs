@@ -223,7 +223,9 @@ impl One {
             }
             Event::Data { channel, bytes } => match &mut self.forwarded {
                 Some((id, answer)) if *id == channel => {
-                    answer.extend_from_slice(&message[bytes]);
+                    answer.extend_from_slice(&message[bytes.clone()]);
+                    let count = u32::try_from(bytes.len()).unwrap();
+                    core.consumed(channel, count, self.start.elapsed());
                 }
                 _ => core.send(channel, &message[bytes]).unwrap(),
             },

@@ -318,7 +318,7 @@ impl World {
         let core = &mut self.server.core;
         let output = core.output().len();
         assert!(output <= (64 << 10) + 35_000 + REPLIES, "{output} bytes of output");
-        assert!(self.budget.taken() <= BUDGET);
+        assert!(self.budget.taken() <= self.budget.most());
         if self.over {
             return;
         }
