@@ -10,7 +10,8 @@ use tidegate_crds::manifest::{Kind, Object, ObjectRef};
 use tidegate_crds::mesh::{NAMESPACE_TAKEN, key_fault};
 
 use super::*;
-use crate::watching::{Change, Unread};
+use crate::guarded::Unread;
+use crate::watching::Change;
 use crate::world::topology::Topology;
 
 /// Meshes and namespaces as an API server has them.
