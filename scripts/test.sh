@@ -14,6 +14,11 @@ export TIDEGATE_CLI=$target/debug/kubectl-tidegate
 if command -v buildah >/dev/null; then
     export TIDEGATE_IMAGES=$target/images
 fi
+# All that is drawn at random hangs on one number, the same each time. The long recipes draw another.
+export TIDEGATE_SEED=${TIDEGATE_SEED:-48213}
+# tests/draw hands it on; this is for a property that goes without.
+export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-$TIDEGATE_SEED}
+echo "TIDEGATE_SEED=$TIDEGATE_SEED PROPTEST_RNG_SEED=$PROPTEST_RNG_SEED"
 if [[ $# -gt 0 ]]; then
     exec cargo test --locked --workspace --no-fail-fast "$@"
 fi
@@ -98,7 +103,10 @@ cat "$work/short" >>"$work/long"
 side_by_side 2 <"$work/long"
 side_by_side 2 <"$work/timed"
 side_by_side 1 <"$work/alone"
-cargo test --locked --workspace --doc --no-fail-fast || echo "the examples in the docs" >>"$work/failed"
+# For nothing rustdoc reads every crate anew.
+if git grep -qE '^( *//[/!])? *```' -- '*.rs' ssh/STATES.md; then
+    cargo test --locked --workspace --doc --no-fail-fast || echo "the examples in the docs" >>"$work/failed"
+fi
 
 if [[ $(wc -l <"$work/ended") -ne $(wc -l <"$work/programs") ]]; then
     echo "of these programs only some came to an end:" >&2
