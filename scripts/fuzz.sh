@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fuzzes the SSH core: scripts/fuzz.sh SECONDS [TARGET...]; so many seconds for each of the targets of
-# ssh/fuzz. With `--keep` in front what they find worth keeping is merged into ssh/fuzz/corpus.
+# ssh/fuzz. With `--keep` in front what they find worth keeping is merged into ssh/fuzz/corpus. `--build`
+# instead of the rest only builds them.
 #
 # TIDEGATE_SEED is where its random numbers begin. Without it they begin with `--keep` anywhere, on top of
 # what earlier runs found; else with 1 and the corpus alone, so that CI does the same each time.
@@ -15,7 +16,7 @@ if [[ ${1:-} == --keep ]]; then
     keep=yes
     shift
 fi
-seconds=${1:?usage: scripts/fuzz.sh [--keep] SECONDS [TARGET...]}
+seconds=${1:?usage: scripts/fuzz.sh --build | [--keep] SECONDS [TARGET...]}
 shift
 targets=("$@")
 [[ $# -gt 0 ]] || targets=(version packets kexinit auth channels)
@@ -28,13 +29,14 @@ flags=(-Cpasses=sancov-module -Ccodegen-units=1 -Clink-dead-code --cfg fuzzing)
 for option in level=4 inline-8bit-counters pc-table trace-compares; do
     flags+=("-Cllvm-args=-sanitizer-coverage-$option")
 done
+# With --target, so that what runs while it is built has no coverage.
+RUSTFLAGS="${flags[*]}" CARGO_TARGET_DIR=$target cargo build --locked --release \
+    --manifest-path ssh/fuzz/Cargo.toml --target "$host" --bins
+[[ $seconds != --build ]] || exit 0
 # Of the whole workspace, as the tests are built: for one package alone cargo would compile other forms
 # of what it stands on.
 cargo build --quiet --locked --workspace --example fuzz_seeds
 "${target%/fuzz}/debug/examples/fuzz_seeds" "$target/seeds"
-# With --target, so that what runs while it is built has no coverage.
-RUSTFLAGS="${flags[*]}" CARGO_TARGET_DIR=$target cargo build --locked --release \
-    --manifest-path ssh/fuzz/Cargo.toml --target "$host" --bins
 
 [[ $keep == yes ]] && seed=$((RANDOM << 15 | RANDOM)) || seed=1
 # libFuzzer's has 32 bits, and 0 is none.
