@@ -41,7 +41,7 @@ crds:
 bless:
     TIDEGATE_BLESS=1 cargo test --locked -p tidegate-tests --test embedded_sentences
 
-# All properties by a hundred times as many cases, from a seed that it draws and prints: just proptest-long 20 policy ssh
+# All properties by twenty times as many cases, from a seed that it draws and prints: just proptest-long 100 policy ssh
 proptest-long *ARGS:
     scripts/proptest-long.sh {{ARGS}}
 

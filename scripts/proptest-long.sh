@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # All property tests by many cases, from a random seed, which is printed and which TIDEGATE_SEED sets:
 #   scripts/proptest-long.sh [TIMES [FOLDER...]]
-# TIMES as many cases as usual (100); FOLDER: of some crates alone, such as policy.
+# TIMES as many cases as usual (20); FOLDER: of some crates alone, such as policy.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-times=100
+times=20
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then
     times=$1
     shift
