@@ -41,6 +41,10 @@ crds:
 bless:
     TIDEGATE_BLESS=1 cargo test --locked -p tidegate-tests --test embedded_sentences
 
+# All properties by twenty times as many cases, from a seed that it draws and prints: just proptest-long 100 policy ssh
+proptest-long *ARGS:
+    scripts/proptest-long.sh {{ARGS}}
+
 # 1 GiB both ways, and a minute of edits under a running session
 transfer-long:
     TIDEGATE_LONG=1 cargo test --locked -p tidegate-tests --test embedded_transfer -- --nocapture scp
@@ -54,7 +58,7 @@ onetime-long:
 crowd:
     cargo test --locked -p tidegate-tests --test embedded_crowd -- --nocapture
 
-# A server and a client of SSH over 20 million random steps: TIDEGATE_SIM_SEED=7 just ssh-sim
+# A server and a client of SSH over 20 million random steps: TIDEGATE_SEED=7 just ssh-sim
 ssh-sim:
     TIDEGATE_LONG=1 cargo test --locked --release -p tidegate-ssh-client --no-default-features --test sim -- --nocapture
 

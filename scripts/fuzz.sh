@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Fuzzes the SSH core and what lies under it: scripts/fuzz.sh SECONDS [TARGET...]; so many seconds for each
 # of the targets of ssh/fuzz and transport/fuzz. With `--keep` in front what they find worth keeping is
-# merged into the corpus there.
+# merged into the corpus there. `--build` instead of the rest only builds them.
+#
+# TIDEGATE_SEED is where its random numbers begin. Without it they begin with `--keep` anywhere, on top of
+# what earlier runs found; else with 1 and the corpus alone, so that CI does the same each time.
 #
 # libFuzzer with coverage by the stable compiler: the flags are those that cargo-fuzz gives with
 # `-s none`; sanitizers need a nightly one, and would watch over unsafe code, of which these have none.
@@ -13,7 +16,7 @@ if [[ ${1:-} == --keep ]]; then
     keep=yes
     shift
 fi
-seconds=${1:?usage: scripts/fuzz.sh [--keep] SECONDS [TARGET...]}
+seconds=${1:?usage: scripts/fuzz.sh --build | [--keep] SECONDS [TARGET...]}
 shift
 targets=("$@")
 [[ $# -gt 0 ]] || targets=(version packets kexinit auth channels sniffer proxy websocket)
@@ -26,36 +29,68 @@ flags=(-Cpasses=sancov-module -Ccodegen-units=1 -Clink-dead-code --cfg fuzzing)
 for option in level=4 inline-8bit-counters pc-table trace-compares; do
     flags+=("-Cllvm-args=-sanitizer-coverage-$option")
 done
-cargo run --quiet --locked -p tidegate-ssh-client --example fuzz_seeds -- "$target/seeds"
 # With --target, so that what runs while it is built has no coverage.
 for crate in ssh transport; do
     RUSTFLAGS="${flags[*]}" CARGO_TARGET_DIR=$target cargo build --locked --release \
         --manifest-path "$crate/fuzz/Cargo.toml" --target "$host" --bins
 done
+[[ $seconds != --build ]] || exit 0
+# Of the whole workspace, as the tests are built: for one package alone cargo would compile other forms
+# of what it stands on.
+cargo build --quiet --locked --workspace --example fuzz_seeds
+"${target%/fuzz}/debug/examples/fuzz_seeds" "$target/seeds"
 
-for name in "${targets[@]}"; do
-    kept=(*/fuzz/corpus/"$name")
-    mkdir -p "$target/seeds/$name"
-    work=$target/corpus/$name
-    artifacts=$target/artifacts/$name/
-    mkdir -p "$work" "$artifacts"
-    echo "--- $name, $seconds s"
-    "$target/$host/release/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -verbosity=1 \
-        -print_final_stats=1 -artifact_prefix="$artifacts" "$work" "${kept[0]}" "$target/seeds/$name" \
-        >"$work.log" 2>&1 || {
-        tail -60 "$work.log" >&2
-        echo "fuzz.sh: $name fails; its input is in $artifacts" >&2
+[[ $keep == yes ]] && seed=$((RANDOM << 15 | RANDOM)) || seed=1
+# libFuzzer's has 32 bits, and 0 is none.
+seed=$((${TIDEGATE_SEED:-$seed} & 0x7fffffff))
+pids=()
+trap '[[ ${#pids[@]} -eq 0 ]] || kill "${pids[@]}" 2>/dev/null || true' EXIT
+
+# start NAME: begins to fuzz this target.
+start() {
+    local work=$target/corpus/$1 artifacts=$target/artifacts/$1/ kept=(*/fuzz/corpus/"$1")
+    [[ $keep == yes ]] || rm -rf "$work"
+    mkdir -p "$work" "$artifacts" "$target/seeds/$1"
+    "$target/$host/release/$1" -seed="$seed" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -verbosity=1 \
+        -print_final_stats=1 -artifact_prefix="$artifacts" "$work" "${kept[0]}" "$target/seeds/$1" \
+        >"$work.log" 2>&1 &
+    pids+=("$!")
+}
+
+# report NAME PID: waits for it and says what came of it.
+report() {
+    local log=$target/corpus/$1.log
+    wait "$2" || {
+        tail -60 "$log" >&2
+        echo "fuzz.sh: $1 fails; its input is in $target/artifacts/$1/" >&2
         exit 1
     }
-    sed -n 's/^stat::number_of_executed_units: */executed: /p; s/^stat::average_exec_per_sec: */per second: /p' "$work.log"
-    grep -E ' (DONE|INITED) ' "$work.log" || true
-    if [[ $keep == yes ]]; then
-        # By the code that is reached, not by how often: some hundreds of small files.
-        merged=$(mktemp -d)
-        "$target/$host/release/$name" -set_cover_merge=1 -use_counters=0 -max_len=2048 "$merged" "${kept[0]}" "$target/seeds/$name" "$work" \
-            >/dev/null 2>&1
-        rm -f "${kept[0]}/"*
-        cp "$merged"/* "${kept[0]}/"
-        rm -r "$merged"
-    fi
+    echo "--- $1, $seconds s, TIDEGATE_SEED=$seed"
+    sed -n 's/^stat::number_of_executed_units: */executed: /p; s/^stat::average_exec_per_sec: */per second: /p' "$log"
+    grep -E ' (DONE|INITED) ' "$log" || true
+}
+
+# By the code that is reached, not by how often: some hundreds of small files.
+keep() {
+    local merged kept=(*/fuzz/corpus/"$1")
+    merged=$(mktemp -d)
+    "$target/$host/release/$1" -set_cover_merge=1 -use_counters=0 -max_len=2048 "$merged" "${kept[0]}" "$target/seeds/$1" \
+        "$target/corpus/$1" >/dev/null 2>&1
+    rm -f "${kept[0]}/"*
+    cp "$merged"/* "${kept[0]}/"
+    rm -r "$merged"
+}
+
+# As many at once as there are processors: each computes all the time.
+lanes=$(nproc)
+for ((first = 0; first < ${#targets[@]}; first += lanes)); do
+    batch=("${targets[@]:first:lanes}") pids=()
+    for name in "${batch[@]}"; do
+        start "$name"
+    done
+    for n in "${!batch[@]}"; do
+        report "${batch[n]}" "${pids[n]}"
+        [[ -z $keep ]] || keep "${batch[n]}"
+    done
+    pids=()
 done

@@ -14,6 +14,11 @@ export TIDEGATE_CLI=$target/debug/kubectl-tidegate
 if command -v buildah >/dev/null; then
     export TIDEGATE_IMAGES=$target/images
 fi
+# All that is drawn at random hangs on one number, the same each time. The long recipes draw another.
+export TIDEGATE_SEED=${TIDEGATE_SEED:-48213}
+# tests/draw hands it on; this is for a property that goes without.
+export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-$TIDEGATE_SEED}
+echo "TIDEGATE_SEED=$TIDEGATE_SEED PROPTEST_RNG_SEED=$PROPTEST_RNG_SEED"
 if [[ $# -gt 0 ]]; then
     exec cargo test --locked --workspace --no-fail-fast "$@"
 fi
@@ -56,16 +61,34 @@ run() {
     rm "$out"
 }
 
-# side_by_side LANES: the programs that standard input lists, as many at once.
+# spare: whether half a processor has had nothing to do for the last two seconds, in which nothing was begun.
+begin_at=0 begin_idle=0
+spare() {
+    local now=${EPOCHREALTIME//[^0-9]/} idle took left
+    read -r _ _ _ _ idle _ </proc/stat
+    took=$((now - begin_at)) left=$((idle - begin_idle))
+    [[ $took -ge 2000000 ]] || return 1
+    begin_at=$now begin_idle=$idle
+    # In hundredths of a second, the sum over all processors.
+    [[ $((left * 10000)) -ge $((took / 2)) ]]
+}
+
+# room LANES MOST: whether one more program may run beside those that do.
+room() {
+    local running
+    running=$(jobs -rp | wc -l)
+    [[ $running -lt $1 ]] || { [[ $running -lt $2 ]] && spare; }
+}
+
+# side_by_side LANES MOST: the programs that standard input lists, LANES at once, and up to MOST while
+# they leave the processors idle: many of them wait more than they compute.
 side_by_side() {
-    local lanes=$1 running=0 program
+    local program
     while read -ra program; do
-        if [[ $running -eq $lanes ]]; then
-            wait -n || true
-            running=$((running - 1))
-        fi
+        until room "$1" "$2"; do sleep 0.1; done
         run "${program[@]}" &
-        running=$((running + 1))
+        begin_at=${EPOCHREALTIME//[^0-9]/}
+        read -r _ _ _ _ begin_idle _ </proc/stat
     done
     wait
 }
@@ -95,10 +118,13 @@ end_all() {
 }
 trap end_all INT TERM
 cat "$work/short" >>"$work/long"
-side_by_side 2 <"$work/long"
-side_by_side 2 <"$work/timed"
-side_by_side 1 <"$work/alone"
-cargo test --locked --workspace --doc --no-fail-fast || echo "the examples in the docs" >>"$work/failed"
+side_by_side 2 4 <"$work/long"
+side_by_side 2 2 <"$work/timed"
+side_by_side 1 1 <"$work/alone"
+# For nothing rustdoc reads every crate anew.
+if git grep -qE '^( *//[/!])? *```' -- '*.rs' ssh/STATES.md; then
+    cargo test --locked --workspace --doc --no-fail-fast || echo "the examples in the docs" >>"$work/failed"
+fi
 
 if [[ $(wc -l <"$work/ended") -ne $(wc -l <"$work/programs") ]]; then
     echo "of these programs only some came to an end:" >&2

@@ -316,6 +316,7 @@ impl<'a, 'b> Use<'a, 'b> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tidegate_draw::cases;
 
     use super::*;
 
@@ -445,7 +446,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(cases(2000))]
 
         #[test]
         fn nothing_is_held_twice_and_settling_again_changes_nothing(world in worlds()) {

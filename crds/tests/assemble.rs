@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate_crds::assemble::{Assembled, Inputs, Memory, assemble};
 use tidegate_crds::manifest::{self, Document, Finding, Kind, ObjectRef, Position, Rule, Severity};
+use tidegate_draw::cases;
 use tidegate_policy::model::{Label, Login, ObjectKey};
 
 use common::{KEYS, P256, mesh, namespace, relay, terminal, user, window};
@@ -491,7 +492,7 @@ fn in_force(assembled: &Assembled) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn order_never_matters_and_the_same_again_changes_nothing(

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tidegate_crds::manifest::{self, Kind, MESSAGE_BYTES, Read, Rule};
+use tidegate_draw::cases;
 
 /// Far more than any of these inputs needs, on the slowest machine; a reader that is not linear takes longer.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -128,7 +129,7 @@ fn sane(read: &Read) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(cases(128))]
 
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {

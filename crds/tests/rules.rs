@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use regex::Regex;
 use serde_json::{Value, json};
 use tidegate_crds::{crds, manifest};
+use tidegate_draw::cases;
 use tidegate_policy::cron::Cron;
 use tidegate_policy::schedule::Zone;
 use tidegate_policy::text;
@@ -192,6 +193,8 @@ fn the_rule_on_zones_takes_every_zone_and_keeps_out_what_go_takes_beside_them() 
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn the_schema_never_refuses_a_cron_that_compile_takes(
         cron in "[0-9*,/JANjanSUN -]{9,24}|([*]|[0-9]{1,2}(-[0-9]{1,2}(/[0-9]{1,2})?)?|[*]/[0-9]{1,2})( ([*]|[0-9]{1,2}(-[0-9]{1,2}(/[0-9]{1,2})?)?(,[0-9]{1,2})?)){4}"

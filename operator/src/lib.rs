@@ -11,6 +11,7 @@ pub mod cli;
 pub mod context;
 pub mod events;
 pub mod fence;
+pub mod guarded;
 pub mod holding;
 pub mod lease;
 pub mod login_user;

@@ -1,21 +1,16 @@
 //! Watches, as every controller has them: begun again after any failure, without managed fields, and
 //! never stopped by an object that cannot be decoded.
 
-use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch_events};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
-use tidegate_crds::index::Remains;
-use tidegate_crds::manifest::with_bare_status;
 
+use crate::guarded::{Broken, Guarded, Unread};
 use crate::metrics::Metrics;
 
 /// An object by its namespace (empty where it has none) and name.
@@ -64,15 +59,6 @@ pub enum Change<K> {
     Complete,
 }
 
-/// What is left of an object that cannot be decoded.
-#[derive(Clone, Debug)]
-pub struct Unread<K> {
-    /// What its status holds.
-    pub remains: Remains,
-    /// The object, if only its status cannot be decoded: with no more of that than counts.
-    pub bare: Option<K>,
-}
-
 /// Watches all namespaces for ever. `kind` is for the log and the metrics.
 pub fn watch<K>(
     client: Client,
@@ -100,73 +86,9 @@ where
     })
 }
 
-/// An object with its metadata, whether or not the rest can be decoded.
-#[derive(Clone, Debug)]
-struct Guarded<K>(Result<Box<K>, Box<Broken<K>>>);
-
-#[derive(Clone, Debug)]
-struct Broken<K> {
-    error: String,
-    metadata: ObjectMeta,
-    unread: Unread<K>,
-}
-
-impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error as _;
-        let value = Value::deserialize(deserializer)?;
-        let object = match K::deserialize(&value) {
-            Ok(object) => Ok(Box::new(object)),
-            Err(error) => {
-                let metadata = value.get("metadata").unwrap_or(&Value::Null);
-                let metadata = ObjectMeta::deserialize(metadata).map_err(D::Error::custom)?;
-                let bare = with_bare_status(&value).and_then(|bare| K::deserialize(&bare).ok());
-                let unread = Unread { remains: Remains::of(&value), bare };
-                Err(Box::new(Broken { error: error.to_string(), metadata, unread }))
-            }
-        };
-        Ok(Self(object))
-    }
-}
-
-impl<K: Resource> Resource for Guarded<K> {
-    type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
-
-    fn kind(of: &Self::DynamicType) -> Cow<'_, str> {
-        K::kind(of)
-    }
-
-    fn group(of: &Self::DynamicType) -> Cow<'_, str> {
-        K::group(of)
-    }
-
-    fn version(of: &Self::DynamicType) -> Cow<'_, str> {
-        K::version(of)
-    }
-
-    fn plural(of: &Self::DynamicType) -> Cow<'_, str> {
-        K::plural(of)
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        self.0.as_ref().map_or_else(|broken| &broken.metadata, |object| object.meta())
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        self.0.as_mut().map_or_else(|broken| &mut broken.metadata, |object| object.meta_mut())
-    }
-}
-
-fn put<K>(object: Guarded<K>, kind: &'static str) -> Change<K>
-where
-    K: Resource<DynamicType = ()>,
-{
-    match object.0 {
-        Ok(mut object) => {
-            object.meta_mut().managed_fields = None;
-            Change::Put(*object)
-        }
+fn put<K>(object: Guarded<K>, kind: &'static str) -> Change<K> {
+    match object.object {
+        Ok(object) => Change::Put(*object),
         Err(broken) => {
             let Broken { error, metadata, unread } = *broken;
             let deleting = metadata.deletion_timestamp.is_some();

@@ -214,6 +214,7 @@ mod tests {
 
     use jiff::Timestamp;
     use proptest::prelude::*;
+    use tidegate_draw::cases;
 
     use super::*;
 
@@ -357,7 +358,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(cases(400))]
 
         #[test]
         fn every_sentence_is_ascii_and_bounded(

@@ -16,6 +16,7 @@ use common::policy::*;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use tidegate_draw::cases;
 use tidegate_policy::decide::{
     Admission, Allow, Decision, Deny, Request, admit_staff, decide, may_attach, recheck,
 };
@@ -506,12 +507,8 @@ fn narrowed(snapshot: &Snapshot, pick: Index, how: u8) -> Snapshot {
     narrow
 }
 
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(config(96))]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn decides_as_a_search_through_everything(snapshot in any_policy(), pick in any::<Index>()) {

@@ -15,6 +15,7 @@ use common::policy::*;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use proptest::prelude::*;
 use proptest::sample::Index;
+use tidegate_draw::cases;
 use tidegate_policy::decide::{Decision, Request, decide};
 use tidegate_policy::model::*;
 use tidegate_policy::reach::{Access, Change as Changed, difference, who_can_reach};
@@ -55,7 +56,7 @@ fn from_anywhere(snapshot: &Snapshot) -> Snapshot {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(48))]
 
     #[test]
     fn agrees_with_decide(snapshot in any_policy(), agent: bool, (a, b) in any::<(Index, Index)>()) {

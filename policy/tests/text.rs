@@ -11,6 +11,7 @@ mod common;
 
 use common::cron;
 use proptest::prelude::*;
+use tidegate_draw::cases;
 use tidegate_policy::cron::Cron;
 use tidegate_policy::schedule::Zone;
 use tidegate_policy::text;
@@ -212,7 +213,7 @@ fn soup() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(2000))]
 
     #[test]
     fn no_text_makes_a_reader_fall_over(text in soup()) {

@@ -17,6 +17,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use proptest::prelude::*;
+use tidegate_draw::cases;
 use tidegate_policy::cron::Cron;
 use tidegate_policy::schedule::{BadSchedule, Occurrence, Once, Recurring, Schedule, Zone};
 
@@ -271,7 +272,7 @@ fn near_change() -> impl Strategy<Value = (Case, Vec<Timestamp>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 80, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(80))]
 
     #[test]
     fn agrees_with_a_walk_over_every_minute((case, instants) in case()) {
@@ -280,7 +281,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn agrees_with_a_walk_around_changes((case, instants) in near_change()) {

@@ -402,6 +402,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use tidegate_draw::cases;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -497,6 +498,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         /// Against the plainest model there is: a list in order of arrival.
         #[test]
         fn the_ledger_keeps_its_promises(

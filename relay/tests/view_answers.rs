@@ -18,6 +18,7 @@ use insta::assert_snapshot;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::Value;
+use tidegate_draw::cases;
 use tidegate_policy::cron::Cron;
 use tidegate_policy::decide::{Candidate, Decision, Request, Staff, decide};
 use tidegate_policy::model::{
@@ -522,7 +523,7 @@ fn hostile_names_forge_nothing() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(128))]
 
     #[test]
     fn no_command_line_breaks_the_view(line in "(why |windows |sessions|)\\PC{0,40}[\\x00-\\x20/.]{0,3}\\PC{0,10}( --json)?") {

@@ -409,9 +409,7 @@ impl World {
 fn killed_at_random_it_comes_to_the_same_end() {
     let Some(world) = World::new() else { return };
     let (steps, kills) = if long() { (200, 50) } else { (24, 6) };
-    let seed = std::env::var("TIDEGATE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(rand::random::<u64>);
-    eprintln!("TIDEGATE_SEED={seed}");
+    let seed = tidegate_draw::seed();
     let storm = storm(seed, steps, &world.keys);
     world.apply(&[
         namespace("support", json!({})),

@@ -44,7 +44,7 @@ fn invariant_2_a_thousand_sessions_with_one_deadline() {
         .collect();
     let targets: Vec<_> = (0..SESSIONS).map(|n| (names[n % names.len()].clone(), 443)).collect();
     let begun = Instant::now();
-    let crowd = Crowd::gather(gate.addr(), "alice", &gate.key("alice").path, &targets);
+    let crowd = Crowd::gather(gate.port, "alice", &gate.key("alice").path, &targets);
     println!("{} sessions after {:?}", crowd.len(), begun.elapsed());
     assert_eq!(metric(gate.admin, "tidegate_sessions_current"), Some(1000.0));
 

@@ -59,7 +59,7 @@ fn a_name_of_64_kib_ends_at_most_its_own_connection() {
     neighbour.await_stdout("a", SOON);
     let key = gate.key("alice").path;
     for bytes in [8 << 10, 30 << 10, 64 << 10] {
-        let told = open_once(gate.addr(), "alice", &key, &"k".repeat(bytes));
+        let told = open_once(gate.port, "alice", &key, &"k".repeat(bytes));
         let told = told.expect("a refusal");
         println!("{bytes} bytes: {told}");
         assert!(told.len() < 400, "{told}");

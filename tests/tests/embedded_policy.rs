@@ -308,11 +308,7 @@ fn reached(gate: &Gate, user: &str) -> Vec<(usize, &'static str, bool)> {
 #[test]
 fn invariant_1_who_can_reach_agrees_with_real_ssh() {
     let policies = 200;
-    let seed = std::env::var("TIDEGATE_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(rand::random);
-    println!("TIDEGATE_SEED={seed}");
+    let seed = tidegate_draw::seed();
     let mut random = StdRng::seed_from_u64(seed);
     let setup = Setup::new();
     let dir = setup.dir().to_owned();

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tidegate_draw::cases;
 
 use super::*;
 use crate::manifest::{Kind, Object};
@@ -817,7 +818,7 @@ fn a_mesh_whose_key_is_lost_keeps_its_namespaces() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn the_order_never_matters(steps in steps(), seed in any::<u64>()) {

@@ -111,6 +111,7 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tidegate_draw::cases;
 
     use super::super::{DURATION, HOLD, LOOK, RENEW};
     use super::*;
@@ -203,6 +204,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         /// Replicas that pause, die and lose answers: never do two hold at one instant, and whenever
         /// one dies or overslept another holds within 20 s.
         #[test]

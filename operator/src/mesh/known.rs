@@ -12,7 +12,8 @@ use tidegate_crds::index::{Remains, Tenants, goes};
 use tidegate_crds::manifest::Kind;
 
 use super::tenancy::{Candidate, full};
-use crate::watching::{Change, Key, Unread};
+use crate::guarded::Unread;
+use crate::watching::{Change, Key};
 
 /// Objects of one kind, and whether all are known.
 #[derive(Debug)]

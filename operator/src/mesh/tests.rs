@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use tidegate_crds::index::{Index, Owner, Remains, Tenants, goes};
 use tidegate_crds::manifest::{Kind, Object, ObjectRef};
 use tidegate_crds::mesh::{NAMESPACE_TAKEN, key_fault};
+use tidegate_draw::cases;
 
 use super::*;
-use crate::watching::{Change, Unread};
+use crate::guarded::Unread;
+use crate::watching::Change;
 use crate::world::topology::Topology;
 
 /// Meshes and namespaces as an API server has them.
@@ -626,7 +628,11 @@ fn accepted(cluster: &Cluster, tenants: &Tenants) -> Vec<tidegate_policy::model:
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig {
+        // proptest-regressions/ has what failed once.
+        failure_persistence: ProptestConfig::default().failure_persistence,
+        ..cases(400)
+    })]
 
     #[test]
     fn operator_and_relays_agree_at_every_instant(steps in prop::collection::vec(step(), 1..40)) {

@@ -182,6 +182,7 @@ fn seconds(at: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tidegate_draw::cases;
 
     use super::*;
 
@@ -267,6 +268,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         /// Whatever is known: nothing is deleted that is not ended and kept for long enough, nothing is
         /// released that is not ended, nothing ends after its deadline, and nobody is asked twice at once.
         #[test]

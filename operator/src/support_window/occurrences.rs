@@ -94,6 +94,7 @@ fn end(schedule: &Schedule) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tidegate_draw::cases;
     use tidegate_policy::cron::Cron;
     use tidegate_policy::schedule::{Once, Recurring, Zone};
 
@@ -173,6 +174,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn a_plan_stays_until_it_says_and_then_moves_on(
             cron in prop::sample::select(vec!["* * * * *", "0 * * * *", "30 2 * * SUN", "0 22 29 2 *"]),

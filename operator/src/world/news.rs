@@ -3,8 +3,8 @@
 //! Each object is decoded by itself: one that cannot be is news too, and stops no watch. Of a status only
 //! what [`Before`] keeps is kept.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 use futures_util::stream::{BoxStream, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
@@ -12,17 +12,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tidegate_crds::index::Remains;
 use tidegate_crds::login_user::LoginUserStatus;
-use tidegate_crds::manifest::{Kind, Object, ObjectRef, with_bare_status};
+use tidegate_crds::manifest::{Kind, Object, ObjectRef};
 use tidegate_crds::support_window::SupportWindowStatus;
 use tidegate_crds::terminal::TerminalStatus;
 use tidegate_crds::{LoginUser, Mesh, SupportWindow, Terminal};
 
 use super::before::{self, Before, Status};
+use crate::guarded::{Beside, Broken, Guarded, Unread};
 
 /// How many objects of a list are held at once.
 const PAGE: u32 = 250;
@@ -95,86 +96,50 @@ impl Kept for Nothing {
     }
 }
 
-/// An object with its metadata, whether or not the rest can be decoded.
+/// What is kept of an object's status.
 #[derive(Clone, Debug)]
-struct Guarded<K> {
+struct Said<S> {
+    before: Before,
+    as_status: PhantomData<S>,
+}
+
+impl<S: Kept> Beside for Said<S> {
+    fn read(object: &Value) -> Self {
+        let before = match object.get("status").map(S::deserialize) {
+            Some(Ok(status)) => status.before(),
+            None => S::default().before(),
+            // It says nothing but what it holds; it will be written anew.
+            Some(Err(_)) => {
+                let mut before = S::default().before();
+                before.holds = Remains::of(object).holds().cloned().map(Box::new);
+                before
+            }
+        };
+        Self { before, as_status: PhantomData }
+    }
+}
+
+/// What is known of an object; one whose status alone cannot be decoded is taken without it.
+struct Taken<K> {
     metadata: ObjectMeta,
     object: Result<Box<K>, String>,
     remains: Remains,
     before: Before,
 }
 
-struct Wrapped<K, S>(Guarded<K>, std::marker::PhantomData<S>);
-
-impl<K: Clone, S> Clone for Wrapped<K, S> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone(), std::marker::PhantomData)
-    }
-}
-
-impl<K: std::fmt::Debug, S> std::fmt::Debug for Wrapped<K, S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl<'de, K: DeserializeOwned, S: Kept> Deserialize<'de> for Wrapped<K, S> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error as _;
-        let mut value = Value::deserialize(deserializer)?;
-        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-        }
-        let nothing = Value::Null;
-        let metadata = value.get("metadata").unwrap_or(&nothing);
-        let metadata = ObjectMeta::deserialize(metadata).map_err(D::Error::custom)?;
-        let mut remains = Remains::default();
-        let object = K::deserialize(&value).or_else(|error| {
-            remains = Remains::of(&value);
-            let bare = with_bare_status(&value).and_then(|bare| K::deserialize(&bare).ok());
-            bare.ok_or_else(|| error.to_string())
-        });
-        let object = object.map(Box::new);
-        let before = match value.get("status").map(S::deserialize) {
-            Some(Ok(status)) => status.before(),
-            None => S::default().before(),
-            // It says nothing but what it holds; it will be written anew.
-            Some(Err(_)) => {
-                let mut before = S::default().before();
-                before.holds = remains.holds().cloned().map(Box::new);
-                before
+impl<K: Resource> Taken<K> {
+    fn of<S>(guarded: Guarded<K, Said<S>>) -> Self {
+        let before = guarded.beside.before;
+        match guarded.object {
+            Ok(object) => {
+                let metadata = object.meta().clone();
+                Self { metadata, object: Ok(object), remains: Remains::default(), before }
             }
-        };
-        Ok(Self(Guarded { metadata, object, remains, before }, std::marker::PhantomData))
-    }
-}
-
-impl<K: Resource, S> Resource for Wrapped<K, S> {
-    type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
-
-    fn kind(of: &Self::DynamicType) -> Cow<'_, str> {
-        K::kind(of)
-    }
-
-    fn group(of: &Self::DynamicType) -> Cow<'_, str> {
-        K::group(of)
-    }
-
-    fn version(of: &Self::DynamicType) -> Cow<'_, str> {
-        K::version(of)
-    }
-
-    fn plural(of: &Self::DynamicType) -> Cow<'_, str> {
-        K::plural(of)
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.0.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0.metadata
+            Err(broken) => {
+                let Broken { error, metadata, unread: Unread { remains, bare } } = *broken;
+                Self { metadata, object: bare.map(Box::new).ok_or(error), remains, before }
+            }
+        }
     }
 }
 
@@ -191,15 +156,15 @@ where
         + Send
         + Sync
         + 'static,
-    S: Kept + Send + Sync + 'static,
+    S: Kept + Clone + std::fmt::Debug + Send + Sync + 'static,
 {
-    let arrival = move |Wrapped(guarded, _): Wrapped<K, S>| {
-        let Guarded { metadata, object: decoded, remains, before } = guarded;
+    let arrival = move |guarded: Guarded<K, Said<S>>| {
+        let Taken { metadata, object: decoded, remains, before } = Taken::of(guarded);
         let reference = reference(kind, &metadata);
         arrival(reference, &metadata, decoded.map(object), remains, before)
     };
-    let gone = move |wrapped: &Wrapped<K, S>| reference(kind, wrapped.meta());
-    let api: Api<Wrapped<K, S>> = Api::all(client.clone());
+    let gone = move |guarded: &Guarded<K, Said<S>>| reference(kind, guarded.meta());
+    let api: Api<Guarded<K, Said<S>>> = Api::all(client.clone());
     let config = watcher::Config::default().page_size(PAGE);
     watcher(api, config)
         .default_backoff()
@@ -292,9 +257,9 @@ mod tests {
         };
         let holds = json!({"generation": 2, "keys": ["SHA256:x"], "listenPorts": [7]});
         let decode = |status: Value| {
-            let Wrapped(guarded, _): Wrapped<Terminal, TerminalStatus> =
+            let guarded: Guarded<Terminal, Said<TerminalStatus>> =
                 serde_json::from_value(value(status)).unwrap();
-            guarded
+            Taken::of(guarded)
         };
         let newer = decode(json!({"enforcedBy": "Somebody", "holds": holds}));
         let newer_holds = newer.object.unwrap().status.unwrap().holds.unwrap();
@@ -318,11 +283,12 @@ mod tests {
             "spec": {"publicKeys": "not a list"},
             "status": {"observedGeneration": 2},
         });
-        let Wrapped(guarded, _): Wrapped<LoginUser, LoginUserStatus> =
+        let guarded: Guarded<LoginUser, Said<LoginUserStatus>> =
             serde_json::from_value(value).unwrap();
-        assert!(guarded.object.unwrap_err().contains("invalid type"));
-        assert_eq!(guarded.metadata.name.as_deref(), Some("alice"));
-        assert_eq!(guarded.metadata.managed_fields, None);
-        assert_eq!(guarded.before.observed, Some(2));
+        let taken = Taken::of(guarded);
+        assert!(taken.object.unwrap_err().contains("invalid type"));
+        assert_eq!(taken.metadata.name.as_deref(), Some("alice"));
+        assert_eq!(taken.metadata.managed_fields, None);
+        assert_eq!(taken.before.observed, Some(2));
     }
 }

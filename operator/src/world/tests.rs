@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate_crds::index::Remains;
 use tidegate_crds::manifest::{Kind, Object, ObjectRef};
+use tidegate_draw::cases;
 use tidegate_process::clock::{Boot, Now};
 
 use super::before;
@@ -600,7 +601,7 @@ fn one_that_was_deleted_while_its_write_failed_stands_in_nobodys_way() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn any_order_of_events_ends_in_a_still_state_that_a_restart_shares(

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use tidegate_crds::SupportClaim;
+use tidegate_draw::cases;
 use tidegate_policy::model::{
     Label, Limits, Meta, Need, Recording, TerminalSelector, UserSelector, Window,
 };
@@ -280,7 +281,7 @@ fn memory() -> tempfile::TempDir {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(200))]
 
     /// Whatever fails or stops at whatever step, through restarts and power cuts: never two sessions.
     #[test]

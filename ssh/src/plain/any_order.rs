@@ -2,6 +2,7 @@
 //! bounded, replies keep their order.
 
 use proptest::prelude::*;
+use tidegate_draw::cases;
 
 use super::Peer;
 use super::model::Model;
@@ -9,7 +10,7 @@ use super::op::{Op, op};
 use crate::message::number;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn any_order_is_served(ops in prop::collection::vec(op(), 1..200)) {

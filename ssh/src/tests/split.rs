@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tidegate_draw::cases;
 
 use tidegate_ssh_client::{Client, Offer};
 
@@ -49,7 +50,7 @@ fn few(cipher: Cipher) -> Config {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn any_split_gives_the_same(

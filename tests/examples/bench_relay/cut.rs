@@ -46,7 +46,7 @@ fn round(sessions: usize) -> Vec<f64> {
     let _clients: Vec<Proc> = (0..TERMINALS).map(attach).collect();
     let targets: Vec<_> =
         relay.places.iter().cycle().take(sessions).map(|place| place.target.clone()).collect();
-    let crowd = Crowd::gather(gate.addr(), &relay.staff.user, &relay.staff.key, &targets);
+    let crowd = Crowd::gather(gate.port, &relay.staff.user, &relay.staff.key, &targets);
     // One edit gives all of them one deadline.
     let closes = in_seconds(5);
     gate.put(&window.closing_at(closes));

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidegate_ssh_client::Key;
+use tidegate_ssh_client::driver::Connection;
 use tidegate_tests::manifest::Terminal;
 use tidegate_tests::usage::{family, private_kib};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::client::{Client, Key};
+use crate::client::{key, log_in};
 use crate::compare::{Plan, Row, compare};
 use crate::metric::{Metric, Wanted};
 use crate::relays::Relay;
@@ -36,7 +38,7 @@ pub fn memory(plan: &Plan, counts: Counts, runtime: &Runtime) -> Vec<Row> {
             vec![each(&relay, "terminal", &keys, runtime)]
         } else {
             let relay = Relay::openssh(0);
-            let key = Key::of(&relay.staff);
+            let key = key(&relay.staff);
             let keys: Vec<_> = (0..counts.sshd).map(|_| key.clone()).collect();
             vec![each(&relay, &relay.staff.user, &keys, runtime)]
         }
@@ -64,24 +66,23 @@ fn each(relay: &Relay, user: &str, keys: &[Key], runtime: &Runtime) -> f64 {
     let clients = runtime.block_on(attach(relay.port, user, keys));
     eprintln!("idle: {}: {} attached in {:?}", relay.name, clients.len(), begun.elapsed());
     let after = settled(pid);
-    let left = clients.iter().filter(|client| !client.is_closed()).count();
+    let left = clients.iter().filter(|client| client.ended().is_none()).count();
     assert_eq!(left, keys.len(), "{} ended some that were idle", relay.name);
-    let _guard = runtime.enter();
     drop(clients);
     #[expect(clippy::cast_precision_loss, reason = "a few GiB in KiB fit an f64")]
     let (all, count) = (after.saturating_sub(before) as f64, keys.len() as f64);
     all / count
 }
 
-async fn attach(port: u16, user: &str, keys: &[Key]) -> Vec<Client> {
+async fn attach(port: u16, user: &str, keys: &[Key]) -> Vec<Connection> {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut attaching = Vec::new();
     for key in keys {
         let turn = Arc::clone(&turns).acquire_owned().await.expect("a turn");
         let (user, key) = (user.to_owned(), key.clone());
         attaching.push(tokio::spawn(async move {
-            let client = Client::login(port, &user, &key).await;
-            client.forward(0).await;
+            let client = log_in(port, &user, key).await;
+            client.forward(0).await.expect("a forward");
             drop(turn);
             client
         }));

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidegate_ssh_client::driver::Connection;
 use tokio::runtime::Runtime;
 
-use crate::client::{Client, Key};
+use crate::client::{key, log_in, open};
 use crate::compare::{Plan, Row, compare, percentile};
 use crate::metric::Metric;
 use crate::relays::{Relay, both};
@@ -23,8 +24,8 @@ pub struct Load {
 /// One relay with its terminals and staff. Fields are dropped in this order: an sshd ends with its
 /// clients.
 struct Scene {
-    terminals: Vec<Client>,
-    staff: Vec<Arc<Client>>,
+    terminals: Vec<Connection>,
+    staff: Vec<Arc<Connection>>,
     relay: Relay,
 }
 
@@ -37,22 +38,19 @@ pub fn opens(plan: &Plan, load: Load, runtime: &Runtime) -> Vec<Row> {
         let (rate, refused, times) = runtime.block_on(run(scene, load));
         vec![rate, refused, percentile(times.clone(), 0.5), percentile(times, 0.99)]
     };
-    let rows = compare(plan, "opens", &setting, &metrics, sample);
-    let _guard = runtime.enter();
-    drop(scenes);
-    rows
+    compare(plan, "opens", &setting, &metrics, sample)
 }
 
 async fn scene(relay: Relay) -> Scene {
     let mut scene = Scene { terminals: Vec::new(), staff: Vec::new(), relay };
     let relay = &scene.relay;
-    let login = Key::of(&relay.staff);
+    let login = key(&relay.staff);
     for place in &relay.places {
-        let terminal = Client::login(relay.port, &place.login.user, &Key::of(&place.login)).await;
-        terminal.forward(place.listen).await;
-        let staff = Client::login(relay.port, &relay.staff.user, &login).await;
+        let terminal = log_in(relay.port, &place.login.user, key(&place.login)).await;
+        terminal.forward(u32::from(place.listen)).await.expect("a forward");
+        let staff = log_in(relay.port, &relay.staff.user, login.clone()).await;
         // The first begins the session, which is written down.
-        staff.open(&place.target).await.expect("an open");
+        open(&staff, &place.target).await.expect("an open");
         scene.terminals.push(terminal);
         scene.staff.push(Arc::new(staff));
     }
@@ -72,7 +70,7 @@ async fn run(scene: &Scene, load: Load) -> (f64, f64, Vec<f64>) {
         let staff = Arc::clone(&scene.staff[index]);
         let target = scene.relay.places[index].target.clone();
         opening.push(tokio::spawn(async move {
-            staff.open(&target).await.map(|()| (due, Instant::now()))
+            open(&staff, &target).await.map(|()| (due, Instant::now()))
         }));
     }
     let (mut times, mut refusals, mut last) = (Vec::new(), Vec::new(), begun);

@@ -11,7 +11,7 @@ use tidegate_tests::{Gate, Proc, SOON, Setup, Sshd, eventually, ports};
 
 /// The same for both, or a dial would compare key exchanges: OpenSSH 9.2 and this relay share this
 /// one, and each would choose a slower one of its own.
-const KEY_EXCHANGE: &str = "curve25519-sha256";
+pub const KEY_EXCHANGE: &str = "curve25519-sha256";
 /// The service's port on a terminal of this relay.
 const SERVICE: u16 = 443;
 

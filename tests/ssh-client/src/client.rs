@@ -8,6 +8,7 @@ use tidegate_ssh::testing::{Direction, Exchange, Outbound, Secrets, opener};
 use tidegate_ssh::wire::{Reader, Writer};
 use tidegate_ssh::{Inbound, Next, Opener, Random};
 
+use crate::frame::around;
 use crate::offer::Offer;
 use crate::share::{Private, verify};
 use crate::{Fault, Seeded};
@@ -107,12 +108,16 @@ impl Client {
         bytes
     }
 
-    /// A message at once, whatever the state.
+    /// A message at once, whatever the state; be it larger than a packet may be.
     pub fn send(&mut self, message: &[u8]) {
         let sent = self.outbound.write(self.random.as_mut(), |w| {
             w.bytes(message);
         });
-        sent.expect("a message that fits into a packet");
+        if sent.is_err() {
+            let mut frame = around(message, false);
+            assert!(self.outbound.seal_anything(&mut frame), "there are keys");
+            self.outbound.output.append(&frame);
+        }
     }
 
     /// A message when it may be sent.

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Error, ErrorKind, Result};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -26,14 +26,31 @@ const READ: usize = 16 << 10;
 enum Command {
     /// A port that is asked for, and where the one that was granted goes.
     Forward(u32, oneshot::Sender<Result<u32>>),
-    /// A channel to a host and port, and where its first bytes go.
-    Open(String, u32, oneshot::Sender<Result<Vec<u8>>>),
+    /// A channel, and where its first bytes go.
+    Open(Wanted, oneshot::Sender<Result<Vec<u8>>>),
+}
+
+/// A channel to a host and port.
+struct Wanted {
+    host: String,
+    port: u32,
+    /// What is sent once it is open.
+    say: Vec<u8>,
+    /// Whether it stays open after its first bytes.
+    keep: bool,
+}
+
+/// A channel whose first bytes are awaited.
+struct Opening {
+    keep: bool,
+    answer: oneshot::Sender<Result<Vec<u8>>>,
 }
 
 /// A connection that is logged in; dropping it ends it.
 pub struct Connection {
     commands: mpsc::Sender<Command>,
     task: JoinHandle<()>,
+    end: Arc<OnceLock<Instant>>,
 }
 
 impl Drop for Connection {
@@ -87,11 +104,16 @@ impl Connection {
         };
         let mut one = timeout(PATIENCE, login).await.map_err(|_| late())??;
         let (commands, receiver) = mpsc::channel(1);
-        let task = tokio::spawn(async move {
-            // Whoever waits for an answer learns that it is over as its sender goes.
-            let _ = one.serve(receiver).await;
+        let end = Arc::new(OnceLock::new());
+        let task = tokio::spawn({
+            let end = Arc::clone(&end);
+            async move {
+                // Whoever waits for an answer learns that it is over as its sender goes.
+                let _ = one.serve(receiver).await;
+                end.get_or_init(Instant::now);
+            }
         });
-        Ok(Self { commands, task })
+        Ok(Self { commands, task, end })
     }
 
     async fn ask<T>(
@@ -113,12 +135,19 @@ impl Connection {
 
     /// Opens a channel, takes what comes first and closes it.
     pub async fn open(&self, host: &str, port: u32) -> Result<Vec<u8>> {
-        self.ask(|answer| Command::Open(host.to_owned(), port, answer)).await
+        let wanted = Wanted { host: host.to_owned(), port, say: Vec::new(), keep: false };
+        self.ask(|answer| Command::Open(wanted, answer)).await
     }
 
-    /// Whether the server has ended it.
-    pub fn is_closed(&self) -> bool {
-        self.task.is_finished()
+    /// Opens a channel, sends `say`, takes what comes first and leaves the channel open.
+    pub async fn hold(&self, host: &str, port: u32, say: &[u8]) -> Result<Vec<u8>> {
+        let wanted = Wanted { host: host.to_owned(), port, say: say.to_vec(), keep: true };
+        self.ask(|answer| Command::Open(wanted, answer)).await
+    }
+
+    /// When its end was read, as a DISCONNECT, EOF or RST.
+    pub fn ended(&self) -> Option<Instant> {
+        self.end.get().copied()
     }
 }
 
@@ -129,7 +158,7 @@ struct One {
     greeting: Option<u8>,
     events: VecDeque<Event>,
     forwards: VecDeque<(u32, oneshot::Sender<Result<u32>>)>,
-    opens: BTreeMap<u32, oneshot::Sender<Result<Vec<u8>>>>,
+    opens: BTreeMap<u32, Opening>,
 }
 
 impl One {
@@ -150,9 +179,10 @@ impl One {
                         self.session.forward("localhost", port);
                         self.forwards.push_back((port, answer));
                     }
-                    Some(Command::Open(host, port, answer)) => {
-                        let channel = self.session.open_direct(&host, port);
-                        self.opens.insert(channel, answer);
+                    Some(Command::Open(wanted, answer)) => {
+                        let channel = self.session.open_direct(&wanted.host, wanted.port);
+                        self.session.send(channel, &wanted.say);
+                        self.opens.insert(channel, Opening { keep: wanted.keep, answer });
                     }
                     None => return Ok(()),
                 },
@@ -199,15 +229,18 @@ impl One {
                 }
             }
             Event::OpenFailed { channel, text, .. } => {
-                if let Some(answer) = self.opens.remove(&channel) {
-                    let _ = answer.send(Err(Error::new(ErrorKind::ConnectionRefused, text)));
+                if let Some(opening) = self.opens.remove(&channel) {
+                    let _ =
+                        opening.answer.send(Err(Error::new(ErrorKind::ConnectionRefused, text)));
                 }
             }
             Event::Data { channel, bytes } | Event::Extended { channel, bytes, .. } => {
                 self.session.consumed(channel, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-                if let Some(answer) = self.opens.remove(&channel) {
-                    let _ = answer.send(Ok(bytes));
-                    self.session.finish(channel);
+                if let Some(opening) = self.opens.remove(&channel) {
+                    let _ = opening.answer.send(Ok(bytes));
+                    if !opening.keep {
+                        self.session.finish(channel);
+                    }
                 }
             }
             Event::Eof { channel } => {
@@ -215,8 +248,14 @@ impl One {
                 self.session.finish(channel);
             }
             Event::Closed { channel } => {
-                if let Some(answer) = self.opens.remove(&channel) {
-                    let _ = answer.send(Err(ended()));
+                if let Some(opening) = self.opens.remove(&channel) {
+                    let _ = opening.answer.send(Err(ended()));
+                }
+            }
+            Event::Ended { text, .. } => {
+                for opening in std::mem::take(&mut self.opens).into_values() {
+                    let told = Error::new(ErrorKind::ConnectionAborted, text.as_str());
+                    let _ = opening.answer.send(Err(told));
                 }
             }
             _ => {}

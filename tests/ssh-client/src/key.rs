@@ -1,5 +1,6 @@
 //! A user's key, and the requests that it signs (RFC 4252 section 7, OpenSSH's PROTOCOL section 3.1).
 
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -32,6 +33,13 @@ impl Key {
         let mut blob = Vec::new();
         Writer::new(&mut blob).string("ssh-ed25519").string(pair.public_key().as_ref());
         Self::new("ssh-ed25519", blob, move |message| pair.sign(message).as_ref().to_vec())
+    }
+
+    /// The ed25519 key of a file, as ssh-keygen writes it.
+    pub fn read(path: &Path) -> Self {
+        let key = ssh_key::PrivateKey::read_openssh_file(path).expect("a private key");
+        let pair = key.key_data().ed25519().expect("an ed25519 key");
+        Self::ed25519(pair.private.to_bytes())
     }
 
     /// The same as a private key, for what wants one.

@@ -96,7 +96,8 @@ async fn clients_log_in_forward_and_open() {
             assert_eq!(connection.open("here", 22).await.expect("a channel"), b"hello");
         }
         assert!(connection.open("elsewhere", 22).await.is_err());
-        assert!(!connection.is_closed());
+        assert_eq!(connection.hold("here", 22, b"ping").await.expect("a channel"), b"hello");
+        assert_eq!(connection.ended(), None);
     }
     let refused = login(1).await.err().expect("the key is not known");
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);

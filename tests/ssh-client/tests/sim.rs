@@ -4,16 +4,13 @@ use std::time::Instant;
 
 use tidegate_ssh_client::sim::{Tally, run};
 
-/// Steps and seed: TIDEGATE_SIM_STEPS and TIDEGATE_SIM_SEED, or what is usual.
-fn number(name: &str, usual: u64) -> u64 {
-    std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
-}
-
 #[test]
 fn a_server_and_a_client_get_along_whatever_happens() {
     let long = std::env::var_os("TIDEGATE_LONG").is_some();
-    let steps = number("TIDEGATE_SIM_STEPS", if long { 20_000_000 } else { 150_000 });
-    let seed = number("TIDEGATE_SIM_SEED", 1);
+    let usual = if long { 20_000_000 } else { 150_000 };
+    let steps = std::env::var("TIDEGATE_SIM_STEPS");
+    let steps = steps.map_or(usual, |text| text.parse().expect("a number"));
+    let seed = tidegate_draw::seed();
     let begun = Instant::now();
     let tally = run(seed, steps);
     let seconds = begun.elapsed().as_secs_f64();

@@ -62,10 +62,7 @@ pub fn the_api_server_goes_away(fleet: &Fleet, kiosk: &mut Site, other: &mut Sit
         }
         fleet.declare(&mesh(AGE));
     } else {
-        let seed = std::env::var("TIDEGATE_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(rand::random::<u64>);
-        eprintln!("TIDEGATE_SEED={seed}");
-        let mut random = StdRng::seed_from_u64(seed);
+        let mut random = StdRng::seed_from_u64(tidegate_draw::seed());
         let away = &WAYS[random.random_range(0..SHORT)];
         one_outage(fleet, away, random.random(), AGE, [&mut *kiosk, &mut *other]);
     }

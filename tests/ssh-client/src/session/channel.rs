@@ -319,6 +319,12 @@ impl Session {
             }
             number::CHANNEL_REQUEST => {
                 let (name, wants_reply) = (r.string()?, r.bool()?);
+                // sshd asks on a channel where there is one.
+                if name == b"keepalive@openssh.com" && wants_reply {
+                    let remote = it.remote;
+                    self.say(|w| w.u8(number::CHANNEL_FAILURE).u32(remote));
+                    return Ok(r.end().map(|()| None)?);
+                }
                 if name != b"exit-status" || wants_reply {
                     return Err(Fault::new("a request came on a channel that is no exit-status"));
                 }
