@@ -112,11 +112,14 @@ pub struct MeshStatus {
     /// The Mesh's signing keys, by their public halves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<Authority>,
-    /// The public halves of the host key that all relays of the Mesh have, as known_hosts lines carry them: type and base64. What `kubectl tidegate known-hosts` prints.
+    /// The public halves of the host keys that all relays of the Mesh have, as known_hosts lines carry them: type and base64; first the one that serves, then the one that is announced. What `kubectl tidegate known-hosts` prints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<PublicKey>", length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub host_keys: Vec<String>,
+    /// Which keys `hostKeys` lists; without it, A alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<HostKey>,
     /// What it has for itself, by the operator's word on who was first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holds: Option<MeshHolds>,
@@ -158,7 +161,9 @@ pub mod key_fault {
     pub const FOREIGN: &str = "KeyForeign";
     pub const UNREADABLE: &str = "KeyUnreadable";
     pub const CHANGED: &str = "KeyChanged";
-    pub const ALL: [&str; 4] = [MISSING, FOREIGN, UNREADABLE, CHANGED];
+    /// A host key is to serve that no client can know.
+    pub const NOT_ANNOUNCED: &str = "KeyNotAnnounced";
+    pub const ALL: [&str; 5] = [MISSING, FOREIGN, UNREADABLE, CHANGED, NOT_ANNOUNCED];
 }
 
 /// The authority's public halves.
