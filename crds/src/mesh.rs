@@ -26,6 +26,8 @@ use crate::common::{AgeSpan, Blob, Domain, Line, PublicKey, RetentionSpan, Selec
     validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')").message("the name of a Mesh must be at most 63 characters, without dots")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.hostKey) ? self.hostKey.serve : 'A') == (has(oldSelf.hostKey) ? oldSelf.hostKey.serve : 'A') || (has(oldSelf.hostKey) && has(oldSelf.hostKey.announce))")
+    .message("may change only while the other key is announced; set announce to it first, and serve it once clients have accepted it").field_path(".hostKey.serve"))]
 pub struct MeshSpec {
     /// The domain under which relays and terminals are found, such as support.example.com.
     #[schemars(with = "Domain")]
@@ -45,6 +47,29 @@ pub struct MeshSpec {
     #[serde(default = "default_session_retention")]
     #[schemars(with = "RetentionSpan")]
     pub session_retention: String,
+    /// Which SSH host key the relays have, and which clients shall learn; without it, A alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<HostKey>,
+}
+
+/// The relays' two host keys, of which one serves. They change places only by a person's word.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.announce) || self.announce != self.serve")
+    .message("must be the key that does not serve").field_path(".announce"))]
+pub struct HostKey {
+    /// The key that new connections are signed with. It may change only while the other one is announced.
+    pub serve: HostKeyName,
+    /// The other key, while clients shall learn it: it is made once, and told to everybody who logs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announce: Option<HostKeyName>,
+}
+
+/// One of the relays' two host keys.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKeyName {
+    A,
+    B,
 }
 
 fn default_max_policy_age() -> String {
@@ -87,11 +112,14 @@ pub struct MeshStatus {
     /// The Mesh's signing keys, by their public halves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<Authority>,
-    /// The public halves of the host key that all relays of the Mesh have, as known_hosts lines carry them: type and base64. What `kubectl tidegate known-hosts` prints.
+    /// The public halves of the host keys that all relays of the Mesh have, as known_hosts lines carry them: type and base64; first the one that serves, then the one that is announced. What `kubectl tidegate known-hosts` prints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<PublicKey>", length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub host_keys: Vec<String>,
+    /// Which keys `hostKeys` lists; without it, A alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<HostKey>,
     /// What it has for itself, by the operator's word on who was first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holds: Option<MeshHolds>,
@@ -133,7 +161,9 @@ pub mod key_fault {
     pub const FOREIGN: &str = "KeyForeign";
     pub const UNREADABLE: &str = "KeyUnreadable";
     pub const CHANGED: &str = "KeyChanged";
-    pub const ALL: [&str; 4] = [MISSING, FOREIGN, UNREADABLE, CHANGED];
+    /// A host key is to serve that no client can know.
+    pub const NOT_ANNOUNCED: &str = "KeyNotAnnounced";
+    pub const ALL: [&str; 5] = [MISSING, FOREIGN, UNREADABLE, CHANGED, NOT_ANNOUNCED];
 }
 
 /// The authority's public halves.

@@ -68,6 +68,41 @@ fn session() -> Value {
 }
 
 #[test]
+fn another_host_key_serves_only_after_it_was_announced() {
+    let mesh = |host_key: Value| {
+        let mut mesh = common::mesh();
+        if !host_key.is_null() {
+            mesh["spec"]["hostKey"] = host_key;
+        }
+        mesh
+    };
+    let none = || mesh(Value::Null);
+    let of = |serve: &str| mesh(json!({"serve": serve}));
+    let both = |serve: &str, announce: &str| mesh(json!({"serve": serve, "announce": announce}));
+    for (old, new) in [
+        (none(), of("A")),
+        (none(), both("A", "B")),
+        (both("A", "B"), both("B", "A")),
+        (both("A", "B"), of("B")),
+        (both("B", "A"), both("A", "B")),
+        (both("B", "A"), none()),
+        (of("B"), both("B", "A")),
+    ] {
+        assert_eq!(broken("Mesh", &new, Some(&old)), [""; 0], "{old} to {new}");
+    }
+    for (old, new) in
+        [(none(), of("B")), (of("A"), both("B", "A")), (of("B"), none()), (of("B"), of("A"))]
+    {
+        let broken = broken("Mesh", &new, Some(&old));
+        assert_eq!(broken.len(), 1, "{old} to {new}: {broken:?}");
+        assert!(broken[0].contains("spec.hostKey.serve"), "{broken:?}");
+    }
+    assert_eq!(broken("Mesh", &both("A", "A"), None).len(), 1);
+    // A new Mesh has no key that a client could miss.
+    assert_eq!(broken("Mesh", &both("B", "A"), None), [""; 0]);
+}
+
+#[test]
 fn of_a_session_only_cut_changes_and_only_once() {
     let old = session();
     assert_eq!(broken("SupportSession", &old, None), [""; 0]);

@@ -188,6 +188,36 @@ pub struct Mesh {
     /// How old policy may be when a new session is admitted.
     pub max_policy_age: SignedDuration,
     pub session_retention: SignedDuration,
+    pub host_keys: HostKeys,
+}
+
+/// One of the two host keys that the relays of a Mesh may have.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum HostKeyName {
+    A,
+    B,
+}
+
+/// Which host keys the relays of a Mesh have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HostKeys {
+    /// The key that signs.
+    pub serve: HostKeyName,
+    /// The other one, if clients shall learn it.
+    pub announce: Option<HostKeyName>,
+}
+
+impl Default for HostKeys {
+    fn default() -> Self {
+        Self { serve: HostKeyName::A, announce: None }
+    }
+}
+
+impl HostKeys {
+    /// Those that are wanted, the one that serves first.
+    pub fn wanted(self) -> impl Iterator<Item = HostKeyName> {
+        [Some(self.serve), self.announce].into_iter().flatten()
+    }
 }
 
 /// A member of the support staff.

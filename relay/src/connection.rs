@@ -100,12 +100,14 @@ pub async fn serve(
         gate.metrics.connection_closed(Closed::GaveWay);
         return;
     }
+    let (client, host_key) = (who.key.clone(), who.host_key.clone());
     let Some(role) = arrival.recognise(who) else {
         // The key was taken away between its proof and now.
         arrival.connection.kill();
         gate.metrics.connection_closed(Closed::Unauthenticated);
         return;
     };
+    gate.host_keys.accepted(&client, &host_key);
     let present = Present { arrival: &arrival, role };
     let role = &present.role;
     while let Some(event) = events.recv().await {
@@ -115,6 +117,11 @@ pub async fn serve(
             Event::Forward(request) => forward(&gate, role, request),
             Event::Cancel(request) => cancel(&gate, role, request),
             Event::Refused { what } => never(&gate, role, what),
+            Event::Learned { host_keys } => {
+                for host_key in &host_keys {
+                    gate.host_keys.accepted(&client, host_key);
+                }
+            }
             Event::Authenticated(_) => {}
         }
     }
@@ -157,7 +164,7 @@ impl Arrival {
 
     /// The role of a proved key, under the policy of now.
     fn recognise(&self, who: Authenticated) -> Option<Role> {
-        let Authenticated { user, key, client, negotiated } = who;
+        let Authenticated { user, key, client, negotiated, .. } = who;
         let policy = self.gate.policy();
         let snapshot = &policy.snapshot;
         fault(Place::Recognise);

@@ -1,5 +1,6 @@
 //! Everything that the parts of one relay process share.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -7,12 +8,15 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tidegate_crds::compile::RelaySettings;
+use tidegate_policy::model::KeyBlob;
+use tidegate_policy::snapshot::Snapshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::accept::Budget;
 use crate::claim::AnyClaims;
+use crate::hostkeys::{Clients, Count};
 use crate::locate::Registry;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Role};
 use crate::session::Sessions;
 use crate::settings::Settings;
 use crate::source::{self, Feed, Policy};
@@ -32,8 +36,7 @@ pub struct Parts {
     pub since: Timestamp,
     pub listeners: Vec<SocketAddr>,
     pub admin: Option<SocketAddr>,
-    /// Fingerprints.
-    pub host_keys: Vec<String>,
+    pub host_keys: Clients,
 }
 
 /// One relay replica.
@@ -55,7 +58,8 @@ pub struct Gate {
     pub since: Timestamp,
     pub listeners: Vec<SocketAddr>,
     pub admin: Option<SocketAddr>,
-    pub host_keys: Vec<String>,
+    /// Which clients have accepted which.
+    pub host_keys: Clients,
     settings: ArcSwap<Settings>,
     /// Connections that ended without a proven key, since they were last written down.
     unproven: AtomicU64,
@@ -116,6 +120,22 @@ impl Gate {
         self.settings.store(Arc::new(settings));
     }
 
+    /// Forgets what clients have accepted that the policy does not know. One that is empty is a slip.
+    pub fn forget_host_key_clients(&self, snapshot: &Snapshot) {
+        if snapshot.users().next().is_some() || snapshot.terminals().next().is_some() {
+            self.host_keys.retain(|key| role(snapshot, key).is_some());
+        }
+    }
+
+    /// How many clients have accepted each host key that is offered, and how many have not.
+    pub fn host_key_counts(&self) -> Vec<Count> {
+        let policy = self.policy();
+        let staff = self.staff.all().into_iter().map(|link| link.who.key.clone());
+        let terminals = self.registry.all().into_iter().map(|link| link.key.clone());
+        let connected: HashSet<_> = staff.chain(terminals).collect();
+        self.host_keys.counts(|key| Some((role(&policy.snapshot, key)?, connected.contains(key))))
+    }
+
     /// A connection ended without a proven key.
     pub fn unproven(&self) {
         self.unproven.fetch_add(1, Ordering::Relaxed);
@@ -139,4 +159,12 @@ impl Gate {
     pub fn drained(&self) -> CancellationToken {
         self.draining.clone()
     }
+}
+
+/// Whose a client's key is.
+fn role(snapshot: &Snapshot, key: &KeyBlob) -> Option<Role> {
+    if snapshot.user_by_key(key).is_some() {
+        return Some(Role::Staff);
+    }
+    snapshot.terminal_by_key(key).map(|_| Role::Terminal)
 }

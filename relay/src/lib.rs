@@ -19,6 +19,7 @@ pub mod end;
 pub mod failpoint;
 pub mod gate;
 pub mod history;
+pub mod hostkeys;
 pub mod join;
 pub mod kube;
 pub mod lastseen;

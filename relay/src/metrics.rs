@@ -3,6 +3,8 @@
 //! No label carries a user, a terminal or an object's name: every label's values are a closed set of
 //! words from this code. Touches nothing but memory (and `/proc/self` when rendered).
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use prometheus::{
@@ -12,6 +14,8 @@ use prometheus::{
 use tidegate_crds::manifest;
 
 use crate::claim::Claimed;
+use crate::hostkeys::Count;
+use crate::lock::lock;
 use crate::ssh::{Cipher, Kex, Negotiated};
 
 /// Each metric is registered once, with its help text, here.
@@ -26,6 +30,9 @@ pub struct Metrics {
     key_exchanges: IntCounterVec,
     ciphers: IntCounterVec,
     not_strict: IntCounter,
+    host_key_clients: IntGaugeVec,
+    /// The labels of its series.
+    host_keys: Mutex<BTreeSet<[String; 5]>>,
     terminals_connected: IntGauge,
     terminals_contended: IntGauge,
     opens: IntCounterVec,
@@ -296,6 +303,14 @@ impl Metrics {
                 "cap",
                 Cap::ALL.iter().map(|w| w.word()),
             )?,
+            host_key_clients: m.own(IntGaugeVec::new(
+                Opts::new(
+                    "tidegate_host_key_clients",
+                    "Clients of the policy that have logged in, by whether they have accepted a host key that is offered.",
+                ),
+                &["fingerprint", "offered", "role", "connected", "accepted"],
+            )?)?,
+            host_keys: Mutex::default(),
             terminals_connected: m.gauge(
                 "tidegate_terminals_connected",
                 "Terminals that are connected to this replica.",
@@ -444,6 +459,27 @@ impl Metrics {
         if !negotiated.strict {
             self.not_strict.inc();
         }
+    }
+
+    /// All that is to be told of host keys: series of others go.
+    pub fn set_host_key_clients(&self, counts: &[Count]) {
+        let word = |yes| if yes { "yes" } else { "no" };
+        let mut told = lock(&self.host_keys);
+        let mut now = BTreeSet::new();
+        for count in counts {
+            let offered = if count.serves { "served" } else { "announced" };
+            let (connected, accepted) = (word(count.connected), word(count.accepted));
+            let labels =
+                [count.fingerprint.as_str(), offered, count.role.word(), connected, accepted];
+            set(&self.host_key_clients.with_label_values(&labels), count.clients);
+            now.insert(labels.map(str::to_owned));
+        }
+        for labels in told.difference(&now) {
+            // It was there.
+            let _ =
+                self.host_key_clients.remove_label_values(&labels.each_ref().map(String::as_str));
+        }
+        *told = now;
     }
 
     pub fn set_terminals(&self, connected: usize, contended: usize) {

@@ -9,25 +9,25 @@ use anyhow::Context as _;
 use tidegate_policy::model::Label;
 
 use crate::admin::{self, Admin};
+use crate::hostkeys::{self, Keyring, Offered};
 use crate::kube::{self, Cluster};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::serve::ServeArgs;
 use crate::signals::Signals;
 use crate::source::{self, Feed};
-use crate::ssh::HostKey;
 use crate::state::{StateDir, StateError};
 use crate::supervisor::Supervisor;
 
-/// The relay's host key in the state directory, made at the first start.
-const HOST_KEY: &str = "ssh_host_ed25519_key";
 /// The state directory within a volume that is not the relay's alone.
 pub const WITHIN_VOLUME: &str = "relay";
 
 /// What a gate is begun with.
 pub struct Origin {
     pub state: StateDir,
-    pub host_key: HostKey,
+    pub keyring: Keyring,
+    /// The host keys to begin with.
+    pub offered: Offered,
     pub feed: Feed,
     pub signals: Signals,
     /// The replica's name, as sessions and claims carry it in `relayPod`.
@@ -39,18 +39,19 @@ pub struct Origin {
     pub readiness: Option<Arc<Readiness>>,
 }
 
-/// From a directory: the relay makes its own host key, and its name is that of its Relay.
+/// From a directory: the relay makes its own host keys, and its name is that of its Relay.
 pub async fn manifests(args: &ServeArgs, tasks: &Supervisor) -> anyhow::Result<Origin> {
     let manifests = args.manifests.as_deref().context("give --manifests DIR or --kube")?;
     let state = StateDir::open(&args.state)?;
-    let path = state.path(HOST_KEY)?;
-    let host_key = if path.exists() { HostKey::load(&path)? } else { HostKey::generate(&path)? };
     let source = source::directory::start(manifests, &state, args.relay.as_deref(), tasks).await?;
+    let mut keyring = Keyring::of_state(&state);
+    let offered = hostkeys::first(&mut keyring, &source.feed, None).await?;
     let signals = Signals::new(source.reload)?;
     let name = source::current(&source.feed).relay.name.to_string();
     Ok(Origin {
         state,
-        host_key,
+        keyring,
+        offered,
         feed: source.feed,
         signals,
         name,
@@ -60,8 +61,8 @@ pub async fn manifests(args: &ServeArgs, tasks: &Supervisor) -> anyhow::Result<O
     })
 }
 
-/// From a cluster: the host key is a mounted Secret, and the name is the pod's. Waits until there is a
-/// policy, with the admin port saying why there is none; `None` where it is told to end meanwhile.
+/// From a cluster: the host keys are mounted Secrets, and the name is the pod's. Waits until there is a
+/// policy and the host key that it wants, with the admin port saying why there is none; `None` where it is told to end meanwhile.
 pub async fn cluster(
     args: &ServeArgs,
     tasks: &Supervisor,
@@ -72,7 +73,7 @@ pub async fn cluster(
         .with_context(|| format!("{relay:?} is no name of a Relay; give it with --relay NAME"))?;
     let cluster = kube::connect(&args.cluster).await?;
     let path = args.host_key.as_deref().context("give the relays' host key by --host-key FILE")?;
-    let host_key = HostKey::load_mounted(path)?;
+    let mut keyring = Keyring::mounted(path.to_owned());
     let state = volume(&args.state)?;
     let mut starting = source::kube::start(
         cluster.watching.clone(),
@@ -106,9 +107,16 @@ pub async fn cluster(
         // There is nobody to wait for.
         _ = signals.next() => return Ok(None),
     };
+    let waits = |why| readiness.waits_for(why);
+    let offered = tokio::select! {
+        offered = hostkeys::first(&mut keyring, &feed, Some(&waits)) => offered?,
+        failure = tasks.failed() => return Err(failure.into()),
+        _ = signals.next() => return Ok(None),
+    };
     Ok(Some(Origin {
         state,
-        host_key,
+        keyring,
+        offered,
         feed,
         signals,
         name: cluster.pod.clone(),

@@ -14,10 +14,11 @@ use crate::claim::Claims as _;
 use crate::clock;
 use crate::connection::reply;
 use crate::control::{
-    AuditStatus, Controlled, Cut, FindingView, PolicyStatus, Status, TerminalStatus,
+    AuditStatus, Controlled, Cut, FindingView, HostKeyStatus, PolicyStatus, Status, TerminalStatus,
 };
 use crate::end;
 use crate::gate::Gate;
+use crate::hostkeys::Count;
 use crate::metrics::{Metrics, ObjectKind};
 use crate::sentences;
 use crate::session::{EndedBy, Session};
@@ -179,6 +180,25 @@ impl Gate {
     }
 }
 
+/// One line for each key, the one that serves first.
+fn host_keys(counts: &[Count]) -> Vec<HostKeyStatus> {
+    let mut keys: Vec<HostKeyStatus> = Vec::new();
+    for count in counts {
+        let place = keys.iter().position(|key| key.fingerprint == count.fingerprint);
+        let place = place.unwrap_or_else(|| {
+            let (fingerprint, serves) = (count.fingerprint.clone(), count.serves);
+            keys.push(HostKeyStatus { fingerprint, serves, accepted: 0, not_accepted: 0 });
+            keys.len().saturating_sub(1)
+        });
+        if let Some(key) = keys.get_mut(place) {
+            let sum = if count.accepted { &mut key.accepted } else { &mut key.not_accepted };
+            *sum = sum.saturating_add(count.clients);
+        }
+    }
+    keys.sort_by_key(|key| !key.serves);
+    keys
+}
+
 fn policy_status(policy: &Policy, now: clock::Now) -> PolicyStatus {
     let snapshot = &policy.snapshot;
     let open =
@@ -206,7 +226,7 @@ impl Controlled for Gate {
             since: self.since,
             listeners: self.listeners.iter().map(ToString::to_string).collect(),
             admin: self.admin.map(|address| address.to_string()),
-            host_key_fingerprints: self.host_keys.clone(),
+            host_keys: host_keys(&self.host_key_counts()),
             policy: policy_status(&policy, now),
             findings: policy.findings.iter().map(FindingView::from).collect(),
             terminals: self.terminal_statuses(&policy),
@@ -280,6 +300,7 @@ impl Health for Gate {
         let snapshot = &policy.snapshot;
         metrics.set_unauthenticated(self.budget.open());
         metrics.set_terminals(self.registry.connected(), self.registry.contended(now));
+        metrics.set_host_key_clients(&self.host_key_counts());
         metrics.set_sessions(self.sessions.len());
         metrics.set_unpublished(self.trail.records.unpublished());
         for session in self.sessions.all() {

@@ -1,4 +1,4 @@
-//! What other programs read in the state directory: the relay's own known_hosts line and the
+//! What other programs read in the state directory: the relay's own known_hosts lines and the
 //! addresses that it listens on.
 
 use std::net::SocketAddr;
@@ -6,27 +6,25 @@ use std::net::SocketAddr;
 use crate::ssh::HostKey;
 use crate::state::{StateDir, StateError};
 
-/// The relay's own line for known_hosts, for staff's clients.
+/// The relay's own lines for known_hosts, for staff's clients: one for each host key that is offered.
 const KNOWN_HOSTS: &str = "known_hosts";
 /// The addresses that are listened on, one a line, as bound.
 const LISTENERS: &str = "listeners";
 
-/// The files, and what the known_hosts line is made of.
+/// The files, and what the known_hosts lines are made of.
 #[derive(Debug)]
 pub struct Published {
     state: StateDir,
-    /// `ssh-ed25519 AAAA…`
-    key: String,
     ports: Vec<u16>,
-    /// The domain that the line was last written for.
-    domain: String,
+    /// The lines that were last written.
+    lines: String,
 }
 
 impl Published {
     /// Writes both files.
     pub fn new(
         state: &StateDir,
-        key: &HostKey,
+        keys: &[HostKey],
         bound: &[SocketAddr],
         domain: &str,
     ) -> Result<Self, StateError> {
@@ -35,20 +33,21 @@ impl Published {
         let mut ports: Vec<u16> = bound.iter().map(SocketAddr::port).collect();
         ports.sort_unstable();
         ports.dedup();
-        let mut published =
-            Self { state: state.clone(), key: key.public_line(), ports, domain: String::new() };
-        published.follow(domain)?;
+        let mut published = Self { state: state.clone(), ports, lines: String::new() };
+        published.follow(domain, keys)?;
         Ok(published)
     }
 
-    /// Writes the known_hosts line anew where the mesh's domain has changed.
-    pub fn follow(&mut self, domain: &str) -> Result<(), StateError> {
-        if self.domain == domain {
-            return Ok(());
+    /// Writes the known_hosts lines anew where the mesh's domain or the keys have changed; the key that
+    /// serves comes first.
+    pub fn follow(&mut self, domain: &str, keys: &[HostKey]) -> Result<(), StateError> {
+        let names = names(domain, &self.ports).join(",");
+        let lines = keys.iter().map(|key| format!("{names} {}\n", key.public_line()));
+        let lines: String = lines.collect();
+        if self.lines != lines {
+            self.state.write_atomic(KNOWN_HOSTS, lines.as_bytes(), 0o644)?;
+            self.lines = lines;
         }
-        let line = format!("{} {}\n", names(domain, &self.ports).join(","), self.key);
-        self.state.write_atomic(KNOWN_HOSTS, line.as_bytes(), 0o644)?;
-        domain.clone_into(&mut self.domain);
         Ok(())
     }
 }
@@ -74,7 +73,8 @@ mod tests {
         let key = HostKey::generate(&state.path("key").unwrap()).unwrap();
         let bound = ["127.0.0.1:22", "[::1]:5938", "127.0.0.1:5938"];
         let bound: Vec<SocketAddr> = bound.iter().map(|at| at.parse().unwrap()).collect();
-        let mut published = Published::new(&state, &key, &bound, "a.example").unwrap();
+        let keys = [key.clone()];
+        let mut published = Published::new(&state, &keys, &bound, "a.example").unwrap();
         let read =
             |name: &str| String::from_utf8(state.read(name, 4096).unwrap().unwrap()).unwrap();
         assert_eq!(read(LISTENERS), "127.0.0.1:22\n[::1]:5938\n127.0.0.1:5938\n");
@@ -83,7 +83,10 @@ mod tests {
             key.public_line()
         );
         assert_eq!(read(KNOWN_HOSTS), expected);
-        published.follow("b.example").unwrap();
-        assert!(read(KNOWN_HOSTS).starts_with("relay.b.example,b.example,"));
+        let next = HostKey::generate(&state.path("next").unwrap()).unwrap();
+        published.follow("b.example", &[key, next.clone()]).unwrap();
+        let lines = read(KNOWN_HOSTS);
+        assert!(lines.lines().all(|line| line.starts_with("relay.b.example,b.example,")));
+        assert!(lines.lines().nth(1).is_some_and(|line| line.ends_with(&next.public_line())));
     }
 }

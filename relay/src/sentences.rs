@@ -361,6 +361,7 @@ mod tests {
             domain: "support.example.com".into(),
             max_policy_age: SignedDuration::from_mins(5),
             session_retention: SignedDuration::from_hours(168),
+            host_keys: tidegate_policy::model::HostKeys::default(),
         });
         vec![
             ("not_connected", not_connected(&kiosk, Some(seen))),

@@ -20,6 +20,7 @@ use crate::control::Control;
 use crate::end::{self, Ending};
 use crate::gate::{Gate, Parts};
 use crate::history::Histories;
+use crate::hostkeys::{Clients, Following};
 use crate::kube::{self, KubeArgs};
 use crate::lastseen;
 use crate::logging::{self, LogFormat};
@@ -59,7 +60,7 @@ pub struct ServeArgs {
     pub kube: bool,
     #[command(flatten)]
     pub cluster: KubeArgs,
-    /// In a cluster: the relays' SSH host key, read from here and never written
+    /// In a cluster: the relays' SSH host key A, never written; key B is looked for in FILE_b
     #[arg(long, value_name = "FILE")]
     pub host_key: Option<PathBuf>,
     /// Directory of what the relay keeps: its host key, audit log, claims, session records
@@ -121,7 +122,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     };
     // Told to end before there was any policy to serve by.
     let Some(origin) = origin else { return Ok(()) };
-    let Origin { state, host_key, feed, mut signals, name, .. } = origin;
+    let Origin { state, keyring, offered, feed, mut signals, name, .. } = origin;
     let relay = Arc::clone(&source::current(&feed).relay);
 
     let declared = args.listen.is_empty().then(|| relay.listeners.clone());
@@ -173,7 +174,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         since: now.wall,
         listeners: bound.clone(),
         admin: admin_address,
-        host_keys: vec![host_key.fingerprint()],
+        host_keys: Clients::new(&offered, &state),
     });
     gate.registry.restore(lastseen::load(&state));
     begin(&gate, &bound, left_open).await?;
@@ -182,10 +183,10 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         kube::sessions::start(&gate, cluster, &tasks);
     }
     let domain = gate.policy().snapshot.mesh().domain.to_string();
-    let published = Published::new(&state, &host_key, &bound, &domain)?;
+    let published = Published::new(&state, &offered.keys(), &bound, &domain)?;
 
     let guard = Arc::downgrade(&gate);
-    let mut settings = SshSettings::new(host_key);
+    let mut settings = SshSettings::new(offered.keys());
     settings.before_write = BeforeWrite(Arc::new(move || {
         if let Some(gate) = guard.upgrade() {
             warden::before_write(&gate);
@@ -193,7 +194,11 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     }));
     let server = Arc::new(Server::new(settings, tasks.clone()));
     tasks.critical("warden", warden::watch(Arc::clone(&gate)));
-    tasks.critical("settings", follow(Arc::clone(&gate), feed, published, declared));
+    tasks.critical("settings", follow(Arc::clone(&gate), feed.clone(), declared));
+    let (following, offering) = (Arc::clone(&gate), Arc::clone(&server));
+    let following =
+        Following { gate: following, feed, keyring, offered, server: offering, published };
+    tasks.critical("host keys", following.run());
     tasks.critical("housekeeping", keep_house(Arc::clone(&gate), state.clone()));
     let control = Control::bind(state.root())?;
     tasks.critical("control socket", control.serve(Arc::clone(&gate)));
@@ -275,22 +280,12 @@ fn listen(gate: &Arc<Gate>, server: &Arc<Server>, listener: Listener) {
 
 /// Takes over what changed Mesh and Relay resources ask of a running process. `listeners` are those
 /// that it was started with; `None` where the command line replaced them.
-async fn follow(
-    gate: Arc<Gate>,
-    mut feed: Feed,
-    mut published: Published,
-    listeners: Option<Vec<u16>>,
-) {
+async fn follow(gate: Arc<Gate>, mut feed: Feed, listeners: Option<Vec<u16>>) {
     let mut told = listeners.clone();
     loop {
         let policy = source::current(&feed);
         gate.apply(&policy.relay);
         gate.metrics.snapshot_applied();
-        let domain = &policy.snapshot.mesh().domain;
-        let written = tokio::task::block_in_place(|| published.follow(domain));
-        if let Err(error) = written {
-            tracing::error!(%error, "the relay's known_hosts line still names the former domain");
-        }
         if told.as_ref().is_some_and(|told| *told != policy.relay.listeners) {
             told = Some(policy.relay.listeners.clone());
             tracing::warn!(
@@ -332,11 +327,16 @@ async fn keep_house(gate: Arc<Gate>, state: StateDir) {
             gate.trail.repeats(Who::Terminal(&terminal), false);
         }
         gate.trail.unauthenticated(gate.take_unproven());
+        gate.forget_host_key_clients(snapshot);
         let (state, seen) = (state.clone(), gate.registry.remember(now));
+        let clients = Arc::clone(&gate);
         // A disk may take its time; the sessions have none.
-        let saving = tokio::task::spawn_blocking(move || lastseen::save(&state, seen));
+        let saving = tokio::task::spawn_blocking(move || {
+            lastseen::save(&state, seen);
+            clients.host_keys.save(&state);
+        });
         if let Err(error) = saving.await {
-            tracing::error!(%error, "keeping when terminals were last seen");
+            tracing::error!(%error, "keeping what was seen of clients");
         }
     }
 }
@@ -364,6 +364,7 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     end_all(gate);
     let links = gate.registry.all();
     lastseen::save(state, gate.registry.remember(clock::now().wall));
+    gate.host_keys.save(state);
     for link in gate.staff.all() {
         link.peer.end(&sentences::drained());
     }

@@ -15,6 +15,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use tidegate_relay::hostkeys::Count;
 use tidegate_relay::metrics::{
     Cap, ClaimResult, Closed, Direction, Metrics, ObjectKind, Opened, Proof, Role, Severity,
 };
@@ -66,7 +67,9 @@ fn table(served: &BTreeMap<String, Served>) -> String {
             .filter(|(label, _)| *label != "le")
             .map(|(label, values)| {
                 // One grows with the code's reasons, the other changes with each release.
-                if ["tidegate_denies_total", "tidegate_build_info"].contains(&name.as_str()) {
+                let varies =
+                    ["tidegate_denies_total", "tidegate_build_info"].contains(&name.as_str());
+                if varies || *label == "fingerprint" {
                     return format!("`{label}`");
                 }
                 let values: Vec<_> = values.iter().map(String::as_str).collect();
@@ -78,9 +81,37 @@ fn table(served: &BTreeMap<String, Served>) -> String {
     table
 }
 
+/// All sorts of clients of two host keys.
+fn host_key_counts(served: &str, announced: Option<&str>) -> Vec<Count> {
+    let keys = [(Some(served), true), (announced, false)].into_iter();
+    let keys = keys.filter_map(|(key, serves)| Some((key?.to_owned(), serves)));
+    let sorts = [(true, true), (true, false), (false, true), (false, false)];
+    keys.flat_map(|(fingerprint, serves)| {
+        [Role::Staff, Role::Terminal].into_iter().flat_map(move |role| {
+            let fingerprint = fingerprint.clone();
+            sorts.into_iter().map(move |(connected, accepted)| Count {
+                fingerprint: fingerprint.clone(),
+                serves,
+                role,
+                connected,
+                accepted,
+                clients: 3,
+            })
+        })
+    })
+    .collect()
+}
+
+/// What is served once there are host keys.
+fn served() -> String {
+    let metrics = Metrics::new().unwrap();
+    metrics.set_host_key_clients(&host_key_counts("SHA256:a", Some("SHA256:b")));
+    metrics.render().unwrap()
+}
+
 #[test]
 fn the_documented_metrics_are_the_served_ones() {
-    let text = Metrics::new().unwrap().render().unwrap();
+    let text = served();
     let table = table(&parse(&text));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
     let doc = std::fs::read_to_string(&path).unwrap();
@@ -95,7 +126,7 @@ fn the_documented_metrics_are_the_served_ones() {
 
 #[test]
 fn every_name_is_ours_or_the_process_s_and_no_label_names_an_object() {
-    let text = Metrics::new().unwrap().render().unwrap();
+    let text = served();
     for (name, served) in parse(&text) {
         assert!(name.starts_with("tidegate_") || name.starts_with("process_"), "{name}");
         assert!(!served.help.is_empty(), "{name} has no help");
@@ -114,6 +145,11 @@ fn every_name_is_ours_or_the_process_s_and_no_label_names_an_object() {
                 "severity",
                 "version",
                 "le",
+                // Of the two host keys at most that are offered.
+                "fingerprint",
+                "offered",
+                "connected",
+                "accepted",
             ];
             assert!(bounded.contains(&label.as_str()), "{name} has the label {label}");
         }
@@ -193,4 +229,23 @@ fn each_method_moves_its_own_metric() {
             "{series} is not {expected}\n{text}"
         );
     }
+}
+
+#[test]
+fn host_keys_that_are_offered_no_more_or_otherwise_have_no_series() {
+    let m = Metrics::new().unwrap();
+    let series = || {
+        let text = m.render().unwrap();
+        text.lines().filter(|line| line.starts_with("tidegate_host_key_clients{")).count()
+    };
+    m.set_host_key_clients(&host_key_counts("SHA256:a", Some("SHA256:b")));
+    assert_eq!(series(), 16);
+    m.set_host_key_clients(&host_key_counts("SHA256:b", Some("SHA256:a")));
+    assert_eq!(series(), 16);
+    m.set_host_key_clients(&host_key_counts("SHA256:b", None));
+    assert_eq!(series(), 8);
+    let text = m.render().unwrap();
+    let series = "tidegate_host_key_clients{accepted=\"no\",connected=\"yes\",\
+                  fingerprint=\"SHA256:b\",offered=\"served\",role=\"terminal\"}";
+    assert!((value(&text, series) - 3.0).abs() < 1e-9, "{text}");
 }

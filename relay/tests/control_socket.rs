@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidegate_relay::control::{
-    AskError, AuditStatus, Control, Controlled, Cut, FindingView, PolicyStatus, Request, Response,
-    SOCKET, SessionView, Status, TerminalStatus, WindowRef, ask,
+    AskError, AuditStatus, Control, Controlled, Cut, FindingView, HostKeyStatus, PolicyStatus,
+    Request, Response, SOCKET, SessionView, Status, TerminalStatus, WindowRef, ask,
 };
 use tokio::task::JoinHandle;
 
@@ -74,7 +74,20 @@ impl Controlled for Core {
             since: "2026-11-24T08:00:00Z".parse().unwrap(),
             listeners: vec!["0.0.0.0:5938".to_owned(), "0.0.0.0:80".to_owned()],
             admin: Some("127.0.0.1:9100".to_owned()),
-            host_key_fingerprints: vec!["SHA256:abc".to_owned()],
+            host_keys: vec![
+                HostKeyStatus {
+                    fingerprint: "SHA256:abc".to_owned(),
+                    serves: true,
+                    accepted: 12,
+                    not_accepted: 0,
+                },
+                HostKeyStatus {
+                    fingerprint: "SHA256:def".to_owned(),
+                    serves: false,
+                    accepted: 9,
+                    not_accepted: 3,
+                },
+            ],
             policy: PolicyStatus {
                 as_of: "2026-11-24T21:09:30Z".parse().unwrap(),
                 age_seconds: 42,

@@ -142,6 +142,7 @@ fn snapshot() -> Snapshot {
         domain: "support.example.com".into(),
         max_policy_age: SignedDuration::from_mins(5),
         session_retention: SignedDuration::from_hours(168),
+        host_keys: tidegate_policy::model::HostKeys::default(),
     });
     snapshot.put_user(user("alice"));
     snapshot.put_user(user("bob"));

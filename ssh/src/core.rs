@@ -216,12 +216,17 @@ impl Core {
         Ok(Some(Event::Keys { opener, reset_sequence, negotiated, first }))
     }
 
-    /// The blob of the host key that signed the first exchange.
-    pub(crate) fn host_key_blob(&self) -> &[u8] {
+    /// The blob of the host key that signed the first exchange, as every later one; empty before.
+    pub fn host_key_blob(&self) -> &[u8] {
         self.host_key
             .and_then(|index| self.config.host_keys.get(index))
             .map(crate::hostkey::HostKey::blob)
             .unwrap_or_default()
+    }
+
+    /// The host keys that this connection knows of: those of its beginning.
+    pub fn host_keys(&self) -> &[crate::hostkey::HostKey] {
+        &self.config.host_keys
     }
 
     /// The place in `Config::host_keys` of the one that signed the first exchange, and that the peer

@@ -170,6 +170,93 @@ fn a_mesh_has_its_keys_once_and_a_lost_one_is_never_replaced() {
     replica.terminate();
 }
 
+/// The fingerprints of the Secrets of both host keys, as far as they are there.
+fn host_key_secrets(cluster: &Cluster) -> [Option<Value>; 2] {
+    ["tidegate-host-key", "tidegate-host-key-b"]
+        .map(|name| get(cluster, &["secret", "-n", "support", name]).map(|it| it["data"].clone()))
+}
+
+#[test]
+fn another_host_key_serves_when_it_is_told_to_and_only_after_it_was_announced() {
+    let Some((cluster, replica)) = served() else { return };
+    let patch = |host_key: &Value| {
+        let patch = json!({"spec": {"hostKey": host_key}}).to_string();
+        cluster.kubectl(&["patch", "mesh", "-n", "support", "prod", "--type=merge", "-p", &patch])
+    };
+    let listed = |count: usize, serve: &str| {
+        wait_for(&format!("{count} host keys, {serve} serves"), SOON, || {
+            let mesh = get(&cluster, &["mesh", "-n", "support", "prod"])?;
+            let status = &mesh["status"];
+            let keys: Vec<String> = serde_json::from_value(status["hostKeys"].clone()).ok()?;
+            let serves = status["hostKey"]["serve"].as_str().unwrap_or("A");
+            (keys.len() == count && serves == serve).then_some(keys)
+        })
+    };
+    let a = listed(1, "A")[0].clone();
+    assert!(host_key_secrets(&cluster)[1].is_none(), "none is made before it is asked for");
+
+    // Not before it was announced, by one sentence.
+    let refused = patch(&json!({"serve": "B"}));
+    assert_ne!(refused.code, Some(0));
+    assert!(refused.stderr.contains("spec.hostKey.serve"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("while the other key is announced"), "{}", refused.stderr);
+    let refused = patch(&json!({"serve": "A", "announce": "A"}));
+    assert!(refused.stderr.contains("must be the key that does not serve"), "{}", refused.stderr);
+
+    patch(&json!({"serve": "A", "announce": "B"})).ok();
+    let both = listed(2, "A");
+    assert_eq!(both[0], a);
+    let secrets = host_key_secrets(&cluster);
+    let secret = get(&cluster, &["secret", "-n", "support", "tidegate-host-key-b"]).unwrap();
+    assert_eq!(secret["immutable"], true);
+    patch(&json!({"serve": "B", "announce": "A"})).ok();
+    assert_eq!(listed(2, "B"), [both[1].as_str(), both[0].as_str()]);
+
+    // The old key has had its time; its Secret is a person's to delete, and then the next one is new.
+    patch(&json!({"serve": "B", "announce": null})).ok();
+    assert_eq!(listed(1, "B"), both[1..]);
+    assert_eq!(host_key_secrets(&cluster), secrets, "no Secret was touched");
+    cluster.kubectl(&["delete", "secret", "-n", "support", "tidegate-host-key"]).ok();
+    cluster.kubectl(&["label", "mesh", "-n", "support", "prod", "look=1"]).ok();
+    await_ready(&cluster, "support", "prod", "Ready");
+    patch(&json!({"serve": "B", "announce": "A"})).ok();
+    let next = listed(2, "B");
+    assert_eq!(next[0], both[1]);
+    assert_ne!(next[1], a);
+
+    // A named one that is lost is a condition and never a new key.
+    cluster.kubectl(&["delete", "secret", "-n", "support", "tidegate-host-key-b"]).ok();
+    cluster.kubectl(&["label", "mesh", "-n", "support", "prod", "look=2", "--overwrite"]).ok();
+    let missing = await_ready(&cluster, "support", "prod", "KeyMissing");
+    let (_, _, message) = condition(&missing, "Ready").unwrap();
+    assert!(message.contains("support/tidegate-host-key-b"), "{message}");
+    assert_eq!(missing["status"]["hostKeys"], json!(next));
+    assert!(host_key_secrets(&cluster)[1].is_none());
+    replica.terminate();
+}
+
+#[test]
+fn a_key_that_nobody_knows_does_not_come_to_serve_while_no_operator_looks() {
+    let Some((cluster, replica)) = served() else { return };
+    replica.terminate();
+    // Both steps at once, with nobody to make the key in between.
+    for host_key in
+        [json!({"serve": "A", "announce": "B"}), json!({"serve": "B", "announce": null})]
+    {
+        let patch = json!({"spec": {"hostKey": host_key}}).to_string();
+        let patch = ["patch", "mesh", "-n", "support", "prod", "--type=merge", "-p", &patch];
+        cluster.kubectl(&patch).ok();
+    }
+    let before = get(&cluster, &["mesh", "-n", "support", "prod"]).unwrap();
+    let replica = Operator::start(&cluster, "op-b");
+    let refused = await_ready(&cluster, "support", "prod", "KeyNotAnnounced");
+    let (_, _, message) = condition(&refused, "Ready").unwrap();
+    assert!(message.contains("serve A and announce B first"), "{message}");
+    assert_eq!(refused["status"]["hostKeys"], before["status"]["hostKeys"]);
+    assert!(host_key_secrets(&cluster)[1].is_none());
+    replica.terminate();
+}
+
 #[test]
 fn what_one_mesh_has_no_later_one_takes() {
     let Some((cluster, replica)) = served() else { return };

@@ -129,6 +129,42 @@ fn what_is_applied_is_enforced_and_survives_the_api_server() {
 }
 
 #[test]
+fn mounted_host_keys_change_places_by_the_meshs_word_and_no_session_ends() {
+    let Some(cluster) = control_plane() else { return };
+    let kiosk = kiosk(&cluster, "1h");
+    let gate = &kiosk.gate;
+    apply(&cluster, &alice_everywhere("now"));
+    gate.await_why("alice", "kiosk-17", true);
+    let mut session = gate.staff("alice").w("kiosk-17", 443);
+    let told = |host_key: &serde_json::Value| {
+        let patch = json!({"spec": {"hostKey": host_key}}).to_string();
+        let mesh = ["patch", "mesh", "prod", "-n", NAMESPACE, "--type=merge", "-p", &patch];
+        cluster.kubectl(&mesh).ok();
+    };
+    let published = || {
+        let text = std::fs::read_to_string(gate.state.join("known_hosts")).unwrap_or_default();
+        text.lines().filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect::<Vec<_>>()
+    };
+    let a = gate.host_key();
+
+    // The Secret has not come into the pod: all goes on under the first key, and it is said.
+    told(&json!({"serve": "A", "announce": "B"}));
+    gate.await_log(&["not all of the Mesh's host keys are offered", "relay-host-key_b"], SOON);
+    assert_eq!(published(), [a.as_str()]);
+    told(&json!({"serve": "B", "announce": "A"}));
+    gate.await_why("alice", "kiosk-17", true);
+    assert_eq!(published(), [a.as_str()], "a key that is not there does not serve");
+    told(&json!({"serve": "A", "announce": "B"}));
+    let public = gate.key("relay-host-key_b").public;
+    let b = public.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+    eventually("both are offered", SOON, || published() == [a.as_str(), b.as_str()]);
+    told(&json!({"serve": "B", "announce": "A"}));
+    eventually("they have changed places", SOON, || published() == [b.as_str(), a.as_str()]);
+    session.write(b"still here\n").expect("a live session");
+    session.await_stdout("still here", SOON);
+}
+
+#[test]
 fn policy_that_cannot_be_confirmed_grows_old() {
     let Some(cluster) = control_plane() else { return };
     let kiosk = kiosk(&cluster, "10s");

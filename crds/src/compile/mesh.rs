@@ -1,11 +1,11 @@
 //! Mesh to policy.
 
 use jiff::SignedDuration;
-use tidegate_policy::model::{self, Label, LabelSelector};
+use tidegate_policy::model::{self, HostKeyName, HostKeys, Label, LabelSelector};
 
 use super::{Identity, Refusal, Refusals, reason};
 use crate::Mesh;
-use crate::mesh::{Tenants, TenantsFrom};
+use crate::mesh::{self, HostKey, Tenants, TenantsFrom};
 
 /// A Mesh, and which namespaces it serves beside its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,16 +53,39 @@ pub fn mesh(resource: &Mesh, identity: &Identity) -> Result<CompiledMesh, Vec<Re
         SignedDuration::from_hours(1),
         SignedDuration::from_hours(8784),
     );
-    let compiled = meta.zip(age).zip(retention).map(|((meta, max_policy_age), retention)| {
+    let host_keys = spec.host_key.map_or(Some(HostKeys::default()), |keys| {
+        let compiled = host_keys(keys);
+        if compiled.is_none() {
+            refusals.add(
+                "spec.hostKey.announce",
+                reason::INVALID_NAME,
+                "must be the key that does not serve",
+            );
+        }
+        compiled
+    });
+    let compiled = meta.zip(age).zip(retention).zip(host_keys);
+    let compiled = compiled.map(|(((meta, max_policy_age), retention), host_keys)| {
         let mesh = model::Mesh {
             meta,
             domain: spec.domain.as_str().into(),
             max_policy_age,
             session_retention: retention,
+            host_keys,
         };
         CompiledMesh { mesh, tenants }
     });
     refusals.finish(compiled)
+}
+
+/// The host keys that the Mesh wants; `None` where one is to be served and announced at once.
+pub fn host_keys(keys: HostKey) -> Option<HostKeys> {
+    let name = |name| match name {
+        mesh::HostKeyName::A => HostKeyName::A,
+        mesh::HostKeyName::B => HostKeyName::B,
+    };
+    let (serve, announce) = (name(keys.serve), keys.announce.map(name));
+    (announce != Some(serve)).then_some(HostKeys { serve, announce })
 }
 
 fn compile_tenants(refusals: &mut Refusals, tenants: &Tenants) -> Option<LabelSelector> {

@@ -24,7 +24,7 @@ use tidegate_policy::text;
 
 pub use keys::{HostKey, public_key};
 pub use login_user::login_user;
-pub use mesh::{CompiledMesh, mesh};
+pub use mesh::{CompiledMesh, host_keys, mesh};
 pub use operator_only::operator_only;
 pub use relay::{RelayLimits, RelaySettings, relay};
 pub use selector::{label_selector, labels};

@@ -142,6 +142,7 @@ impl Index {
             domain: "".into(),
             max_policy_age: jiff::SignedDuration::ZERO,
             session_retention: jiff::SignedDuration::ZERO,
+            host_keys: model::HostKeys::default(),
         };
         Self {
             home,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
+use tidegate_policy::model::HostKeys;
 
 use super::keys::Which;
 use crate::watching::Key;
@@ -17,14 +18,15 @@ pub struct DereferenceError {
     source: kube::Error,
 }
 
-/// The Secrets that are there.
+/// The Secrets that are there, of a Mesh that wants these host keys.
 pub async fn secrets(
     client: &Client,
     mesh: &Key,
     own: &str,
+    wanted: HostKeys,
 ) -> Result<BTreeMap<Which, Secret>, DereferenceError> {
     let mut found = BTreeMap::new();
-    for which in Which::ALL {
+    for which in Which::wanted(wanted) {
         let at = which.secret(mesh, own);
         let api: Api<Secret> = Api::namespaced(client.clone(), &at.namespace);
         match api.get_opt(&at.name).await {

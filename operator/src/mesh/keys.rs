@@ -1,8 +1,9 @@
-//! A Mesh's four keys: where they are, how they are made, what is wrong with one. Pure.
+//! A Mesh's keys: where they are, how they are made, what is wrong with one. Pure.
 //!
-//! The relays' host key is in the Mesh's namespace; the authority's three keys are in the operator's
-//! own. Each is one immutable Secret, made once. They have no owner: a Mesh that is deleted by mistake
-//! and made again finds its keys. Once the Mesh's status names a public key, no other takes its place.
+//! The relays' two host keys are in the Mesh's namespace, as far as its spec wants them; the authority's
+//! three keys are in the operator's own. Each is one immutable Secret, made once. They have no owner: a
+//! Mesh that is deleted by mistake and made again finds its keys. Once the Mesh's status names a public
+//! key, no other takes its place.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,15 +18,16 @@ use sha2::{Digest as _, Sha256};
 use ssh_key::private::Ed25519Keypair;
 use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey};
 use tidegate_crds::mesh::key_fault;
+use tidegate_policy::model::{HostKeyName, HostKeys};
 
 use super::tenancy::Objection;
 use crate::names;
 use crate::watching::Key;
 
-/// The Secret of the relays' host key, in every Mesh's namespace: one name, since a right to read a
-/// Secret can name it but not match it.
-pub const HOST_KEY: &str = "tidegate-host-key";
-/// Where the host key is in its Secret: OpenSSH's form, in PEM.
+/// The Secrets of the relays' host keys A and B, in every Mesh's namespace: fixed names, since a right to
+/// read a Secret can name it but not match it.
+pub const HOST_KEYS: [&str; 2] = ["tidegate-host-key", "tidegate-host-key-b"];
+/// Where a host key is in its Secret: OpenSSH's form, in PEM.
 pub const HOST_KEY_FILE: &str = "ssh_host_ed25519_key";
 /// Where an authority key is in its Secret.
 const AUTHORITY_FILE: &str = "id_ed25519";
@@ -35,18 +37,30 @@ const MESH_ANNOTATION: &str = "tidegate.dev/mesh-key";
 /// Which of a Mesh's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Which {
-    Host,
+    HostA,
+    HostB,
     Grant,
     HostCa,
     List,
 }
 
 impl Which {
-    pub const ALL: [Self; 4] = [Self::Host, Self::Grant, Self::HostCa, Self::List];
+    /// Those of a Mesh that wants these host keys.
+    pub fn wanted(keys: HostKeys) -> impl Iterator<Item = Self> {
+        keys.wanted().map(Self::host).chain([Self::Grant, Self::HostCa, Self::List])
+    }
+
+    pub const fn host(name: HostKeyName) -> Self {
+        match name {
+            HostKeyName::A => Self::HostA,
+            HostKeyName::B => Self::HostB,
+        }
+    }
 
     const fn noun(self) -> &'static str {
         match self {
-            Self::Host => "host key",
+            Self::HostA => "host key A",
+            Self::HostB => "host key B",
             Self::Grant => "grant key",
             Self::HostCa => "host CA",
             Self::List => "list key",
@@ -55,15 +69,17 @@ impl Which {
 
     const fn file(self) -> &'static str {
         match self {
-            Self::Host => HOST_KEY_FILE,
+            Self::HostA | Self::HostB => HOST_KEY_FILE,
             Self::Grant | Self::HostCa | Self::List => AUTHORITY_FILE,
         }
     }
 
     /// The Secret of this key of `mesh`; `own` is the operator's namespace.
     pub fn secret(self, mesh: &Key, own: &str) -> Key {
+        let [a, b] = HOST_KEYS;
         let suffix = match self {
-            Self::Host => return Key::new(&mesh.namespace, HOST_KEY),
+            Self::HostA => return Key::new(&mesh.namespace, a),
+            Self::HostB => return Key::new(&mesh.namespace, b),
             Self::Grant => "grant",
             Self::HostCa => "ca",
             Self::List => "list",
@@ -94,7 +110,8 @@ pub fn make(which: Which, mesh: &Key, own: &str) -> Result<Secret, KeyError> {
     let key = PrivateKey::new(keypair.into(), format!("tidegate {} of {mesh}", which.noun()))?;
     let pem = key.to_openssh(LineEnding::LF)?;
     let at = which.secret(mesh, own);
-    let component = if which == Which::Host { "relay" } else { "authority" };
+    let host = matches!(which, Which::HostA | Which::HostB);
+    let component = if host { "relay" } else { "authority" };
     Ok(Secret {
         metadata: ObjectMeta {
             name: Some(at.name),
@@ -209,6 +226,10 @@ mod tests {
         Key::new("support", "prod")
     }
 
+    fn all() -> impl Iterator<Item = Which> {
+        Which::wanted(HostKeys { serve: HostKeyName::A, announce: Some(HostKeyName::B) })
+    }
+
     fn present(which: Which, secret: &Secret) -> String {
         match look(which, &mesh(), "own", Some(secret), None) {
             State::Present(public) => public,
@@ -229,28 +250,28 @@ mod tests {
 
     #[test]
     fn keys_are_immutable_secrets_under_fixed_names() {
-        let names: Vec<_> =
-            Which::ALL.into_iter().map(|which| which.secret(&mesh(), "own").to_string()).collect();
+        let names: Vec<_> = all().map(|which| which.secret(&mesh(), "own").to_string()).collect();
         insta::assert_debug_snapshot!(names, @r#"
         [
             "support/tidegate-host-key",
+            "support/tidegate-host-key-b",
             "own/authority-e4fadba2d8d9237f3797-grant",
             "own/authority-e4fadba2d8d9237f3797-ca",
             "own/authority-e4fadba2d8d9237f3797-list",
         ]
         "#);
-        let secret = make(Which::Host, &mesh(), "own").unwrap();
+        let secret = make(Which::HostA, &mesh(), "own").unwrap();
         assert_eq!(secret.immutable, Some(true));
         assert!(secret.owner_references().is_empty(), "a key outlives its Mesh");
-        let public = present(Which::Host, &secret);
+        let public = present(Which::HostA, &secret);
         assert!(public.starts_with("ssh-ed25519 AAAA") && public.split(' ').count() == 2);
-        let other = make(Which::Host, &mesh(), "own").unwrap();
-        assert_ne!(present(Which::Host, &other), public);
+        let other = make(Which::HostA, &mesh(), "own").unwrap();
+        assert_ne!(present(Which::HostA, &other), public);
     }
 
     #[test]
     fn a_key_that_the_status_names_is_never_replaced() {
-        for which in Which::ALL {
+        for which in all() {
             let (mesh, secret) = (mesh(), make(which, &mesh(), "own").unwrap());
             let public = present(which, &secret);
             let named = Some(public.as_str());
@@ -269,8 +290,8 @@ mod tests {
 
     #[test]
     fn anothers_or_an_unreadable_secret_is_not_adopted() {
-        let mut secret = make(Which::Host, &Key::new("support", "other"), "own").unwrap();
-        let look = |secret: &Secret| look(Which::Host, &mesh(), "own", Some(secret), None);
+        let mut secret = make(Which::HostA, &Key::new("support", "other"), "own").unwrap();
+        let look = |secret: &Secret| look(Which::HostA, &mesh(), "own", Some(secret), None);
         assert_eq!(reason(look(&secret)), "KeyForeign");
         secret.metadata.labels = None;
         assert!(matches!(look(&secret), State::Present(_)), "restored by hand, or brought along");

@@ -32,7 +32,7 @@ use tidegate_crds::mesh::MeshHolds;
 use tidegate_process::clock::{self, Boot};
 use tokio::sync::watch;
 
-pub use keys::{HOST_KEY, HOST_KEY_FILE, Which};
+pub use keys::{HOST_KEY_FILE, HOST_KEYS, Which};
 pub use known::{Known, Set};
 pub use tenancy::{Accepted, Candidate, Judgement, Objection, Service, Tenancy, full, judge};
 
@@ -184,12 +184,13 @@ async fn reconcile(
     holds: MeshHolds,
 ) -> Result<(), MeshError> {
     let status = mesh.status.as_ref();
+    let wanted = update_status::wanted(mesh);
     let mut present = BTreeMap::new();
     let mut wrong = None;
     // For one that serves nothing no key is made or looked at.
     if objection.is_none_or(|objection| !objection.wholly) {
-        let found = dereference::secrets(&ctx.client, key, &ctx.namespace).await?;
-        let mut validated = validate::validate(key, &ctx.namespace, status, &found);
+        let found = dereference::secrets(&ctx.client, key, &ctx.namespace, wanted).await?;
+        let mut validated = validate::validate(key, &ctx.namespace, status, &found, wanted);
         let secrets = build::secrets(key, &ctx.namespace, &validated)?;
         let made = apply::apply(&ctx.writer, key, &ctx.namespace, &secrets).await?;
         validated.present.extend(made);

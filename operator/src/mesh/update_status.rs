@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use tidegate_crds::Mesh;
+use tidegate_crds::compile;
 use tidegate_crds::mesh::{Authority, AuthorityLocation, MeshHolds, MeshStatus};
+use tidegate_policy::model::HostKeys;
 
 use super::keys::Which;
 use super::tenancy::Objection;
@@ -36,14 +38,32 @@ pub fn desired(
         list_key,
         serial: None,
     });
-    let host_keys = key(Which::Host).into_iter().collect();
+    // By their places, so that the one that serves must be there. Where it is not, those of before stay.
+    let wanted = wanted(mesh);
+    let before = || old.map(|old| (old.host_keys.clone(), old.host_key));
+    let (host_keys, host_key) = match key(Which::host(wanted.serve)) {
+        Some(serving) => {
+            let announced = wanted.announce.and_then(|name| key(Which::host(name)));
+            let listed = [Some(serving), announced].into_iter().flatten().collect();
+            (listed, mesh.spec.host_key.filter(|_| wanted != HostKeys::default()))
+        }
+        None => before().unwrap_or_default(),
+    };
     MeshStatus {
         authority,
         host_keys,
+        host_key,
         holds: Some(holds).filter(|holds| *holds != MeshHolds::default()),
         observed_generation: mesh.metadata.generation,
         conditions: vec![ready(mesh, objection, now)],
     }
+}
+
+/// The host keys that the Mesh wants. A spec that is refused wants those that its status lists.
+pub fn wanted(mesh: &Mesh) -> HostKeys {
+    let listed = mesh.status.as_ref().and_then(|status| status.host_key);
+    let compiled = mesh.spec.host_key.map_or(Some(HostKeys::default()), compile::host_keys);
+    compiled.or_else(|| compile::host_keys(listed?)).unwrap_or_default()
 }
 
 fn ready(mesh: &Mesh, objection: Option<&Objection>, now: Timestamp) -> Condition {
@@ -117,7 +137,7 @@ mod tests {
     fn a_status_is_written_once_and_again_only_when_it_changes() {
         let mut mesh = mesh();
         let present = BTreeMap::from([
-            (Which::Host, "ssh-ed25519 AAAAhost".to_owned()),
+            (Which::HostA, "ssh-ed25519 AAAAhost".to_owned()),
             (Which::Grant, "ssh-ed25519 AAAAgrant".to_owned()),
         ]);
         let first = desired(&mesh, &present, None, holds(), at(100));
@@ -165,5 +185,29 @@ mod tests {
         assert!(!unchanged(&mesh, &second));
         mesh.status = Some(first);
         assert!(!unchanged(&mesh, &desired(&mesh, &present, None, MeshHolds::default(), at(300))));
+    }
+    #[test]
+    fn host_keys_are_listed_by_their_places_and_stay_where_an_order_is_refused() {
+        let (a, b) = ("ssh-ed25519 AAAAa".to_owned(), "ssh-ed25519 AAAAb".to_owned());
+        let mut mesh = mesh();
+        let mut look = |spec: &str, present: &BTreeMap<Which, String>| {
+            mesh.spec.host_key = serde_json::from_str(spec).unwrap();
+            let status = desired(&mesh, present, None, holds(), at(100));
+            mesh.status = Some(status.clone());
+            (status.host_keys, serde_json::to_string(&status.host_key).unwrap())
+        };
+        let alone = BTreeMap::from([(Which::HostA, a.clone())]);
+        assert_eq!(look("null", &alone), (vec![a.clone()], "null".to_owned()));
+        // Host key B is not there and was never announced.
+        let refused = look(r#"{"serve":"B"}"#, &BTreeMap::new());
+        assert_eq!(refused, (vec![a.clone()], "null".to_owned()));
+        let both = BTreeMap::from([(Which::HostA, a.clone()), (Which::HostB, b.clone())]);
+        let announced = r#"{"serve":"A","announce":"B"}"#;
+        assert_eq!(look(announced, &both), (vec![a.clone(), b.clone()], announced.to_owned()));
+        // Their Secrets are gone: both stay named, in their new places.
+        let turned = r#"{"serve":"B","announce":"A"}"#;
+        assert_eq!(look(turned, &BTreeMap::new()), (vec![b.clone(), a], turned.to_owned()));
+        let last = r#"{"serve":"B"}"#;
+        assert_eq!(look(last, &both), (vec![b], last.to_owned()));
     }
 }

@@ -52,6 +52,7 @@ pub fn mesh() -> Mesh {
         domain: DOMAIN.into(),
         max_policy_age: SignedDuration::from_mins(5),
         session_retention: SignedDuration::from_hours(168),
+        host_keys: HostKeys::default(),
     }
 }
 

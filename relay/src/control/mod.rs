@@ -14,7 +14,8 @@ pub use client::{
     run_status,
 };
 pub use protocol::{
-    AuditStatus, Cut, FindingView, PolicyStatus, Request, Response, SOCKET, Status, TerminalStatus,
+    AuditStatus, Cut, FindingView, HostKeyStatus, PolicyStatus, Request, Response, SOCKET, Status,
+    TerminalStatus,
 };
 pub use server::{Control, ControlError, Controlled};
 

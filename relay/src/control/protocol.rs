@@ -57,8 +57,8 @@ pub struct Status {
     pub listeners: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<String>,
-    /// `SHA256:…`, one per host key.
-    pub host_key_fingerprints: Vec<String>,
+    /// Those that new connections are offered, the one that serves first.
+    pub host_keys: Vec<HostKeyStatus>,
     pub policy: PolicyStatus,
     pub findings: Vec<FindingView>,
     /// Every terminal that the policy declares.
@@ -68,6 +68,20 @@ pub struct Status {
     pub draining: bool,
     /// What `/readyz` says; empty: ready.
     pub not_ready: Vec<String>,
+}
+
+/// A host key, and the clients of the policy that have ever logged in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostKeyStatus {
+    /// `SHA256:…`
+    pub fingerprint: String,
+    /// It signs; else it is announced.
+    pub serves: bool,
+    /// Clients that have accepted it.
+    pub accepted: usize,
+    /// Clients that have not, or are not known to.
+    pub not_accepted: usize,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

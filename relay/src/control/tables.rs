@@ -21,8 +21,14 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(admin) = &status.admin {
         line("admin port", admin);
     }
-    for fingerprint in &status.host_key_fingerprints {
-        line("host key", fingerprint);
+    for key in &status.host_keys {
+        let accepted = key.accepted;
+        let known = match accepted.saturating_add(key.not_accepted) {
+            0 => String::new(),
+            all => format!(", accepted by {accepted} of {all} clients"),
+        };
+        let state = if key.serves { "serves" } else { "is announced" };
+        line("host key", &format!("{} {state}{known}", key.fingerprint));
     }
     let age = age(policy.age_seconds);
     line(

@@ -24,6 +24,8 @@ pub enum Event {
     Cancel(CancelRequest),
     /// A session channel was asked for a shell, a command or a subsystem.
     Session(SessionRequest),
+    /// The peer asked for proof of these host keys, and has it: it is about to accept them.
+    Learned { host_keys: Vec<KeyBlob> },
     /// Something that a relay never does was refused, plainly.
     Refused { what: &'static str },
 }
@@ -39,6 +41,8 @@ pub struct Authenticated {
     pub client: String,
     /// What the first key exchange agreed on.
     pub negotiated: Negotiated,
+    /// The host key that signed it, and that the peer has accepted by going on.
+    pub host_key: KeyBlob,
 }
 
 /// Why a channel is refused, as RFC 4254 section 5.1 numbers it.

@@ -94,6 +94,7 @@ impl std::fmt::Debug for BeforeWrite {
 /// How connections are served. The defaults are DESIGN.md's.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Those that the server begins with: the first one signs, all are announced.
     pub host_keys: Vec<HostKey>,
     /// From accepting the socket to a proven key.
     pub login_grace: Duration,
@@ -113,9 +114,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn new(host_key: HostKey) -> Self {
+    pub fn new(host_keys: Vec<HostKey>) -> Self {
         Self {
-            host_keys: vec![host_key],
+            host_keys,
             login_grace: Duration::from_secs(20),
             sniff_silence: Duration::from_secs(3),
             offered_keys: 20,
@@ -135,15 +136,18 @@ impl Settings {
             channels: self.channels,
             ..Limits::default()
         };
-        // Each was seen to be good when it was read.
-        let keys = self.host_keys.iter().filter_map(|key| key.core().ok()).collect();
-        Config { limits, ..Config::new(keys) }
+        Config { limits, ..Config::new(core_keys(&self.host_keys)) }
     }
 
     /// After this long without a byte, or with a write that makes no progress, a peer is dead.
     fn dead_after(&self) -> Duration {
         self.keepalive.saturating_mul(self.keepalives_missed.saturating_add(1))
     }
+}
+
+/// Each was seen to be good when it was read.
+fn core_keys(keys: &[HostKey]) -> Vec<tidegate_ssh::HostKey> {
+    keys.iter().filter_map(|key| key.core().ok()).collect()
 }
 
 /// The longest sentence that is sent to a peer, in bytes.

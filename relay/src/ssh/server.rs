@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use tidegate_ssh::{Config, Core};
 use tokio::net::TcpStream;
 
@@ -12,13 +13,14 @@ use super::leg::{Leg, time};
 use super::queue::Events;
 use super::socket::Socket;
 use super::task::Task;
-use super::{Doorkeeper, Settings, sniff};
+use super::{Doorkeeper, HostKey, Settings, core_keys, sniff};
 use crate::supervisor::Supervisor;
 
 /// Serves SSH on sockets. One per process.
 #[derive(Debug)]
 pub struct Server {
-    config: Arc<Config>,
+    /// Of connections to come. Each keeps the one of its beginning, host keys among it.
+    config: ArcSwap<Config>,
     settings: Arc<Settings>,
     supervisor: Supervisor,
     next: AtomicU64,
@@ -26,8 +28,16 @@ pub struct Server {
 
 impl Server {
     pub fn new(settings: Settings, supervisor: Supervisor) -> Self {
-        let config = Arc::new(settings.config());
+        let config = ArcSwap::from_pointee(settings.config());
         Self { config, settings: Arc::new(settings), supervisor, next: AtomicU64::new(1) }
+    }
+
+    /// From now on these are the host keys of new connections: the first one signs, all are announced.
+    /// Those that live go on with what they began with, also when they exchange keys anew.
+    pub fn set_host_keys(&self, keys: &[HostKey]) {
+        let budget = Arc::clone(&self.config.load().budget);
+        let config = self.settings.config();
+        self.config.store(Arc::new(Config { host_keys: core_keys(keys), budget, ..config }));
     }
 
     /// Serves SSH on `socket` until it ends. `door` is asked for this connection alone, so that it
@@ -39,7 +49,7 @@ impl Server {
         door: Arc<dyn Doorkeeper>,
     ) -> (Connection, Events) {
         let random = Box::new(tidegate_ssh::random::System);
-        let core = Core::new(Arc::clone(&self.config), random, time());
+        let core = Core::new(self.config.load_full(), random, time());
         let shared = Shared::new(
             self.next.fetch_add(1, Ordering::Relaxed),
             peer,
@@ -49,7 +59,7 @@ impl Server {
             self.supervisor.clone(),
         );
         let events = Events(Arc::clone(&shared.events));
-        let limits = self.config.rekey;
+        let limits = self.config.load().rekey;
         let task = Task::new(Arc::clone(&shared), door, limits);
         let mut over = Over { shared: Arc::clone(&shared), ended: Ended::Fault };
         self.supervisor.spawn("ssh connection", async move {

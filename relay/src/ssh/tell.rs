@@ -57,13 +57,14 @@ pub(super) fn data(
 pub(super) fn tell(shared: &Arc<Shared>, event: Did) -> Result<(), Stop> {
     let event = match event {
         Did::Authenticated { user, key } => {
-            let (client, negotiated) = {
+            let (client, negotiated, host_key) = {
                 let leg = shared.lock();
-                (leg.core.peer_version().to_owned(), leg.core.negotiated().cloned())
+                let host_key = KeyBlob::new(leg.core.host_key_blob().to_vec());
+                (leg.core.peer_version().to_owned(), leg.core.negotiated().cloned(), host_key)
             };
             let Some(negotiated) = negotiated else { return Ok(()) };
             let key = KeyBlob::new(key);
-            Event::Authenticated(Authenticated { user, key, client, negotiated })
+            Event::Authenticated(Authenticated { user, key, client, negotiated, host_key })
         }
         Did::Open { channel, host, port, originator } => {
             let refuse = |core: &mut Core, id| {
@@ -129,7 +130,14 @@ pub(super) fn tell(shared: &Arc<Shared>, event: Did) -> Result<(), Stop> {
             return Err(Stop::Closed);
         }
         // Both were noticed as something that was heard.
-        Did::Alive | Did::HostKeysProved { .. } | Did::Keys { .. } | Did::Data { .. } => {
+        Did::HostKeysProved { keys } => {
+            let leg = shared.lock();
+            let all = leg.core.host_keys();
+            let proved = keys.into_iter().filter_map(|index| all.get(index));
+            let host_keys = proved.map(|key| KeyBlob::new(key.blob().to_vec())).collect();
+            Event::Learned { host_keys }
+        }
+        Did::Alive | Did::Keys { .. } | Did::Data { .. } => {
             return Ok(());
         }
     };

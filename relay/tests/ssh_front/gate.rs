@@ -112,7 +112,7 @@ impl Gate {
         let dir = tempfile::tempdir().unwrap();
         let host_key = HostKey::generate(&dir.path().join("host_key")).unwrap();
         let writes = Arc::new(AtomicU64::new(0));
-        let mut settings = Settings::new(host_key.clone());
+        let mut settings = Settings::new(vec![host_key.clone()]);
         let counter = Arc::clone(&writes);
         settings.before_write = BeforeWrite(Arc::new(move || {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -283,6 +283,7 @@ impl Consumer {
                     self.tasks.spawn("session", session(request, Arc::clone(&self.tell)));
                 }
                 Event::Refused { what } => self.say(Seen::Refused(what)),
+                Event::Learned { .. } => {}
             }
         }
         self.say(Seen::Over);

@@ -8,9 +8,9 @@ use k8s_openapi::api::apps::v1::{
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
     HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, ObjectFieldSelector, PodSecurityContext,
-    PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource,
-    SecurityContext, SleepAction, Sysctl, Toleration, TopologySpreadConstraint, Volume,
-    VolumeMount,
+    PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
+    SecretProjection, SecurityContext, SleepAction, Sysctl, Toleration, TopologySpreadConstraint,
+    Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::service::listener_name;
 use super::{labels, metadata, selector};
-use crate::mesh::{HOST_KEY, HOST_KEY_FILE};
+use crate::mesh::{HOST_KEY_FILE, HOST_KEYS};
 use crate::relay::validate::ValidatedRelay;
 use crate::relay::{ADMIN_PORT, MESH_PORT};
 
@@ -86,23 +86,36 @@ fn pod(relay: &ValidatedRelay) -> PodSpec {
                 empty_dir: Some(EmptyDirVolumeSource::default()),
                 ..Volume::default()
             },
-            Volume {
-                name: "host-key".into(),
-                secret: Some(SecretVolumeSource {
-                    secret_name: Some(HOST_KEY.into()),
-                    // The kubelet adds the group's right to read, by fsGroup, and no more.
-                    default_mode: Some(0o400),
-                    items: Some(vec![KeyToPath {
-                        key: HOST_KEY_FILE.into(),
-                        path: HOST_KEY_FILE.into(),
-                        mode: None,
-                    }]),
-                    ..SecretVolumeSource::default()
-                }),
-                ..Volume::default()
-            },
+            host_keys(),
         ]),
         ..PodSpec::default()
+    }
+}
+
+/// Both host keys, as far as they are there: one that is made later comes into running pods, which wait
+/// for the one that they are to serve.
+fn host_keys() -> Volume {
+    let [a, b] = HOST_KEYS;
+    let source = |secret: &str, suffix: &str| VolumeProjection {
+        secret: Some(SecretProjection {
+            name: secret.into(),
+            optional: Some(true),
+            items: Some(vec![KeyToPath {
+                key: HOST_KEY_FILE.into(),
+                path: format!("{HOST_KEY_FILE}{suffix}"),
+                mode: None,
+            }]),
+        }),
+        ..VolumeProjection::default()
+    };
+    Volume {
+        name: "host-keys".into(),
+        projected: Some(ProjectedVolumeSource {
+            // The kubelet adds the group's right to read, by fsGroup, and no more.
+            default_mode: Some(0o400),
+            sources: Some(vec![source(a, ""), source(b, "_b")]),
+        }),
+        ..Volume::default()
     }
 }
 
@@ -185,7 +198,7 @@ fn container(relay: &ValidatedRelay) -> Container {
                 ..VolumeMount::default()
             },
             VolumeMount {
-                name: "host-key".into(),
+                name: "host-keys".into(),
                 mount_path: "/etc/tidegate".into(),
                 read_only: Some(true),
                 ..VolumeMount::default()
