@@ -36,8 +36,8 @@ if [[ ! -e $checked || -n $(find "$CARGO_TARGET_DIR" -path '*/.fingerprint/*' -n
     git ls-files -z | xargs -0 touch --no-create
 fi
 
-# Old forms of our own crates pile up, and with new versions other people's: 20 GB at most are kept.
-too_much() { [[ $(du -sm "$CARGO_TARGET_DIR" | cut -f1) -gt 20000 ]]; }
+# Old forms of our own crates pile up, and with new versions other people's: 28 GB at most are kept.
+too_much() { [[ $(du -sm "$CARGO_TARGET_DIR" | cut -f1) -gt 28000 ]]; }
 if too_much; then
     for which in "" --profile=tested --release "--target=$(uname -m)-unknown-linux-gnu"; do
         cargo clean --quiet --locked --workspace ${which:+"$which"}

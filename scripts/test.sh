@@ -61,34 +61,16 @@ run() {
     rm "$out"
 }
 
-# spare: whether half a processor has had nothing to do for the last two seconds, in which nothing was begun.
-begin_at=0 begin_idle=0
-spare() {
-    local now=${EPOCHREALTIME//[^0-9]/} idle took left
-    read -r _ _ _ _ idle _ </proc/stat
-    took=$((now - begin_at)) left=$((idle - begin_idle))
-    [[ $took -ge 2000000 ]] || return 1
-    begin_at=$now begin_idle=$idle
-    # In hundredths of a second, the sum over all processors.
-    [[ $((left * 10000)) -ge $((took / 2)) ]]
-}
-
-# room LANES MOST: whether one more program may run beside those that do.
-room() {
-    local running
-    running=$(jobs -rp | wc -l)
-    [[ $running -lt $1 ]] || { [[ $running -lt $2 ]] && spare; }
-}
-
-# side_by_side LANES MOST: the programs that standard input lists, LANES at once, and up to MOST while
-# they leave the processors idle: many of them wait more than they compute.
+# side_by_side LANES: the programs that standard input lists, as many at once.
 side_by_side() {
-    local program
+    local lanes=$1 running=0 program
     while read -ra program; do
-        until room "$1" "$2"; do sleep 0.1; done
+        if [[ $running -eq $lanes ]]; then
+            wait -n || true
+            running=$((running - 1))
+        fi
         run "${program[@]}" &
-        begin_at=${EPOCHREALTIME//[^0-9]/}
-        read -r _ _ _ _ begin_idle _ </proc/stat
+        running=$((running + 1))
     done
     wait
 }
@@ -118,9 +100,9 @@ end_all() {
 }
 trap end_all INT TERM
 cat "$work/short" >>"$work/long"
-side_by_side 2 4 <"$work/long"
-side_by_side 2 2 <"$work/timed"
-side_by_side 1 1 <"$work/alone"
+side_by_side 2 <"$work/long"
+side_by_side 2 <"$work/timed"
+side_by_side 1 <"$work/alone"
 # For nothing rustdoc reads every crate anew.
 if git grep -qE '^( *//[/!])? *```' -- '*.rs' ssh/STATES.md; then
     cargo test --locked --workspace --doc --no-fail-fast || echo "the examples in the docs" >>"$work/failed"

@@ -12,6 +12,7 @@ use super::{BeforeWrite, HostKey, Settings};
 use crate::supervisor::Supervisor;
 
 /// A socket of this machine, and what it is connected to.
+#[expect(clippy::disallowed_methods, reason = "the test is the peer")]
 pub(super) async fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = TcpStream::connect(listener.local_addr().unwrap());
@@ -22,7 +23,7 @@ pub(super) async fn sockets() -> (TcpStream, TcpStream) {
 /// What the parts of a connection share, and its peer.
 pub(super) async fn shared() -> (Arc<Shared>, TcpStream) {
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings::new(HostKey::generate(&dir.path().join("key")).unwrap());
+    let settings = Settings::new(vec![HostKey::generate(&dir.path().join("key")).unwrap()]);
     let core =
         Core::new(Arc::new(settings.config()), Box::new(tidegate_ssh::random::System), time());
     let (socket, peer) = sockets().await;

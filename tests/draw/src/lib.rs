@@ -32,8 +32,6 @@ pub fn cases(usual: u32) -> ProptestConfig {
         cases: scaled(usual),
         max_local_rejects: scaled(default.max_local_rejects).max(default.max_local_rejects),
         max_global_rejects: scaled(default.max_global_rejects).max(default.max_global_rejects),
-        // The seed says it all, and the tests of a program in CI write nothing beside its sources.
-        failure_persistence: None,
         rng_seed: match default.rng_seed {
             RngSeed::Random => RngSeed::Fixed(seed()),
             fixed @ RngSeed::Fixed(_) => fixed,
