@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
+use tidegate_tests::http::metric;
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::process::Finished;
 use tidegate_tests::programs::Build;
@@ -220,4 +221,22 @@ fn invariant_7_a_full_disk_refuses_new_sessions_and_keeps_running_ones() {
     running.await_stdout("onetwothree", SOON);
     running.finish(SOON);
     verify(gate).ok();
+}
+
+#[test]
+fn a_login_that_panics_once_its_key_is_proven_is_closed_and_counted() {
+    let kiosk = Kiosk::detached(|setup| {
+        setup.build(Build::FailPoints).env("TIDEGATE_FAULT", "Recognise")
+    });
+    let gate = &kiosk.gate;
+    let staff = gate.staff("alice");
+    for login in 1..=2 {
+        let client = Proc::start("ssh -N", &mut staff.relay(&["-N"]));
+        assert_eq!(client.exit(SOON).code, Some(255), "{}", client.stderr());
+        eventually("it is counted", SOON, || {
+            let closed = "tidegate_connections_closed_total{outcome=\"disconnected\"}";
+            metric(gate.admin, closed) == Some(f64::from(login))
+        });
+    }
+    assert_eq!(metric(gate.admin, "tidegate_connections_unauthenticated"), Some(0.0));
 }

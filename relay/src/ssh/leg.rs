@@ -123,6 +123,27 @@ impl Leg {
     }
 }
 
+/// Ends the connection where a panic comes by that began behind it: its task may be asleep.
+struct OnPanic<'a> {
+    shared: &'a Shared,
+    /// Somebody else's, that runs destructors.
+    before: bool,
+}
+
+impl<'a> OnPanic<'a> {
+    fn kill(shared: &'a Shared) -> Self {
+        Self { shared, before: std::thread::panicking() }
+    }
+}
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.before {
+            self.shared.kill(Ended::Fault);
+        }
+    }
+}
+
 impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, Leg> {
         self.leg.lock().unwrap_or_else(|poisoned| {
@@ -248,6 +269,7 @@ impl Shared {
     /// Lets `act` do something with the core, and sends what comes of it. Never to be called with a
     /// connection's lock held.
     pub fn with<T>(&self, act: impl FnOnce(&mut Leg) -> T) -> T {
+        let _fault = OnPanic::kill(self);
         let (done, wants) = {
             let mut leg = self.lock();
             let done = act(&mut leg);
@@ -262,6 +284,7 @@ impl Shared {
 
     /// Sends what waits, as far as it goes.
     pub fn flush(&self) {
+        let _fault = OnPanic::kill(self);
         let swept = self.socket.sweep();
         let mut sealed = Sealed::default();
         self.advance(&mut self.lock(), swept, &mut sealed, None);

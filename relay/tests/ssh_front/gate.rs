@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tidegate_relay::ssh::{
     RefuseCode, Server, SessionKind, SessionRequest, Settings, splice,
 };
 use tidegate_relay::supervisor::Supervisor;
+use tidegate_ssh_client::Key;
 use tokio::runtime::Runtime;
 
 use crate::client::{key, public_blob};
@@ -53,6 +54,8 @@ pub enum Seen {
 pub const SERVICE: u32 = 2222;
 /// A forward that is never answered.
 pub const UNANSWERED: u32 = 3333;
+/// What the key of [`crate::raw::Raw`] is made of.
+pub const RAW: [u8; 32] = [9; 32];
 /// What `refuse` is told.
 pub const SENTENCE: &str = "window acme/berlin opens at 2026-12-01T18:00:00Z";
 
@@ -64,6 +67,8 @@ pub struct Gate {
     pub supervisor: Supervisor,
     pub budget: Budget,
     pub writes: Arc<AtomicU64>,
+    /// The next that is to pass between staff and terminal panics.
+    pub boom: Arc<AtomicBool>,
     seen: Receiver<Seen>,
 }
 
@@ -80,11 +85,12 @@ impl Doorkeeper for Door {
     }
 }
 
-/// Lets everything pass.
-struct All;
+/// Lets everything pass, or panics.
+struct All(Arc<AtomicBool>);
 
 impl Pass for All {
     fn may_pass(&self, _: Now) -> bool {
+        assert!(!self.0.swap(false, Ordering::Relaxed), "on purpose");
         true
     }
 
@@ -119,8 +125,10 @@ impl Gate {
         }));
         change(&mut settings);
         let known = ["good.pub", "good.dropbear.pub", "rsa.pub"];
-        let known = known.map(|name| public_blob(&key(name)));
-        let door: Arc<dyn Doorkeeper> = Arc::new(Door(known.to_vec()));
+        let mut known = known.map(|name| public_blob(&key(name))).to_vec();
+        known.push(KeyBlob::new(Key::ed25519(RAW).blob));
+        let door: Arc<dyn Doorkeeper> = Arc::new(Door(known));
+        let boom = Arc::new(AtomicBool::new(false));
 
         let supervisor = Supervisor::new();
         let budget = Budget::new(caps);
@@ -132,6 +140,7 @@ impl Gate {
         let port = listener.address().port();
         let server = Server::new(settings, supervisor.clone());
         let (tasks, accepting) = (supervisor.clone(), budget.clone());
+        let all = Arc::clone(&boom);
         supervisor.critical("accept", async move {
             accept::accept(listener, accepting, move |socket, peer, _, ticket| {
                 let (connection, events) = server.start(socket, peer, Arc::clone(&door));
@@ -141,6 +150,7 @@ impl Gate {
                     connection,
                     tell: Arc::clone(&tell),
                     terminal: Arc::clone(&terminal),
+                    boom: Arc::clone(&all),
                     tasks: tasks.clone(),
                 };
                 tasks.spawn("consumer", async move {
@@ -150,7 +160,7 @@ impl Gate {
             .await;
         });
         drop(inside);
-        Self { runtime, dir, port, host_key, supervisor, budget, writes, seen }
+        Self { runtime, dir, port, host_key, supervisor, budget, writes, boom, seen }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -237,6 +247,7 @@ struct Consumer {
     connection: Connection,
     tell: Tell,
     terminal: Terminal,
+    boom: Arc<AtomicBool>,
     tasks: Supervisor,
 }
 
@@ -259,6 +270,9 @@ impl Consumer {
                 }
                 Event::Open(request) => {
                     self.say(Seen::Open { host: request.host.clone() });
+                    if request.host == "stall" {
+                        self.connection.closed().await;
+                    }
                     self.open(request);
                 }
                 Event::Forward(request) => {
@@ -319,11 +333,12 @@ impl Consumer {
             }
             "kiosk" => {
                 let (terminal, host, port) = self.terminal.lock().unwrap().clone().unwrap();
+                let boom = Arc::clone(&self.boom);
                 self.tasks.spawn("join", async move {
                     let from = "192.0.2.7:1234".parse().unwrap();
                     match terminal.open_forwarded(&host, port, from).await {
                         Ok(there) => {
-                            let all: Arc<dyn Pass> = Arc::new(All);
+                            let all: Arc<dyn Pass> = Arc::new(All(boom));
                             splice(request.accept(), there, &all).done().await;
                         }
                         Err(error) => request.refuse(RefuseCode::ConnectFailed, &error.to_string()),

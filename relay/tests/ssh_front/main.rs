@@ -15,4 +15,5 @@ mod client;
 mod ending;
 mod gate;
 mod login;
+mod raw;
 mod streams;

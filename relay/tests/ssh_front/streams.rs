@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use tidegate_relay::accept::Caps;
-use tidegate_relay::ssh::{Reason, SessionKind};
+use tidegate_relay::ssh::{Ended, Reason, SessionKind};
 
 use crate::client::{ALL, Kind, Running, bytes, echo_service};
 use crate::gate::{Gate, SENTENCE, SERVICE, Seen};
@@ -229,6 +229,62 @@ fn a_connection_has_only_so_many_channels() {
     }
     let said = staff.stop().stderr;
     assert!(said.contains("this connection has 2 channels open"), "{said}");
+}
+
+#[test]
+fn a_panic_over_a_terminals_connection_ends_it_alone() {
+    let gate = Gate::new();
+    let forward = format!("{SERVICE}:127.0.0.1:{}", echo_service());
+    let terminal = Running::start(gate.ssh(&["-N", "-R", &forward], &[]));
+    let doomed = gate.authenticated();
+    gate.wait(|seen| matches!(seen, Seen::Forward { .. }).then_some(()));
+    let locals = ["kiosk", "echo"].map(|host| (gate.path(host), host));
+    let forwards = locals.clone().map(|(path, host)| format!("{}:{host}:22", path.display()));
+    let _staff = Running::start(gate.ssh(&["-N", "-L", &forwards[0], "-L", &forwards[1]], &[]));
+    let staff = gate.authenticated();
+    let mut sockets = locals.map(|(path, _)| dial(&path));
+    let greet = |socket: &mut UnixStream| {
+        let mut answer = [0; 2];
+        socket.write_all(b"hi").unwrap();
+        socket.read_exact(&mut answer).is_ok()
+    };
+    assert!(sockets.iter_mut().all(greet));
+    gate.boom.store(true, std::sync::atomic::Ordering::Relaxed);
+    sockets[0].write_all(b"boom").unwrap();
+    gate.runtime.block_on(async {
+        let soon = std::time::Duration::from_secs(10);
+        tokio::time::timeout(soon, doomed.closed()).await.expect("it has ended");
+    });
+    assert_eq!(doomed.ended(), Some(Ended::Fault));
+    // It was the task of this one that had a panic in its hands.
+    assert!(greet(&mut sockets[1]) && !staff.is_ending());
+    assert_eq!(gate.supervisor.panics(), 1);
+    assert_ne!(terminal.stop().status, 0);
+}
+
+#[test]
+fn opens_that_nobody_waits_for_any_more_make_room() {
+    let gate = Gate::new();
+    let forward = format!("{SERVICE}:127.0.0.1:{}", echo_service());
+    let terminal = Running::start(gate.ssh(&["-N", "-R", &forward], &[]));
+    let connection = gate.authenticated();
+    gate.wait(|seen| matches!(seen, Seen::Forward { .. }).then_some(()));
+    terminal.signal(rustix::process::Signal::STOP);
+    gate.runtime.block_on(async {
+        for open in 0..200 {
+            let from = "192.0.2.7:1234".parse().unwrap();
+            let asked = connection.open_forwarded("localhost", SERVICE, from);
+            let soon = std::time::Duration::from_millis(5);
+            let answer = tokio::time::timeout(soon, asked).await;
+            assert!(answer.is_err(), "open {open}: {answer:?}");
+        }
+    });
+    terminal.signal(rustix::process::Signal::CONT);
+    // Its late answers harm nobody.
+    let mut staff = Running::start(gate.ssh(&["-W", "kiosk:22"], &[]));
+    staff.feed(bytes(300_000));
+    assert!(staff.end_as_is().stdout == bytes(300_000));
+    assert!(!connection.is_ending());
 }
 
 #[test]
