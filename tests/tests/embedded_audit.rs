@@ -225,9 +225,8 @@ fn invariant_7_a_full_disk_refuses_new_sessions_and_keeps_running_ones() {
 
 #[test]
 fn a_login_that_panics_once_its_key_is_proven_is_closed_and_counted() {
-    let kiosk = Kiosk::detached(|setup| {
-        setup.build(Build::FailPoints).env("TIDEGATE_FAULT", "Recognise")
-    });
+    let kiosk =
+        Kiosk::detached(|setup| setup.build(Build::FailPoints).env("TIDEGATE_FAULT", "Recognise"));
     let gate = &kiosk.gate;
     let staff = gate.staff("alice");
     for login in 1..=2 {
