@@ -68,7 +68,6 @@ pub enum Place {
 
 /// Panics where the tests want it.
 #[cfg(feature = "failpoints")]
-#[expect(clippy::panic, reason = "this is what it is for")]
 pub fn fault(place: Place) {
     let here = std::env::var("TIDEGATE_FAULT").is_ok_and(|name| name == format!("{place:?}"));
     assert!(!here, "on purpose, at {place:?}");

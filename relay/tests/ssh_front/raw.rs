@@ -12,7 +12,7 @@ use tidegate_ssh_client::{Event, Key, Offer, Session};
 use crate::gate::{Gate, RAW};
 
 /// For anything that is to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Bytes that the kernel may keep for it unread: no more than one look at the socket.
 const UNREAD: usize = 64 * 1024;
 
