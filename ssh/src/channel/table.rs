@@ -202,6 +202,11 @@ impl Table {
     pub fn is_ready(&self) -> bool {
         !self.line.is_empty()
     }
+
+    /// Whether another one than `id`, which is in the line once at most, has something to seal.
+    pub fn is_ready_besides(&self, id: Id) -> bool {
+        self.line.iter().any(|other| *other != id)
+    }
 }
 
 #[cfg(test)]
