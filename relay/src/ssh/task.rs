@@ -238,13 +238,20 @@ impl Task {
             }
             return None;
         }
+        if !self.proven && now >= self.began.plus(settings.login_grace) {
+            self.parting = Some(Ended::Grace);
+            let text = format!(
+                "no key was proven within {} s; connect again, with the host key accepted and the key \
+                 unlocked beforehand",
+                settings.login_grace.as_secs()
+            );
+            shared.disconnect(DisconnectCode::ByApplication, &text);
+            return None;
+        }
         let kill = |ended: Ended| {
             shared.kill(ended.clone());
             Some(ended)
         };
-        if !self.proven && now >= self.began.plus(settings.login_grace) {
-            return kill(Ended::Grace);
-        }
         let dead = settings.dead_after();
         if shared.socket.stuck_since().is_some_and(|since| now >= since.plus(dead)) {
             return kill(Ended::Dead);
