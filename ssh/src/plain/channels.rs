@@ -214,6 +214,17 @@ fn channels_of_a_peer_are_limited_and_half_closed_ones_count() {
     peer.opened(4, 1000, 100);
     // Ours do not count.
     peer.forwarded(5, 1000, 100);
+
+    let mut config = self::config();
+    config.limits.all_channels = 2;
+    let mut peer = Peer::logged_in(config);
+    peer.forwarded(1, 1000, 100);
+    peer.opened(2, 1000, 100);
+    assert!(matches!(peer.hand(&direct(3, 1, 1)), Ok(None)));
+    assert_eq!(
+        refusal(&peer.heard_one()).3,
+        "this connection has 2 channels open, the relay's among them; close one, or connect once more"
+    );
 }
 
 #[test]
