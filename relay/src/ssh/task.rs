@@ -331,8 +331,8 @@ mod tests {
     /// A task whose peer has logged in and takes nothing more.
     async fn stuck() -> (Task, tokio::net::TcpStream) {
         let (shared, peer) = testing::within().await;
-        while !matches!(shared.socket.write(shared.socket.sweep(), &[0; 64 * 1024]), Written::Full)
-        {
+        let much = vec![0; 64 * 1024];
+        while !matches!(shared.socket.write(shared.socket.sweep(), &much), Written::Full) {
             tokio::task::yield_now().await;
         }
         let mut task = Task::new(shared, Arc::new(Nobody), RekeyLimits::default());
