@@ -108,7 +108,9 @@ pub fn sniffer(data: &[u8]) {
     let same = match (&whole, &split) {
         // The fault behind SSH's first bytes came with them in one read, or in the next.
         (Came::ToSsh(None) | Came::ToAnEnd(_), Came::ToSsh(_))
-        | (Came::ToSsh(_), Came::ToSsh(None)) => true,
+        | (Came::ToSsh(_), Came::ToSsh(None))
+        // A goodbye in the same read counts before what is wrong with the bytes in front of it.
+        | (Came::ToAnEnd(false), Came::ToAnEnd(true)) => true,
         (whole, split) => whole == split,
     };
     promise(same, "a split changes what a connection is");
