@@ -3,9 +3,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::process::Signal;
 use sha2::{Digest as _, Sha256};
 use tidegate_tests::clients::Program;
 use tidegate_tests::clock::{after, monotonic};
@@ -13,6 +16,7 @@ use tidegate_tests::http::metric;
 use tidegate_tests::kiosk::{SERVICES, alice_everywhere};
 use tidegate_tests::manifest::{DOMAIN, in_seconds};
 use tidegate_tests::process::Stream;
+use tidegate_tests::procfs::sockets_on;
 use tidegate_tests::{Kiosk, Proc, SOON, Way, eventually, ports, proxies};
 
 /// The most that a cut may take (invariants 2 and 3).
@@ -94,6 +98,10 @@ fn invariant_2_a_cut_is_on_time_by_every_transport() {
             (way, client)
         })
         .collect();
+    // One that takes nothing any more, with all that is between full.
+    let stopped = session(&kiosk, port, &Way::WebSocketTls.options(port), 873);
+    stopped.await_bytes(1 << 20, SOON);
+    stopped.signal_group(Signal::STOP);
     let cut = monotonic(closes);
     for (way, client) in sessions {
         let exit = client.exit(SOON);
@@ -104,7 +112,76 @@ fn invariant_2_a_cut_is_on_time_by_every_transport() {
         assert!(late <= ON_TIME, "{way:?} was cut {late:?} late");
         println!("cut over {way:?}: +{late:?}");
     }
+    // With what the stopped one has not read.
+    let gone = || {
+        let sessions = metric(kiosk.gate.admin, "tidegate_sessions_current");
+        // The terminal's is left.
+        sessions == Some(0.0) && sockets_on(port).len() == 1
+    };
+    let until = cut + ON_TIME + Duration::from_secs(1);
+    eventually("nothing of the sessions is left", until - Instant::now(), gone);
     eventually("the service's connections end", SOON, || kiosk.source.all_ended());
+}
+
+/// A certificate for this name with its key, at these places.
+fn certificate(name: &str, chain: &Path, key: &Path) {
+    let mut command = Command::new("openssl");
+    command
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-days", "2", "-subj", &format!("/CN={name}"), "-keyout"])
+        .arg(key)
+        .arg("-out")
+        .arg(chain);
+    Proc::run("openssl req", &mut command, SOON).ok();
+}
+
+/// What the relay's certificate is made out to: its subject and names.
+fn served(port: u16) -> String {
+    let mut command = Command::new("sh");
+    let line = format!(
+        "openssl s_client -connect 127.0.0.1:{port} </dev/null 2>/dev/null | \
+         openssl x509 -noout -subject -ext subjectAltName 2>&1"
+    );
+    Proc::run("openssl s_client", command.args(["-c", &line]), SOON).stdout
+}
+
+#[test]
+fn the_relay_makes_a_certificate_and_keeps_it() {
+    let mut kiosk = Kiosk::detached(|setup| setup);
+    let names = served(kiosk.gate.port);
+    assert!(names.contains(&format!("DNS:{DOMAIN}, DNS:*.{DOMAIN}")), "{names}");
+    let path = kiosk.gate.state.join("tls/self-made.pem");
+    let before = std::fs::read(&path).expect("the certificate");
+    kiosk.gate.stop();
+    kiosk.gate.start();
+    served(kiosk.gate.port);
+    assert_eq!(std::fs::read(&path).expect("the certificate"), before);
+}
+
+#[test]
+fn a_certificate_of_files_is_followed_and_a_bad_one_is_not() {
+    let mut kiosk = Kiosk::declared(|setup| setup);
+    let [chain, key] = ["tls.crt", "tls.key"].map(|name| kiosk.gate.dir().join(name));
+    for (flag, path) in [("--tls-cert", &chain), ("--tls-key", &key)] {
+        kiosk.gate.args.extend([flag.to_owned(), path.display().to_string()]);
+    }
+    // Not there yet: the relay makes one, and says so.
+    kiosk.gate.start();
+    let port = kiosk.gate.port;
+    kiosk.gate.await_log(&["ERROR", "tls.crt", "there is no such file"], SOON);
+    assert!(served(port).contains(DOMAIN));
+    certificate("one", &chain, &key);
+    let hangup = || kiosk.gate.relay().signal(Signal::HUP);
+    hangup();
+    eventually("the first certificate", SOON, || served(port).contains("CN = one"));
+    // Another's key.
+    certificate("two", &chain, &kiosk.gate.dir().join("other.key"));
+    hangup();
+    kiosk.gate.await_log(&["ERROR", "tls.crt", "cannot be used for TLS"], SOON);
+    assert!(served(port).contains("CN = one"));
+    certificate("three", &chain, &key);
+    // Without being told.
+    eventually("the third certificate", SOON, || served(port).contains("CN = three"));
 }
 
 /// What one gets who sends this.
@@ -176,10 +253,10 @@ fn source(kiosk: &Kiosk, what: &str) -> (String, String) {
 #[test]
 fn load_balancers_say_who_is_behind_them() {
     let mut kiosk =
-        Kiosk::detached(|setup| setup.window(alice_everywhere("berlin")).relay_spec(BEHIND));
+        Kiosk::declared(|setup| setup.window(alice_everywhere("berlin")).relay_spec(BEHIND));
     let alice = kiosk.gate.user("alice").from(&["127.0.44.0/24"]);
     kiosk.gate.put_user(alice);
-    kiosk.gate.await_log(&["policy"], SOON);
+    kiosk.gate.start();
     let (dir, relay) = (kiosk.gate.dir().to_owned(), kiosk.gate.port);
     let balancers = [
         ("haproxy, version 1", proxies::haproxy(&dir, relay, "send-proxy")),
