@@ -66,7 +66,7 @@ pub struct RelaySpec {
     /// How the fleet's names come into DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
-    /// Where the TLS certificate comes from; without it, from the Mesh's own authority.
+    /// Where the TLS certificate comes from; without it, each replica makes one for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// How a replica leaves.

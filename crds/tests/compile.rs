@@ -329,6 +329,22 @@ fn a_mesh_and_a_relay_become_policy() {
     let relay = |value: Value| compile::relay(&typed(value));
     let settings = relay(common::relay()).unwrap();
     assert_eq!(settings.listeners, [5938, 80]);
+    assert_eq!((settings.proxies.len(), &settings.tls_secret), (0, &None));
+    let proxies = |from: Value| json!({"type": "NodePort", "proxyProtocol": {"from": from}});
+    let behind = proxies(json!(["10.0.0.0/8", "2001:db8::7"]));
+    let behind = relay(with(common::relay(), "/spec/exposure", behind)).unwrap().proxies;
+    let shown: Vec<String> = behind.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["10.0.0.0/8", "2001:db8::7/128"]);
+    refused(
+        relay(with(common::relay(), "/spec/exposure", proxies(json!(["10.0.0.1/8"])))),
+        "spec.exposure.proxyProtocol.from[0]",
+        "did you mean 10.0.0.0/8?",
+    );
+    let secret = |name: &str| {
+        relay(with(common::relay(), "/spec/tls", json!({"secretRef": {"name": name}})))
+    };
+    assert_eq!(secret("relay.tls").unwrap().tls_secret.as_deref(), Some("relay.tls"));
+    refused(secret("../tls"), "spec.tls.secretRef.name", "must be a Secret's name");
     assert_eq!(settings.drain_timeout, SignedDuration::from_mins(30));
     let limits = settings.limits;
     assert_eq!(
@@ -336,12 +352,7 @@ fn a_mesh_and_a_relay_become_policy() {
         (1024, 128, 8)
     );
     for (pointer, value, field) in [
-        ("/spec/tls", json!({"secretRef": {"name": "x"}}), "spec.tls"),
-        (
-            "/spec/exposure",
-            json!({"type": "NodePort", "proxyProtocol": {"from": ["10.0.0.0/8"]}}),
-            "spec.exposure.proxyProtocol",
-        ),
+        ("/spec/tls", json!({"issuerRef": {"name": "x"}}), "spec.tls.issuerRef"),
         (
             "/spec/limits",
             json!({"bandwidthPerSession": "200Mi"}),

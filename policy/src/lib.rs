@@ -20,3 +20,4 @@ pub mod snapshot;
 mod starts;
 pub mod target;
 pub mod text;
+pub mod way;

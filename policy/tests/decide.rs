@@ -689,7 +689,7 @@ proptest! {
         host in prop_oneof![any::<String>(), "[-a-zA-Z0-9.]{0,80}(\\.support\\.example\\.com\\.?)?", Just("x".repeat(65_536))],
         port in prop_oneof![any::<u32>(), select(PORTS)],
     ) {
-        let refused = deny(decide(&snapshot, &Request { staff: &who, host: &host, port, agent: true }, monday()));
+        let refused = deny(decide(&snapshot, &Request { staff: &who, host: &host, port, agent: true, way: None }, monday()));
         let sentence = refused.to_string();
         prop_assert!(sentence.len() <= 300, "{}", sentence);
         prop_assert!(sentence.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{}", sentence);

@@ -239,6 +239,23 @@ impl Ledger {
         Some(id)
     }
 
+    /// The place of somebody who was behind a proxy counts with its own network from now on. Returns who
+    /// gives way for it there; `None`: it has no place any more.
+    pub fn relocate(&mut self, id: u64, source: Prefix, caps: Caps) -> Option<Vec<u64>> {
+        if !self.leave(id) {
+            return None;
+        }
+        let mut evicted = Vec::new();
+        while self.from(source) >= caps.per_source.max(1) {
+            let Some(id) = self.oldest(source) else { break };
+            self.leave(id);
+            evicted.push(id);
+        }
+        self.places.insert(id, source);
+        self.prefixes.entry(source).or_default().insert(id);
+        Some(evicted)
+    }
+
     /// Takes a place back; `false`: there was none any more.
     pub fn leave(&mut self, id: u64) -> bool {
         let Some(prefix) = self.places.remove(&id) else { return false };
@@ -374,6 +391,18 @@ impl Ticket {
         }
     }
 
+    /// The connection came through a proxy, from this source.
+    pub fn came_from(&self, source: IpAddr) {
+        let mut shared = self.budget.lock();
+        let caps = shared.caps;
+        let evicted = shared.ledger.relocate(self.id, Prefix::of(source), caps);
+        let kills = shared.take_kills(&evicted.unwrap_or_default());
+        drop(shared);
+        for kill in kills {
+            kill();
+        }
+    }
+
     /// A key was proven: from now on it never gives way, and counts no more. `false`: it had to make
     /// way just before, and is dead.
     pub fn proven(&self) -> bool {
@@ -436,6 +465,31 @@ mod tests {
         let (_, evicted) = admit(crowd);
         assert_eq!(evicted.len(), 1, "a tie of two and two");
         assert!(![a, d].contains(evicted.first().unwrap()) || evicted == [a]);
+    }
+
+    #[test]
+    fn who_is_behind_a_proxy_counts_with_its_own_network() {
+        let caps = Caps { unauthenticated: 9, per_source: 2 };
+        let budget = Budget::new(caps);
+        let killed = Arc::new(Mutex::new(Vec::new()));
+        let through = |n: usize, source: &str| {
+            let ticket = budget.admit(ip("10.0.0.1"));
+            let killed = Arc::clone(&killed);
+            ticket.on_eviction(move || killed.lock().unwrap().push(n));
+            ticket.came_from(ip(source));
+            ticket
+        };
+        let kept: Vec<Ticket> = (0..4)
+            .map(|n| through(n, "192.0.2.1"))
+            .chain((4..6).map(|n| through(n, "198.51.100.1")))
+            .collect();
+        assert_eq!(*killed.lock().unwrap(), [0, 1], "the oldest of the crowd, and nobody else");
+        assert_eq!(budget.open(), 4);
+        // One that had to go does not come back by that.
+        kept.first().unwrap().came_from(ip("203.0.113.1"));
+        assert_eq!(budget.open(), 4);
+        drop(kept);
+        assert_eq!(budget.open(), 0);
     }
 
     #[test]

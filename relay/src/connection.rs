@@ -1,6 +1,7 @@
 //! One connection's life: who it is, and where each of its requests goes. Roles never combine: a key
 //! is one login user's or one terminal's, and a connection keeps the role that its key has.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,22 +33,37 @@ use crate::view::{self, Output};
 const BARRED: Duration = Duration::from_secs(30);
 
 /// Before authentication: which keys the policy knows. The answer depends on the key alone.
-pub struct KnownKeys(pub Arc<Gate>);
+/// Who is behind a proxy counts with its own network from then on.
+pub struct Door {
+    pub gate: Arc<Gate>,
+    /// Whether the connection comes from a declared proxy.
+    pub behind_proxy: bool,
+    /// Its place among the unauthenticated.
+    pub ticket: Arc<Ticket>,
+}
 
-impl KnownKeys {
+impl Door {
     fn knows(&self, key: &KeyBlob) -> bool {
-        let policy = self.0.policy();
+        let policy = self.gate.policy();
         policy.snapshot.user_by_key(key).is_some() || policy.snapshot.terminal_by_key(key).is_some()
     }
 }
 
-impl Doorkeeper for KnownKeys {
+impl Doorkeeper for Door {
     fn offered(&self, _user: &str, key: &KeyBlob) -> bool {
         self.knows(key)
     }
 
     fn proven(&self, _user: &str, key: &KeyBlob) -> bool {
         self.knows(key)
+    }
+
+    fn behind_proxy(&self) -> bool {
+        self.behind_proxy
+    }
+
+    fn came_from(&self, source: SocketAddr) {
+        self.ticket.came_from(source.ip());
     }
 }
 
@@ -82,13 +98,15 @@ pub async fn serve(
     connection: Connection,
     mut events: Events,
     listener_port: u16,
-    ticket: Ticket,
+    ticket: Arc<Ticket>,
 ) {
     let arrival = Arrival { gate: Arc::clone(&gate), connection, listener_port };
     // Nothing else comes before authentication; a connection that ends here proved nothing.
     let Some(Event::Authenticated(who)) = events.recv().await else {
-        gate.unproven();
         arrival.connection.closed().await;
+        if arrival.connection.ended() != Some(Ended::HealthCheck) {
+            gate.unproven();
+        }
         gate.metrics.connection_closed(match how_closed(&arrival.connection) {
             Closed::Served => Closed::Unauthenticated,
             Closed::Disconnected => Closed::GaveWay,
@@ -153,13 +171,17 @@ fn how_closed(connection: &Connection) -> Closed {
         Some(Ended::Grace) => Closed::LoginTimeout,
         Some(Ended::Dead) => Closed::Dead,
         Some(Ended::NotSsh | Ended::Protocol(_)) => Closed::Protocol,
+        Some(Ended::HealthCheck) => Closed::HealthCheck,
+        Some(Ended::Answered) => Closed::Answered,
     }
 }
 
 impl Arrival {
     fn peer(&self, client: String, negotiated: Negotiated, now: Timestamp) -> Peer {
         self.gate.metrics.key_exchange(&negotiated);
-        Peer::new(self.connection.clone(), self.listener_port, client, now, negotiated)
+        let peer = Peer::new(self.connection.clone(), self.listener_port, client, now, negotiated);
+        self.gate.metrics.came(peer.way);
+        peer
     }
 
     /// The role of a proved key, under the policy of now.

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod admission;
 pub mod audit;
 pub mod authorise;
+pub mod certificate;
 pub mod claim;
 pub mod cli;
 pub use tidegate_process::clock;

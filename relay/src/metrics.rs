@@ -12,6 +12,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 use tidegate_crds::manifest;
+use tidegate_policy::way::{Transport, Way};
 
 use crate::claim::Claimed;
 use crate::hostkeys::Count;
@@ -27,6 +28,7 @@ pub struct Metrics {
     connections_unauthenticated: IntGauge,
     evictions: IntCounterVec,
     authentications: IntCounterVec,
+    ways: IntCounterVec,
     key_exchanges: IntCounterVec,
     ciphers: IntCounterVec,
     not_strict: IntCounter,
@@ -91,6 +93,10 @@ words! {
         Unauthenticated = "unauthenticated",
         /// Spoke no SSH that we understand.
         Protocol = "protocol",
+        /// A proxy looked whether somebody is there.
+        HealthCheck = "health_check",
+        /// A web client, which got its answer.
+        Answered = "answered",
         /// Gave way to a newcomer at a cap.
         GaveWay = "gave_way",
         /// Two keepalives went unanswered.
@@ -264,9 +270,18 @@ impl Metrics {
             }
         }
 
+        let ways = m.own(IntCounterVec::new(
+            Opts::new(
+                "tidegate_connections_proven_total",
+                "Connections that proved a key, by the port that they came to and what they speak there.",
+            ),
+            &["port", "transport"],
+        )?)?;
+
         Ok(Self {
             registry,
             authentications,
+            ways,
             key_exchanges: m.counters(
                 "tidegate_ssh_key_exchanges_total",
                 "Peers that proved a key, by the method of their first key exchange.",
@@ -450,6 +465,18 @@ impl Metrics {
 
     pub fn authenticated(&self, role: Role, result: Proof) {
         self.authentications.with_label_values(&[role.word(), result.word()]).inc();
+    }
+
+    /// What is listened on: the values of the label `port`.
+    pub fn listens(&self, port: u16) {
+        for transport in Transport::ALL {
+            self.ways.with_label_values(&[&port.to_string(), transport.as_str()]);
+        }
+    }
+
+    /// By which way a peer came that proved a key.
+    pub fn came(&self, way: Way) {
+        self.ways.with_label_values(&[&way.port.to_string(), way.transport.as_str()]).inc();
     }
 
     /// What a peer that proved a key had agreed on with us.

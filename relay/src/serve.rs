@@ -13,9 +13,10 @@ use tidegate_crds::compile::RelaySettings;
 use crate::accept::{self, Listener};
 use crate::admin::{self, Admin};
 use crate::audit::{self, Audit, Event, What};
+use crate::certificate::{self, StateDirectory};
 use crate::claim::{AnyClaims, Claims as _, FileClaims, KubeClaims};
 use crate::clock;
-use crate::connection::{self, KnownKeys};
+use crate::connection::{self, Door};
 use crate::control::Control;
 use crate::end::{self, Ending};
 use crate::gate::{Gate, Parts};
@@ -32,7 +33,7 @@ use crate::sentences;
 use crate::signals::{Signals, Told};
 use crate::source::{self, Feed};
 use crate::ssh::{BeforeWrite, Server, Settings as SshSettings};
-use crate::state::StateDir;
+use crate::state::{StateDir, StateError};
 use crate::supervisor::Supervisor;
 use crate::trail::{Trail, Who};
 use crate::warden;
@@ -63,6 +64,12 @@ pub struct ServeArgs {
     /// In a cluster: the relays' SSH host key A, never written; key B is looked for in FILE_b
     #[arg(long, value_name = "FILE")]
     pub host_key: Option<PathBuf>,
+    /// The certificate of TLS, PEM, its chain behind it; without it the relay makes one for itself
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate, PEM; both files are read anew when they change and at SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Directory of what the relay keeps: its host key, audit log, claims, session records
     #[arg(long, value_name = "DIR")]
     pub state: PathBuf,
@@ -192,7 +199,14 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
             warden::before_write(&gate);
         }
     }));
+    for address in &bound {
+        metrics.listens(address.port());
+    }
     let server = Arc::new(Server::new(settings, tasks.clone()));
+    let mut certificates =
+        certificate::Following::new(certificates(args, &state)?, feed.clone(), Arc::clone(&server));
+    certificates.look();
+    tasks.critical("certificates", certificates.run());
     tasks.critical("warden", warden::watch(Arc::clone(&gate)));
     tasks.critical("settings", follow(Arc::clone(&gate), feed.clone(), declared));
     let (following, offering) = (Arc::clone(&gate), Arc::clone(&server));
@@ -228,6 +242,17 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     result
 }
 
+/// Where the certificate of TLS comes from.
+fn certificates(args: &ServeArgs, state: &StateDir) -> Result<certificate::From, StateError> {
+    let own = StateDirectory::of(state)?;
+    Ok(match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => {
+            certificate::From::Files { certificate: certificate.clone(), key: key.clone(), or: own }
+        }
+        _ => certificate::From::Own(own),
+    })
+}
+
 /// The addresses to listen on: those of the command line, else the Relay's listeners on every
 /// address of the machine, IPv4 and IPv6.
 fn addresses(args: &ServeArgs, relay: &RelaySettings) -> Vec<SocketAddr> {
@@ -259,7 +284,12 @@ fn listen(gate: &Arc<Gate>, server: &Arc<Server>, listener: Listener) {
     let budget = gate.budget.clone();
     let accepting = accept::accept(listener, budget, move |socket, peer, port, ticket| {
         serving.metrics.connection_accepted();
-        let door = Arc::new(KnownKeys(Arc::clone(&serving)));
+        let ticket = Arc::new(ticket);
+        let door = Arc::new(Door {
+            gate: Arc::clone(&serving),
+            behind_proxy: serving.settings().is_proxy(peer.ip()),
+            ticket: Arc::clone(&ticket),
+        });
         let (connection, events) = server.start(socket, peer, door);
         let evicted = connection.clone();
         ticket.on_eviction(move || evicted.kill());

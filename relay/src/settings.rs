@@ -1,7 +1,9 @@
 //! What the Relay resource asks of this process.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tidegate_crds::compile::RelaySettings;
 
 use crate::accept::Caps;
@@ -15,6 +17,15 @@ pub struct Settings {
     /// Sessions that one login user may have.
     pub sessions_per_user: u32,
     pub drain: Duration,
+    /// Where proxies are, which must send a PROXY header.
+    proxies: Vec<IpNet>,
+}
+
+impl Settings {
+    /// Whether a connection from there must begin with a PROXY header; any other must not.
+    pub fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.proxies.iter().any(|range| range.contains(&peer))
+    }
 }
 
 impl From<&RelaySettings> for Settings {
@@ -27,6 +38,7 @@ impl From<&RelaySettings> for Settings {
             },
             sessions_per_user: relay.limits.sessions_per_user,
             drain: relay.drain_timeout.unsigned_abs(),
+            proxies: relay.proxies.clone(),
         }
     }
 }

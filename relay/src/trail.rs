@@ -25,9 +25,6 @@ use crate::staff::StaffLink;
 use crate::supervisor::Supervisor;
 use crate::view::clean;
 
-/// The only transport until sniffing tells of others.
-const TRANSPORT: &str = "SSH";
-
 /// An authenticated peer that is refused something.
 #[derive(Clone, Copy, Debug)]
 pub enum Who<'a> {
@@ -332,8 +329,8 @@ impl Trail {
     fn peer_event(&self, what: What, peer: &Peer, time: Timestamp) -> Event {
         Event {
             source_address: Some(peer.from.to_string()),
-            transport: Some(TRANSPORT.to_owned()),
-            listener_port: Some(peer.listener_port),
+            transport: Some(peer.way.transport.as_str().to_owned()),
+            listener_port: Some(peer.way.port),
             client: Some(peer.client.clone()),
             relay_pod: Some(self.relay_pod.clone()),
             ..Event::new(what, time)

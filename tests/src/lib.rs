@@ -22,11 +22,13 @@ pub mod ports;
 pub mod process;
 pub mod procfs;
 pub mod programs;
+pub mod proxies;
 pub mod servers;
 pub mod services;
 pub mod tap;
 pub mod usage;
 pub mod wait;
+pub mod ways;
 
 pub use clients::{Forward, Staff, Terminals};
 pub use delay::DelayLine;
@@ -40,6 +42,7 @@ pub use servers::{Dropbear, Sshd};
 pub use services::{Echo, Sink, Source};
 pub use tap::Tap;
 pub use wait::{SOON, eventually, wait_for};
+pub use ways::Way;
 
 /// Whether this run was asked to leave nothing out: CI, where a missing component is a failure.
 pub fn in_ci() -> bool {

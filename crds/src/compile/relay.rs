@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use tidegate_policy::model::Label;
 
+use super::login_user::address_range;
 use super::{Identity, Refusal, Refusals, labels, reason};
 use crate::Relay;
 
@@ -22,6 +24,10 @@ pub struct RelaySettings {
     pub listeners: Vec<u16>,
     pub drain_timeout: SignedDuration,
     pub limits: RelayLimits,
+    /// Where proxies are that must send a PROXY header; nobody else may.
+    pub proxies: Vec<IpNet>,
+    /// The Secret with the certificate of TLS; without it each replica makes one for itself.
+    pub tls_secret: Option<String>,
 }
 
 /// Bounds on what one replica has at once.
@@ -52,11 +58,18 @@ pub fn relay(resource: &Relay) -> Result<RelaySettings, Vec<Refusal>> {
             "must have exactly one of replicas and autoscaling",
         );
     }
-    if spec.exposure.as_ref().is_some_and(|exposure| exposure.proxy_protocol.is_some()) {
-        refusals.not_supported("spec.exposure.proxyProtocol");
+    let declared = spec.exposure.iter().filter_map(|exposure| exposure.proxy_protocol.as_ref());
+    let mut proxies = Vec::new();
+    for (i, text) in declared.flat_map(|declared| &declared.from).enumerate() {
+        let at = format!("spec.exposure.proxyProtocol.from[{i}]");
+        proxies.extend(refusals.take(at, reason::INVALID_ADDRESS, address_range(text)));
     }
-    if spec.tls.is_some() {
-        refusals.not_supported("spec.tls");
+    let secret = spec.tls.as_ref().and_then(|tls| tls.secret_ref.as_ref());
+    let tls_secret = secret.and_then(|secret| {
+        refusals.take("spec.tls.secretRef.name", reason::INVALID_NAME, secret_name(&secret.name))
+    });
+    if spec.tls.as_ref().is_some_and(|tls| tls.issuer_ref.is_some()) {
+        refusals.not_supported("spec.tls.issuerRef");
     }
     if spec.limits.bandwidth_per_session.is_some() {
         refusals.not_supported("spec.limits.bandwidthPerSession");
@@ -110,7 +123,25 @@ pub fn relay(resource: &Relay) -> Result<RelaySettings, Vec<Refusal>> {
                 sessions_per_user: sessions_per_user?,
                 bandwidth_per_session: None,
             },
+            proxies,
+            tls_secret,
         })
     })();
     refusals.finish(compiled)
+}
+
+/// A Secret's name: an RFC 1123 subdomain.
+fn secret_name(text: &str) -> Result<String, &'static str> {
+    let part = |part: &str| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !part.is_empty()
+            && part.chars().all(inner)
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    if text.len() <= 253 && text.split('.').all(part) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a Secret's name: lower-case letters, digits, '-' and '.'")
+    }
 }

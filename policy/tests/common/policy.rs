@@ -127,7 +127,7 @@ pub fn staff(of: &str) -> Staff {
 }
 
 pub fn request<'a>(staff: &'a Staff, host: &'a str, port: u32) -> Request<'a> {
-    Request { staff, host, port, agent: false }
+    Request { staff, host, port, agent: false, way: None }
 }
 
 /// One change of policy.

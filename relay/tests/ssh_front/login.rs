@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use tidegate_relay::accept::Caps;
-use tidegate_relay::ssh::{Ended, NOT_SSH, SessionKind, VERSION};
+use tidegate_relay::ssh::{Ended, SessionKind, VERSION};
 
 use crate::client::{ALL, Kind, Running, key, keygen};
 use crate::gate::{Gate, Seen};
@@ -169,11 +169,21 @@ fn a_silent_peer_sees_the_banner_and_is_gone_after_the_grace() {
 #[test]
 fn what_is_not_ssh_gets_one_line_and_is_closed() {
     let gate = Gate::new();
-    for hello in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"\x16\x03\x01\x02\x00", b"SSL-"] {
+    for (hello, answer) in [
+        (&b"SSL-"[..], "This is a Tidegate relay; it speaks SSH on this port"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK\r\n"),
+        (
+            b"PROXY UNKNOWN\r\n",
+            "This is a Tidegate relay: a PROXY protocol header comes from outside",
+        ),
+        // No certificate was given: the alert handshake_failure.
+        (b"\x16\x03\x01\x02\x00\x01", "\x15\x03\x03\x00\x02\x02\x28"),
+    ] {
         let mut socket = TcpStream::connect(("127.0.0.1", gate.port)).unwrap();
         socket.write_all(hello).unwrap();
         let (text, _) = until_closed(&mut socket);
-        assert_eq!(String::from_utf8_lossy(&text), NOT_SSH);
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.starts_with(answer), "{text}");
     }
     // SSH at first sight, and then nonsense: closed, and nobody else notices.
     let mut noise: Vec<u8> = b"SSH-2.0-x\r\n".to_vec();
