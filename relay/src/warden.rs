@@ -79,6 +79,9 @@ pub async fn watch(gate: Arc<Gate>) {
             changed = changed.changed() => changed.is_ok(),
         };
         let now = clock::now();
+        // After a gap this may be the first to look: what outlived its deadline ends as a writer would
+        // end it.
+        before_write(&gate);
         let sessions = gate.sessions.all();
         end::all(&gate, due(&sessions, |it| look_at(&gate, it, now, checked.boot)));
         // Whether a window has opened or closed is asked once a second; what changed, at once.
@@ -91,7 +94,7 @@ pub async fn watch(gate: Arc<Gate>) {
     }
 }
 
-/// Asked before each write to any connection. After a gap in which the process stood still, every
+/// Asked before each write to any connection, and by the warden itself. After a gap in which the process stood still, every
 /// session that outlived its deadline ends before anything is written, and both of its connections
 /// are closed without a word: bytes may be sealed and not written yet.
 pub fn before_write(gate: &Arc<Gate>) {

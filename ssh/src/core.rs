@@ -288,10 +288,12 @@ impl Core {
         *self = dead;
     }
 
-    /// Nothing is read or sealed from now on (RFC 4253 section 11.1); what channels hold is given back.
+    /// Nothing is read or sealed from now on (RFC 4253 section 11.1). What channels hold is given back,
+    /// but for what came in and may still wait at another leg: that counts until it is consumed, or
+    /// its channel closed by the relay.
     fn over(&mut self) {
         self.phase = Phase::Over;
-        self.channels = Table::default();
+        self.channels.leave_all();
         self.globals = Globals::default();
         self.auth = Auth::default();
     }

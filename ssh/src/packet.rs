@@ -38,7 +38,7 @@ enum Phase {
     /// The version line.
     Version,
     /// Between the peer's KEXINIT and its NEWKEYS, and from the start to its first NEWKEYS: only
-    /// messages 1 to 4 and 20 to 49 (RFC 4253 section 7.1).
+    /// messages 1 to 4 and 20 to 49 (RFC 4253 section 7.1), and a few later answers.
     Exchanging,
     /// NEWKEYS came: nothing is read before the new keys are here.
     Waiting,
@@ -51,6 +51,8 @@ pub struct Inbound {
     opener: Opener,
     phase: Phase,
     sequence: u32,
+    /// The first NEWKEYS came.
+    keyed: bool,
     /// `packet_length` of the packet at hand, so that it is decrypted only once.
     length: Option<u32>,
     limits: RekeyLimits,
@@ -66,6 +68,7 @@ impl Inbound {
             opener: Opener::none(),
             phase: Phase::Version,
             sequence: 0,
+            keyed: false,
             length: None,
             limits,
             bytes: 0,
@@ -79,6 +82,7 @@ impl Inbound {
     pub fn install(&mut self, opener: Opener, reset: bool) {
         self.opener = opener;
         self.phase = Phase::Open;
+        self.keyed = true;
         self.bytes = 0;
         self.packets = 0;
         self.said = false;
@@ -174,6 +178,15 @@ impl Inbound {
         match (self.phase, number) {
             (Phase::Exchanging, number::NEWKEYS) => self.phase = Phase::Waiting,
             (Phase::Exchanging, 1..=4 | 20..=49) => {}
+            // paramiko answers what was asked of it before it has our KEXINIT, past its own. That does no
+            // harm: what follows from an answer is held as anything is.
+            (
+                Phase::Exchanging,
+                number::REQUEST_SUCCESS
+                | number::REQUEST_FAILURE
+                | number::CHANNEL_OPEN_CONFIRMATION
+                | number::CHANNEL_OPEN_FAILURE,
+            ) if self.keyed => {}
             (Phase::Exchanging, _) => {
                 return Err(Fatal::protocol(format_args!(
                     "message {number} came while keys were exchanged"

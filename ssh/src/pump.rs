@@ -134,6 +134,11 @@ impl Core {
         channel.is_some_and(|channel| channel.outgoing.is_stalled())
     }
 
+    /// Whether another channel than this one waits for its turn.
+    pub fn is_ready_besides(&self, id: Id) -> bool {
+        self.channels.is_ready_besides(id)
+    }
+
     /// Whether [`Core::pump`] would seal something once the output is short and no keys are exchanged.
     pub fn is_ready(&self) -> bool {
         self.channels.is_ready()

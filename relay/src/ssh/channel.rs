@@ -114,8 +114,9 @@ impl Drop for Held {
         shared.shield(|| {
             shared.with(|leg| {
                 leg.ports.remove(&port.id);
-                // One that says goodbye sends no CLOSE: it has sealed its last message.
-                if !*finished {
+                // A CLOSE on its way is not passed by another; on a connection that is over there is
+                // none, and what waits unread is given up.
+                if !*finished || leg.core.is_over() {
                     leg.core.close(port.id);
                 }
             });

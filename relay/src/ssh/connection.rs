@@ -160,7 +160,7 @@ impl Shared {
             leg.broken = true;
             leg.over = true;
             leg.release();
-            // What channels hold of the replica's budget goes back.
+            // What channels hold of the replica's budget goes back, but for what waits elsewhere.
             leg.core.disconnect(DisconnectCode::ConnectionLost, "");
             let all = leg.core.output().len();
             leg.core.output().consume(all);

@@ -228,6 +228,12 @@ impl Socket {
         self.lock().stuck
     }
 
+    /// Nobody could write before `now`: that time does not count.
+    pub fn stood_still(&self, now: Boot) {
+        let mut state = self.lock();
+        state.stuck = state.stuck.map(|_| now);
+    }
+
     /// To be called before a write, without a lock that ending any connection could want.
     pub fn sweep(&self) -> Swept {
         (self.before_write.0)();
@@ -407,7 +413,10 @@ impl Socket {
                 state.stuck.get_or_insert(now);
                 Written::Full
             }
-            Err(_) => Written::Broken,
+            Err(_) => {
+                state.short = None;
+                Written::Broken
+            }
         }
     }
 
@@ -507,7 +516,11 @@ mod tests {
         socket.lock().short = Some((long_ago, long_ago));
         fail(&socket, &[Errno::NOBUFS]);
         assert_eq!(socket.write(socket.sweep(), b"abc"), Written::Broken);
+        fail(&socket, &[Errno::NOBUFS]);
+        assert_eq!(socket.write(socket.sweep(), b"abc"), Written::Full);
+        tokio::time::sleep(PAUSE * 2).await;
         fail(&socket, &[Errno::PIPE]);
         assert_eq!(socket.write(socket.sweep(), b"abc"), Written::Broken);
+        assert_eq!(socket.retry_at(), None, "nothing is to be tried again");
     }
 }

@@ -25,6 +25,10 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// have sealed and not taken.
 const RUN: usize = 128 * 1024;
 
+/// Bytes from which on it is worth waiting for the other leg, rather than to copy them into a queue: a
+/// few keystrokes gain nothing by it, and would come late.
+const WORTH: usize = 16 * 1024;
+
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -194,12 +198,17 @@ impl Batch {
         self.0.push_back(item);
     }
 
+    /// Bytes of data.
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|item| item.data.len()).sum()
+    }
+
     /// Passes all of them on. Without any connection's lock.
     ///
     /// `patient`: the connection that they came from, if it can wait. Then, where the other leg's
-    /// socket or the channel's window takes nothing now, those that are not sealed yet stay here, and
-    /// the connection is woken when it may. Of two connections never both wait for each other, since
-    /// one that does reads no window.
+    /// socket or the channel's window takes nothing now, and no other channel waits there, those that are
+    /// not sealed yet stay here if they are many, and the connection is woken when it may. Of two
+    /// connections never both wait for each other, since one that does reads no window.
     pub fn deliver(&mut self, buffer: &mut [u8], patient: Option<&Arc<Shared>>) {
         let Some(to) = self.0.front().map(|item| Arc::clone(&item.way.to.0)) else { return };
         let now = clock::now();
@@ -207,12 +216,15 @@ impl Batch {
         let mut sealed = Sealed::default();
         let mut credits: Vec<(Arc<Way>, u32)> = Vec::new();
         // Whose task this is has nothing to do with what goes wrong over there.
-        to.shield(|| {
+        let done = to.shield(|| {
             let mut leg = to.lock();
             to.write_out(&mut leg, swept, None);
             // What is sealed in place and not written yet.
             let mut run = 0..0;
+            let mut rest = self.bytes();
             while let Some(Item { way, frame, data }) = self.0.pop_front() {
+                let left = rest;
+                rest = rest.saturating_sub(data.len());
                 // The session is over, and its channels are about to be closed.
                 if !way.may_pass(now) {
                     continue;
@@ -223,7 +235,10 @@ impl Batch {
                     run = frame.start..frame.start;
                 }
                 if run.is_empty()
+                    && left >= WORTH
                     && leg.core.is_backed_up(way.to.1)
+                    // Among those that wait for their turn it gets one only from a queue.
+                    && !leg.core.is_ready_besides(way.to.1)
                     && let Some(patient) = patient
                     && patient.hold(&to)
                 {
@@ -253,9 +268,94 @@ impl Batch {
             to.write_run(&mut leg, swept, buffer.get(run).unwrap_or_default());
             to.advance(&mut leg, swept, &mut sealed, None);
         });
+        if done.is_none() {
+            // That connection has ended. What is left for it must not lie in front of others' data.
+            self.0.clear();
+        }
         for (way, bytes) in credits {
             way.from.0.credit(way.from.1, bytes);
         }
         sealed.settle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::super::testing;
+    use super::*;
+
+    /// Lets everything pass, or panics.
+    #[derive(Default)]
+    struct All(AtomicBool);
+
+    impl Pass for All {
+        fn may_pass(&self, _: Now) -> bool {
+            assert!(!self.0.swap(false, Ordering::Relaxed), "on purpose");
+            true
+        }
+
+        fn passed(&self, _: Direction, _: u64) {}
+
+        fn may_end(&self, _: Direction) -> bool {
+            true
+        }
+    }
+
+    /// A batch that holds packets of so many bytes of data each, and the buffer that they lie in.
+    fn batch(way: &Arc<Way>, lengths: &[usize]) -> (Batch, Vec<u8>) {
+        let (mut batch, mut buffer) = (Batch::default(), Vec::new());
+        for length in lengths {
+            let begin = buffer.len();
+            let padding = 4 + (8 - (4 + 1 + 9 + length + 4) % 8) % 8;
+            let all = u32::try_from(1 + 9 + length + padding).unwrap();
+            buffer.extend(all.to_be_bytes());
+            buffer.push(u8::try_from(padding).unwrap());
+            buffer.extend([94, 0, 0, 0, 0]);
+            buffer.extend(u32::try_from(*length).unwrap().to_be_bytes());
+            buffer.resize(buffer.len() + length + padding, b'd');
+            let (frame, data) = (begin..buffer.len(), 14..14 + length);
+            batch.push(Item { way: Arc::clone(way), frame, data });
+        }
+        (batch, buffer)
+    }
+
+    #[tokio::test]
+    async fn only_much_waits_for_another_leg_and_not_behind_others() {
+        let (staff, _staff) = testing::within().await;
+        let (terminal, _terminal) = testing::within().await;
+        let from = testing::channel(&staff, 0);
+        let (to, other) = (testing::channel(&terminal, 0), testing::channel(&terminal, 1));
+        let pass: Arc<dyn Pass> = Arc::new(All::default());
+        let way = Way::new(&from, &to, Direction::There, &pass);
+        let held = |lengths: &[usize]| {
+            let (mut batch, mut buffer) = batch(&way, lengths);
+            batch.deliver(&mut buffer, Some(&staff));
+            staff.let_go();
+            batch.bytes()
+        };
+        assert_eq!(held(&[1, 30_000]), 0, "the socket is free");
+        // More than any kernel takes.
+        terminal.with(|leg| leg.core.send(to.id(), &vec![0; 16 << 20])).unwrap();
+        assert_eq!(held(&[30_000, 1]), 30_001, "only the channel itself has something in front");
+        assert_eq!(held(&[1; 100]), 0, "keystrokes");
+        terminal.with(|leg| leg.core.send(other.id(), &vec![0; 16 << 20])).unwrap();
+        assert_eq!(held(&[30_000, 1]), 0, "another channel waits for its turn");
+    }
+
+    #[tokio::test]
+    async fn a_panic_behind_one_packet_leaves_none_in_front_of_anothers_data() {
+        let (staff, _staff) = testing::within().await;
+        let (terminal, _terminal) = testing::within().await;
+        let (from, to) = (testing::channel(&staff, 0), testing::channel(&terminal, 0));
+        let all = Arc::new(All::default());
+        all.0.store(true, Ordering::Relaxed);
+        let pass: Arc<dyn Pass> = Arc::clone(&all) as _;
+        let way = Way::new(&from, &to, Direction::There, &pass);
+        let (mut batch, mut buffer) = batch(&way, &[10, 20, 30]);
+        batch.deliver(&mut buffer, Some(&staff));
+        assert!(terminal.socket.killed().is_cancelled() && !staff.socket.killed().is_cancelled());
+        assert!(batch.is_empty());
     }
 }

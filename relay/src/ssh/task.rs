@@ -23,6 +23,9 @@ use crate::clock::{self, Boot};
 const READS: usize = 4;
 /// The longest time between two looks at the clock.
 const LOOK: Duration = Duration::from_mins(1);
+/// By how much a look may be late. Beyond that the process stood still (a stop signal, a machine that
+/// was suspended), and what the peer sent meanwhile lies unread.
+const LATE: Duration = Duration::from_secs(5);
 
 /// Why nothing more is read.
 pub(super) enum Stop {
@@ -68,6 +71,8 @@ pub(super) struct Task {
     /// When the peer last sent something, and how often it was asked for a sign of life since.
     pub heard: Boot,
     pub asked: u32,
+    /// When the clock is looked at next, at the latest.
+    next: Boot,
     pub proven: bool,
     /// How it will have ended, once the peer has been told to go and has gone.
     pub parting: Option<Ended>,
@@ -91,6 +96,7 @@ impl Task {
             began: now,
             heard: now,
             asked: 0,
+            next: now.plus(LOOK),
             proven: false,
             parting: None,
             finished: false,
@@ -145,6 +151,7 @@ impl Task {
         loop {
             let now = clock::boot();
             let next = self.next_look(now);
+            self.next = next;
             let sleep = match &mut self.alarm {
                 // Too early costs a look.
                 Some((at, sleep)) if *at <= next => sleep,
@@ -181,16 +188,18 @@ impl Task {
         let settings = &self.shared.settings;
         let mut next = now.plus(LOOK);
         if let Some(left) = self.shared.left_at() {
+            // Nothing else ends it any more.
             next = next.min(left.plus(FAREWELL));
-        }
-        if self.proven {
-            let silent = settings.keepalive.saturating_mul(self.asked.saturating_add(1));
-            next = next.min(self.heard.plus(silent));
         } else {
-            next = next.min(self.began.plus(settings.login_grace));
-        }
-        if let Some(stuck) = self.shared.socket.stuck_since() {
-            next = next.min(stuck.plus(settings.dead_after()));
+            if self.proven {
+                let silent = settings.keepalive.saturating_mul(self.asked.saturating_add(1));
+                next = next.min(self.heard.plus(silent));
+            } else {
+                next = next.min(self.began.plus(settings.login_grace));
+            }
+            if let Some(stuck) = self.shared.socket.stuck_since() {
+                next = next.min(stuck.plus(settings.dead_after()));
+            }
         }
         if let Some(end) = self.patience() {
             next = next.min(end);
@@ -208,6 +217,13 @@ impl Task {
     /// Does what is due now. `Some`: the connection is over.
     fn look(&mut self, now: Boot) -> Option<Ended> {
         let shared = &self.shared;
+        if now >= self.next.plus(LATE) {
+            // The peer is judged by what it does from now on.
+            self.heard = now;
+            self.asked = 0;
+            shared.socket.stood_still(now);
+        }
+        self.next = now.plus(LOOK);
         let settings = &shared.settings;
         if let Some(left) = shared.left_at() {
             self.parting.get_or_insert(Ended::Closed);
@@ -219,13 +235,20 @@ impl Task {
             }
             return None;
         }
+        if !self.proven && now >= self.began.plus(settings.login_grace) {
+            self.parting = Some(Ended::Grace);
+            let text = format!(
+                "no key was proven within {} s; connect again, with the host key accepted and the key \
+                 unlocked beforehand",
+                settings.login_grace.as_secs()
+            );
+            shared.disconnect(DisconnectCode::ByApplication, &text);
+            return None;
+        }
         let kill = |ended: Ended| {
             shared.kill(ended.clone());
             Some(ended)
         };
-        if !self.proven && now >= self.began.plus(settings.login_grace) {
-            return kill(Ended::Grace);
-        }
         let dead = settings.dead_after();
         if shared.socket.stuck_since().is_some_and(|since| now >= since.plus(dead)) {
             return kill(Ended::Dead);
@@ -305,5 +328,58 @@ impl Task {
     /// Whether the peer takes so little that nothing more is read of it.
     fn is_clogged(&self) -> bool {
         self.parting.is_none() && self.shared.lock().is_clogged()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::socket::Written;
+    use super::super::testing::{self, Nobody};
+    use super::*;
+
+    /// A task whose peer has logged in and takes nothing more.
+    async fn stuck() -> (Task, tokio::net::TcpStream) {
+        let (shared, peer) = testing::within().await;
+        let much = vec![0; 64 * 1024];
+        while !matches!(shared.socket.write(shared.socket.sweep(), &much), Written::Full) {
+            tokio::task::yield_now().await;
+        }
+        let mut task = Task::new(shared, Arc::new(Nobody), RekeyLimits::default());
+        task.proven = true;
+        (task, peer)
+    }
+
+    #[tokio::test]
+    async fn a_stand_still_of_ours_is_no_silence_of_the_peers() {
+        let (mut task, _peer) = stuck().await;
+        let begun = task.began;
+        let at = |seconds| begun.plus(Duration::from_secs(seconds));
+        assert_eq!((task.look(at(25)), task.asked), (None, 1));
+        // Stopped for half an hour.
+        assert_eq!((task.look(at(1800)), task.asked), (None, 0));
+        assert_eq!(task.heard, at(1800));
+        assert_eq!((task.look(at(1825)), task.asked), (None, 1));
+        assert_eq!((task.look(at(1850)), task.asked), (None, 2));
+        assert_eq!(task.look(at(1874)), None);
+        assert_eq!(task.look(at(1876)), Some(Ended::Dead));
+        // One that only says nothing.
+        let (mut task, _peer) = stuck().await;
+        let begun = task.began;
+        let at = |seconds| begun.plus(Duration::from_secs(seconds));
+        for seconds in [25, 50, 74] {
+            assert_eq!(task.look(at(seconds)), None);
+        }
+        assert_eq!(task.look(at(77)), Some(Ended::Dead));
+    }
+
+    #[tokio::test]
+    async fn through_a_farewell_it_sleeps_though_much_is_overdue() {
+        let (mut task, _peer) = stuck().await;
+        task.shared.speaking.store(true, std::sync::atomic::Ordering::Release);
+        let now = clock::boot();
+        task.heard = Boot::from_start(Duration::ZERO);
+        assert!(task.next_look(now).since(now) <= Duration::from_millis(1));
+        task.shared.disconnect(DisconnectCode::ByApplication, "the window has closed");
+        assert!(task.next_look(now).since(now) >= FAREWELL);
     }
 }

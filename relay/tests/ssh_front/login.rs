@@ -161,6 +161,8 @@ fn a_silent_peer_sees_the_banner_and_is_gone_after_the_grace() {
         socket.write_all(hello.as_bytes()).unwrap();
         let (text, took) = until_closed(&mut socket);
         assert!(text.starts_with(format!("{VERSION}\r\n").as_bytes()), "{hello:?} {text:?}");
+        let words = String::from_utf8_lossy(&text);
+        assert!(words.contains("no key was proven within"), "{hello:?} {words:?}");
         assert!(took >= Duration::from_millis(300), "{hello:?} {took:?}");
     }
     gate.wait_for_budget();

@@ -17,3 +17,4 @@ mod gate;
 mod login;
 mod raw;
 mod streams;
+mod waits;

@@ -1,7 +1,7 @@
 //! A client that sends and reads what a test wants and when, and what a peer meets that asks too much.
 
 use std::collections::VecDeque;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -58,7 +58,39 @@ impl Raw {
         }
     }
 
-    fn opened(&mut self, channel: u32) {
+    /// Sends and reads until nothing has come for `quiet`; what did come waits for
+    /// [`Raw::await_event`].
+    pub fn settle(&mut self, quiet: Duration) {
+        let mut bytes = vec![0; UNREAD];
+        self.socket.set_read_timeout(Some(quiet)).unwrap();
+        loop {
+            self.flush();
+            match self.socket.read(&mut bytes) {
+                Ok(count) => {
+                    assert!(count > 0, "the relay has closed the connection");
+                    self.session.receive(&bytes[..count], &mut self.events).unwrap();
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+
+    /// The data that has come.
+    pub fn data(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        self.events.retain(|event| match event {
+            Event::Data { bytes, .. } => {
+                all.extend(bytes);
+                false
+            }
+            _ => true,
+        });
+        all
+    }
+
+    pub fn opened(&mut self, channel: u32) {
         self.await_event(|event| *event == Event::Opened { channel });
     }
 }

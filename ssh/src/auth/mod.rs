@@ -147,7 +147,7 @@ impl Core {
         if !expected {
             self.auth.asked_to_sign = self.auth.asked_to_sign.saturating_add(1);
             if self.auth.asked_to_sign > limits.signatures {
-                return Err(enough("too many keys were not signed with"));
+                return Err(enough("too many known keys did not log in"));
             }
         }
         let Some(signature) = offer.signature else {

@@ -94,9 +94,16 @@ impl Core {
     fn room(&mut self, remote: u32, windows: Windows) -> Option<ReceiveWindow> {
         let limits = self.config.limits;
         let most = limits.channels;
-        if self.channels.by_peer() >= most || self.channels.len() >= limits.all_channels {
+        let full = if self.channels.by_peer() >= most {
+            Some(("", most))
+        } else if self.channels.len() >= limits.all_channels {
+            Some((", the relay's among them", limits.all_channels))
+        } else {
+            None
+        };
+        if let Some((whose, count)) = full {
             let text = format!(
-                "this connection has {most} channels open; close one, or connect once more"
+                "this connection has {count} channels open{whose}; close one, or connect once more"
             );
             self.refuse_open(remote, OpenFailure::ResourceShortage, &text);
             return None;

@@ -153,12 +153,14 @@ impl ReceiveWindow {
     /// What a WINDOW_ADJUST (RFC 4254 section 5.2) is to give now, if one is due: half of the window at
     /// least.
     pub fn due(&mut self, now: Duration) -> Option<u32> {
+        // Before it is set for the first time: then nothing was given yet, and nothing is quick.
+        let given = self.given;
         self.rest(now);
         if self.owed < self.size / 2 || self.owed == 0 {
             return None;
         }
         self.shrink();
-        if self.given.is_some_and(|given| now.saturating_sub(given) < QUICK) {
+        if given.is_some_and(|given| now.saturating_sub(given) < QUICK) {
             // What is being watched was of the smaller window.
             if self.grow(self.usual) {
                 self.watch = None;

@@ -116,6 +116,17 @@ impl Table {
         }
     }
 
+    /// Forgets all channels, but for what came in and was not consumed yet.
+    pub fn leave_all(&mut self) {
+        self.line = VecDeque::new();
+        let count = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        for id in (0..count).filter_map(|number| self.find(number)).collect::<Vec<_>>() {
+            self.leave(id);
+        }
+        self.slots = Vec::new();
+        self.free = Vec::new();
+    }
+
     /// Counts what the other leg took of a channel that is gone.
     pub fn consumed_late(&mut self, id: Id, bytes: u32) {
         let Some(rest) = self.rests.get_mut(&id) else { return };
@@ -190,6 +201,11 @@ impl Table {
 
     pub fn is_ready(&self) -> bool {
         !self.line.is_empty()
+    }
+
+    /// Whether another one than `id`, which is in the line once at most, has something to seal.
+    pub fn is_ready_besides(&self, id: Id) -> bool {
+        self.line.iter().any(|other| *other != id)
     }
 }
 

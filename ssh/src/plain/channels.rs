@@ -98,6 +98,37 @@ fn a_number_is_free_after_both_closes_only() {
 }
 
 #[test]
+fn what_came_in_counts_beyond_the_end_of_the_connection_until_it_is_taken_or_given_up() {
+    let config = config();
+    let budget = std::sync::Arc::clone(&config.budget);
+    let mut peer = Peer::logged_in(config);
+    let [taken, given_up, closed, idle] = [1, 2, 3, 4].map(|it| peer.opened(it, 1000, 100));
+    for id in [taken, given_up, closed] {
+        peer.data(id, 20_000).unwrap();
+    }
+    one(&mut peer, number::CHANNEL_CLOSE, closed.number).unwrap();
+    peer.core.disconnect(DisconnectCode::ByApplication, "the window has closed");
+    assert_eq!(budget.taken(), 60_000, "it lies in queues of other connections");
+    peer.core.close(idle);
+    peer.core.consumed(taken, 15_000, peer.now);
+    assert_eq!(budget.taken(), 45_000);
+    peer.core.consumed(taken, 5000, peer.now);
+    peer.core.close(given_up);
+    peer.core.close(closed);
+    assert_eq!((budget.taken(), peer.core.channels()), (0, 0));
+    peer.core.consumed(given_up, 20_000, peer.now);
+    // A core that is gone gives back what nobody took.
+    let mut peer =
+        Peer::logged_in(Config { budget: std::sync::Arc::clone(&budget), ..self::config() });
+    let id = peer.opened(1, 1000, 100);
+    peer.data(id, 20_000).unwrap();
+    peer.core.disconnect(DisconnectCode::ByApplication, "");
+    assert_eq!(budget.taken(), 20_000);
+    peer.core.bury();
+    assert_eq!(budget.taken(), 0);
+}
+
+#[test]
 fn finishing_sends_close_after_what_is_queued() {
     let mut peer = peer();
     let id = peer.opened(1, 4, 100);
@@ -183,6 +214,17 @@ fn channels_of_a_peer_are_limited_and_half_closed_ones_count() {
     peer.opened(4, 1000, 100);
     // Ours do not count.
     peer.forwarded(5, 1000, 100);
+
+    let mut config = self::config();
+    config.limits.all_channels = 2;
+    let mut peer = Peer::logged_in(config);
+    peer.forwarded(1, 1000, 100);
+    peer.opened(2, 1000, 100);
+    assert!(matches!(peer.hand(&direct(3, 1, 1)), Ok(None)));
+    assert_eq!(
+        refusal(&peer.heard_one()).3,
+        "this connection has 2 channels open, the relay's among them; close one, or connect once more"
+    );
 }
 
 #[test]

@@ -242,7 +242,7 @@ fn three_keys_may_be_left_unsigned() {
             assert!(matches!(peer.hand(&message), Ok(None)));
         }
         let done = peer.hand(&message);
-        assert_eq!(peer.assert_dead(done, 14), "too many keys were not signed with");
+        assert_eq!(peer.assert_dead(done, 14), "too many known keys did not log in");
     }
     // A question and its wrong signature are one.
     let mut peer = knowing(&key);

@@ -53,6 +53,13 @@ pub(super) struct Model {
 }
 
 impl Model {
+    /// The relay lets all channels go that there ever were.
+    pub fn close_all(&mut self) {
+        for id in self.ids.drain(..) {
+            self.peer.core.close(id);
+        }
+    }
+
     pub fn new() -> Self {
         let mut config = Config::new(vec![host_key(1)]);
         config.limits.channels = CHANNELS;

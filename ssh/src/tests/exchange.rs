@@ -298,6 +298,14 @@ fn an_exchange_that_is_not_answered_ends() {
     server.transport.tick(patience.checked_sub(Duration::from_millis(1)).unwrap()).unwrap();
     let fatal = server.transport.tick(patience).unwrap_err();
     assert_eq!(fatal.code, DisconnectCode::KeyExchange);
+    assert!(fatal.text.contains("not answered within 30 s"), "{fatal}");
+
+    // Where ours does not even leave, the whole of it is bounded.
+    let longest = Duration::from_mins(2);
+    let mut server = Server::new(config());
+    assert_eq!(server.transport.deadline(), Some(longest));
+    let fatal = server.transport.tick(longest).unwrap_err();
+    assert!(fatal.text.contains("took longer than 120 s"), "{fatal}");
 
     // Also later, and where the peer stops half way.
     let (mut server, mut client) = connected(config(), Client::new(Offer::default()));

@@ -256,10 +256,7 @@ impl Transport {
             self.begin(now);
             return self.fault.take().map_or(Ok(()), Err);
         }
-        Err(Fatal::key_exchange(format_args!(
-            "the key exchange was not answered within {} s; connect again",
-            self.config.kex_patience.as_secs()
-        )))
+        Err(self.wait.too_long(&self.config, now))
     }
 
     /// When `tick` wants to be called; zero is at once.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::message::Fatal;
 use crate::output::Output;
 
 /// Where the exchange that is under way stands in time.
@@ -43,5 +44,20 @@ impl Wait {
             Some(end) if output.gone() >= end => Some(Duration::ZERO),
             Some(_) => all,
         }
+    }
+
+    /// What to say where the deadline is over, at `now`.
+    pub fn too_long(&self, config: &Config, now: Duration) -> Fatal {
+        let all = config.kex_longest;
+        if now.saturating_sub(self.began) >= all {
+            return Fatal::key_exchange(format_args!(
+                "the key exchange took longer than {} s; connect again",
+                all.as_secs()
+            ));
+        }
+        Fatal::key_exchange(format_args!(
+            "the key exchange was not answered within {} s; connect again",
+            config.kex_patience.as_secs()
+        ))
     }
 }

@@ -105,6 +105,10 @@ impl World {
     pub fn end(mut self, tally: &mut Tally) {
         self.server.core.disconnect(DisconnectCode::ByApplication, "that was all");
         assert_eq!(self.server.core.queued(), 0);
+        // What nobody has taken counts until its channel is let go.
+        for id in self.server.channels.keys() {
+            self.server.core.close(*id);
+        }
         assert_eq!(self.budget.taken(), 0, "the windows are given back");
         tally.exchanges += u64::try_from(self.session.client.exchanges).expect("a few");
         tally.channels += u64::try_from(self.ledger.len()).expect("a few");
