@@ -2,6 +2,7 @@
 //! who may do what; and that a relay is kept to its own records.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use tidegate_tests::cluster::ControlPlane;
@@ -63,9 +64,17 @@ fn check(cluster: &ControlPlane, who: &str, allowed: bool, each: &[&str]) {
     }
 }
 
+/// Held by whoever changes what the manifests declare, and by whoever looks whether it has changed.
+static DECLARED: Mutex<()> = Mutex::new(());
+
+fn declared() -> MutexGuard<'static, ()> {
+    DECLARED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn all_of_it_applies_again_without_a_change() {
     let Some(cluster) = installed() else { return };
+    let _declared = declared();
     for folder in ["overlays/kind", "overlays/production", "samples"] {
         let folder = at(folder);
         let apply =
@@ -542,6 +551,7 @@ fn it_reads_well() {
     let explained =
         cluster.kubectl(&["explain", "supportwindow.spec.schedule.recurring"]).ok().stdout;
     assert!(explained.contains("the five fields of crontab(5)"), "{explained}");
+    let scaled = declared();
     cluster.kubectl(&["-n", DEMO, "scale", "relay/berlin", "--replicas=3"]).ok();
     let replicas = cluster
         .kubectl(&["-n", DEMO, "get", "relay", "berlin", "-o", "jsonpath={.spec.replicas}"])
@@ -549,6 +559,7 @@ fn it_reads_well() {
         .stdout;
     assert_eq!(replicas, "3");
     cluster.kubectl(&["-n", DEMO, "scale", "relay/berlin", "--replicas=2"]).ok();
+    drop(scaled);
     let restricted = cluster
         .kubectl(&[
             "get",
