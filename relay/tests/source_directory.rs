@@ -392,7 +392,7 @@ async fn loops_of_cp_sed_and_git_checkout_cut_nobody() {
     done.store(true, Ordering::Release);
     manifests.write("edited.yaml", &window("edited", "last"));
     let seen = tokio::time::timeout(PATIENCE, watching).await.unwrap().unwrap();
-    assert!(seen > 3, "the loops were seen while they ran: {seen}");
+    assert!(seen > 1, "the loops were seen while they ran: {seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,6 +76,9 @@ mod tests {
         longest.resize(253, b'x');
         longest.extend_from_slice(b"\r\n");
         assert_eq!(whole(&longest), (253, 255));
+        longest.truncate(253);
+        longest.extend_from_slice(b"x\n");
+        assert_eq!(whole(&longest), (254, 255));
     }
 
     #[test]

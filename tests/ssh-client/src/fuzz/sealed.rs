@@ -104,9 +104,10 @@ impl Server {
                     break;
                 }
                 Next::Version { line, next } => {
-                    assert!(line.len() <= 253 && next <= 255);
-                    self.core.version(&self.buffer[line]);
-                    assert!(self.core.peer_version().len() <= 253);
+                    // One byte less than a line may have: a bare LF ends it as well.
+                    assert!(line.len() <= 254 && line.len() < next && next <= 255);
+                    self.core.version(&self.buffer[line.clone()]);
+                    assert_eq!(self.core.peer_version().len(), line.len());
                     at = next;
                 }
                 Next::Message { frame, message, next, sequence } => {
