@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes the SSH core and what lies under it: scripts/fuzz.sh SECONDS [TARGET...]; so many seconds for each
-# of the targets of ssh/fuzz and transport/fuzz. With `--keep` in front what they find worth keeping is
+# Fuzzes what strangers, manifests and damaged files reach: scripts/fuzz.sh SECONDS [TARGET...]; so many
+# seconds for each of the targets of crds/fuzz, relay/fuzz, ssh/fuzz and transport/fuzz. With `--keep` in front what they find worth keeping is
 # merged into the corpus there.
 #
 # libFuzzer with coverage by the stable compiler: the flags are those that cargo-fuzz gives with
@@ -16,7 +16,7 @@ fi
 seconds=${1:?usage: scripts/fuzz.sh [--keep] SECONDS [TARGET...]}
 shift
 targets=("$@")
-[[ $# -gt 0 ]] || targets=(version packets kexinit auth channels sniffer proxy websocket)
+[[ $# -gt 0 ]] || targets=(version packets kexinit auth channels sniffer proxy websocket manifests state audit)
 
 root=$PWD
 target=${CARGO_TARGET_DIR:-$root/target}
@@ -28,7 +28,7 @@ for option in level=4 inline-8bit-counters pc-table trace-compares; do
 done
 cargo run --quiet --locked -p tidegate-ssh-client --example fuzz_seeds -- "$target/seeds"
 # With --target, so that what runs while it is built has no coverage.
-for crate in ssh transport; do
+for crate in ssh transport crds relay; do
     RUSTFLAGS="${flags[*]}" CARGO_TARGET_DIR=$target cargo build --locked --release \
         --manifest-path "$crate/fuzz/Cargo.toml" --target "$host" --bins
 done

@@ -16,6 +16,8 @@ pub mod control;
 pub mod denies;
 pub mod end;
 pub mod failpoint;
+#[cfg(test)]
+mod fuzz;
 pub mod gate;
 pub mod history;
 pub mod join;
