@@ -62,7 +62,7 @@ crowd:
 ssh-sim:
     TIDEGATE_LONG=1 cargo test --locked --release -p tidegate-ssh-client --no-default-features --test sim -- --nocapture
 
-# Ten minutes for each target of ssh/fuzz and transport/fuzz, or for those that are named; what is found is kept
+# Ten minutes for each target of crds/fuzz, relay/fuzz, ssh/fuzz and transport/fuzz, or for those that are named; what is found is kept
 fuzz *TARGETS:
     scripts/fuzz.sh --keep 600 {{TARGETS}}
 
@@ -93,6 +93,10 @@ operator-long:
 # 10,000 windows and 1,000 users: convergence and memory of the operator
 bench-operator *ARGS:
     scripts/bench-operator.sh {{ARGS}}
+
+# 100,000 windows: `decide`, one changed window as both sources apply it, memory
+bench-policy *ARGS:
+    scripts/bench-policy.sh {{ARGS}}
 
 # This relay against OpenSSH's sshd as the relay, and both against the floor; --short takes two minutes
 bench-relay *ARGS:

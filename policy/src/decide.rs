@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::model::{KeyBlob, Login, LoginUser, Service, Terminal, Window};
 pub use crate::reason::{Deny, NextOpening, Reason, Wants};
-pub use crate::recheck::{ATTACH_AHEAD, Admission, may_attach, recheck};
+pub use crate::recheck::{ATTACH_AHEAD, Admission, may_attach, may_attach_until, recheck};
 use crate::schedule::Occurrence;
 use crate::snapshot::Snapshot;
 use crate::target::Target;

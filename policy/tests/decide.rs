@@ -18,7 +18,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tidegate_draw::cases;
 use tidegate_policy::decide::{
-    Admission, Allow, Decision, Deny, Request, admit_staff, decide, may_attach, recheck,
+    Admission, Allow, Decision, Deny, Request, admit_staff, decide, may_attach, may_attach_until,
+    recheck,
 };
 use tidegate_policy::model::*;
 use tidegate_policy::schedule::Schedule;
@@ -678,6 +679,14 @@ proptest! {
             // Openings are whole seconds here, and `now` may be a nanosecond short of one.
             if now.subsec_nanosecond() == 0 {
                 prop_assert_eq!(may_attach(&snapshot, terminal, now), wanted);
+                if let Some(until) = may_attach_until(&snapshot, terminal, now) {
+                    prop_assert!(now < until);
+                    let last = until - 1.nanosecond();
+                    let between = now + (last.duration_since(now) / 2);
+                    for later in [between, last].map(|later| later.min(now + 9_000.hours())) {
+                        prop_assert!(may_attach(&snapshot, terminal, later));
+                    }
+                }
             }
         }
     }

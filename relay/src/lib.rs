@@ -18,6 +18,8 @@ pub mod denies;
 pub mod dials;
 pub mod end;
 pub mod failpoint;
+#[cfg(test)]
+mod fuzz;
 pub mod gate;
 pub mod history;
 pub mod hostkeys;
