@@ -29,6 +29,7 @@ pub use tidegate_process::logging;
 pub mod metrics;
 mod object;
 pub mod origin;
+pub mod pace;
 pub mod peer;
 pub mod present;
 pub mod published;

@@ -43,6 +43,7 @@ pub struct Metrics {
     sessions_ended: IntCounterVec,
     sessions_unpublished: IntGauge,
     bytes: IntCounterVec,
+    held_back: IntCounterVec,
     cut_overrun: Histogram,
     admission: Histogram,
     policy_age: IntGauge,
@@ -357,6 +358,12 @@ impl Metrics {
                 "direction",
                 Direction::ALL.iter().map(|w| w.word()),
             )?,
+            held_back: m.counters(
+                "tidegate_session_bytes_held_back_total",
+                "Bytes in sessions whose sender was given window later, for bandwidthPerSession.",
+                "direction",
+                Direction::ALL.iter().map(|w| w.word()),
+            )?,
             cut_overrun: m.histogram(
                 "tidegate_cut_overrun_milliseconds",
                 "By how much sessions ran past their deadline; 1000 is the promise.",
@@ -527,6 +534,10 @@ impl Metrics {
 
     pub fn bytes(&self, direction: Direction, count: u64) {
         self.bytes.with_label_values(&[direction.word()]).inc_by(count);
+    }
+
+    pub fn held_back(&self, direction: Direction, count: u64) {
+        self.held_back.with_label_values(&[direction.word()]).inc_by(count);
     }
 
     /// Of one kind that is watched in a cluster; `None`: not known.

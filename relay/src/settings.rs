@@ -6,7 +6,7 @@ use tidegate_crds::compile::RelaySettings;
 
 use crate::accept::Caps;
 
-/// The settings in force; all limits are per replica and count what is open at once.
+/// The settings in force; all limits are per replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The Relay's name.
@@ -14,6 +14,8 @@ pub struct Settings {
     pub caps: Caps,
     /// Sessions that one login user may have.
     pub sessions_per_user: u32,
+    /// Bytes a second of one session, each way.
+    pub bandwidth_per_session: Option<u64>,
     pub drain: Duration,
 }
 
@@ -26,6 +28,7 @@ impl From<&RelaySettings> for Settings {
                 per_source: places(relay.limits.per_source),
             },
             sessions_per_user: relay.limits.sessions_per_user,
+            bandwidth_per_session: relay.limits.bandwidth_per_session,
             drain: relay.drain_timeout.unsigned_abs(),
         }
     }

@@ -139,6 +139,9 @@ impl Trail {
         let (bytes_in, bytes_out) = session.uncounted();
         self.metrics.bytes(Direction::In, bytes_in);
         self.metrics.bytes(Direction::Out, bytes_out);
+        let (held_in, held_out) = session.take_held_back();
+        self.metrics.held_back(Direction::In, held_in);
+        self.metrics.held_back(Direction::Out, held_out);
     }
 
     /// A login user's channel is refused; durable when this returns. Repeats are counted and follow.

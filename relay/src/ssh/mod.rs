@@ -28,6 +28,7 @@ mod console;
 mod event;
 mod intake;
 mod key;
+mod later;
 mod leg;
 mod partial;
 mod port;

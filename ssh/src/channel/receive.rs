@@ -37,6 +37,16 @@ const QUICK: Duration = Duration::from_millis(100);
 /// A window of which half lasts longer than this is larger than it need be: no path takes so long.
 pub(crate) const IDLE: Duration = Duration::from_secs(10);
 
+/// Of a channel that is held to a rate, the window that it has, the one that a long path may give it,
+/// and what is given at once, in milliseconds at that rate. The first is what comes at once after a
+/// rest; a path of 400 ms is as long as a satellite's, and needs the second to fill.
+const PACED: u64 = 100;
+const PACED_FAR: u64 = 500;
+const PACED_STEP: u64 = 25;
+/// However low the rate is: a window that holds a few packets, and steps that are worth a message.
+const PACED_LEAST: u32 = 16 << 10;
+const PACED_LEAST_STEP: u32 = 4 << 10;
+
 /// The peer sent more than its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Beyond;
@@ -68,6 +78,10 @@ pub(crate) struct ReceiveWindow {
     first: u32,
     usual: u32,
     most: u32,
+    /// Given once so much is owed, or half of the window.
+    step: u32,
+    /// What the window has beyond what it may have since it was held to a rate: it goes as it is used.
+    excess: u32,
     share: Arc<Share>,
 }
 
@@ -91,8 +105,23 @@ impl ReceiveWindow {
             first: size,
             usual,
             most,
+            step: u32::MAX,
+            excess: 0,
             share: Arc::clone(share),
         })
+    }
+
+    /// The channel is to carry `rate` bytes a second at most, which is up to whoever says what was
+    /// consumed, and when: the window is made fit for it, so that neither a long rest nor one large
+    /// WINDOW_ADJUST lets much come at once.
+    pub fn pace(&mut self, rate: u64) {
+        let of = |ms: u64| u32::try_from(rate.saturating_mul(ms) / 1000).unwrap_or(u32::MAX);
+        let usual = of(PACED).max(PACED_LEAST);
+        self.first = self.first.min(usual);
+        self.usual = self.usual.min(usual);
+        self.most = self.most.min(of(PACED_FAR).max(PACED_LEAST));
+        self.step = of(PACED_STEP).max(PACED_LEAST_STEP);
+        self.excess = self.size.saturating_sub(self.first);
     }
 
     /// What the peer may send now.
@@ -148,13 +177,16 @@ impl ReceiveWindow {
         let bytes = bytes.min(self.held);
         self.held = self.held.saturating_sub(bytes);
         self.owed = self.owed.saturating_add(bytes);
+        let less = self.excess.min(self.owed);
+        self.excess = self.excess.saturating_sub(less);
+        self.give_back(less);
     }
 
     /// What a WINDOW_ADJUST (RFC 4254 section 5.2) is to give now, if one is due: half of the window at
-    /// least.
+    /// least, or a step of a channel that is held to a rate.
     pub fn due(&mut self, now: Duration) -> Option<u32> {
         self.rest(now);
-        if self.owed < self.size / 2 || self.owed == 0 {
+        if self.owed < (self.size / 2).min(self.step) || self.owed == 0 {
             return None;
         }
         self.shrink();
@@ -237,7 +269,8 @@ impl ReceiveWindow {
     #[cfg(test)]
     pub fn is_sound(&self) -> bool {
         let sum = u64::from(self.left) + u64::from(self.held) + u64::from(self.owed);
-        sum == u64::from(self.size) && self.size <= self.most.max(self.first)
+        let size = self.size.saturating_sub(self.excess);
+        sum == u64::from(self.size) && size <= self.most.max(self.first)
     }
 }
 
@@ -331,6 +364,65 @@ mod tests {
         assert_eq!(grown((us(300), us(330), us(10)), 3000), 256);
         assert_eq!(grown((ms(200), ms(150), us(10)), 3000), 128);
         assert_eq!(grown((ms(50), ms(30), us(10)), 3000), 256);
+        assert_eq!(share.taken(), 0);
+    }
+
+    /// A sender that sends whatever its window allows, over a path of `journey` one way, and a reader
+    /// that says `rate` bytes a second are consumed, looking each 5 ms: bytes of the last 3 of 5 s, and
+    /// the most that came in within 100 ms of them.
+    fn paced(window: &mut ReceiveWindow, journey: u64, rate: u64) -> (u64, u64) {
+        window.pace(rate);
+        let (mut may, mut queue) = (u64::from(window.left()), std::collections::VecDeque::new());
+        let mut adjusts = std::collections::VecDeque::new();
+        let (mut held, mut taken, mut came) = (0_u64, 0_u64, vec![0_u64; 5000]);
+        for now in 0..5000_u64 {
+            while adjusts.front().is_some_and(|(at, _)| *at <= now) {
+                may += u64::from(adjusts.pop_front().unwrap().1);
+            }
+            if may > 0 {
+                queue.push_back((now + journey, std::mem::take(&mut may)));
+            }
+            while queue.front().is_some_and(|(at, _)| *at <= now) {
+                let bytes: u64 = queue.pop_front().unwrap().1;
+                window.received(u32::try_from(bytes).unwrap(), ms(now)).unwrap();
+                held += bytes;
+                came[usize::try_from(now).unwrap()] += bytes;
+            }
+            if now % 5 == 0 {
+                // A rest saves nothing up but for what a timer needs.
+                taken = taken.max(rate * now.saturating_sub(10) / 1000);
+                let allowed = (rate * now / 1000).saturating_sub(taken).min(held);
+                window.consumed(u32::try_from(allowed).unwrap());
+                (held, taken) = (held - allowed, taken + allowed);
+            }
+            if let Some(given) = window.due(ms(now)) {
+                adjusts.push_back((now + journey, given));
+            }
+            assert!(window.is_sound());
+        }
+        let most = came[2000..].windows(100).map(|it| it.iter().sum()).max().unwrap();
+        (came[2000..].iter().sum(), most)
+    }
+
+    #[test]
+    fn a_channel_that_is_held_to_a_rate_has_it_smoothly_near_and_far() {
+        let share = share(256 << 20);
+        for rate in [200_000, 1_000_000, 10_000_000] {
+            for journey in [0, 20, 100] {
+                let mut window = ReceiveWindow::new(windows(), &share).unwrap();
+                let (all, most) = paced(&mut window, journey, rate);
+                let (all, most) = (all * 100 / rate / 3, most * 100 / (rate / 10));
+                assert!((90..=105).contains(&all), "{rate} {journey}: {all} % of the rate");
+                // A window that a long path wants comes in with its return.
+                let may = if journey < 100 { 170 } else { 300 };
+                assert!(most <= may, "{rate} {journey}: {most} % of the rate in 100 ms");
+            }
+        }
+        // Of a rate so low the window that channels begin with goes with its first use.
+        let mut window = ReceiveWindow::new(windows(), &share).unwrap();
+        paced(&mut window, 0, 10_000);
+        assert_eq!((window.size(), window.excess), (16 * KB, 0));
+        drop(window);
         assert_eq!(share.taken(), 0);
     }
 
