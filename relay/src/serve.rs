@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use futures_util::future::join_all;
 use tidegate_crds::compile::RelaySettings;
 
-use crate::accept::{self, Listener};
+use crate::accept::{self, Listener, Prefix};
 use crate::admin::{self, Admin};
 use crate::audit::{self, Audit, Event, What};
 use crate::claim::{AnyClaims, Claims as _, FileClaims, KubeClaims};
@@ -259,12 +260,13 @@ fn listen(gate: &Arc<Gate>, server: &Arc<Server>, listener: Listener) {
     let budget = gate.budget.clone();
     let accepting = accept::accept(listener, budget, move |socket, peer, port, ticket| {
         serving.metrics.connection_accepted();
-        let door = Arc::new(KnownKeys(Arc::clone(&serving)));
-        let (connection, events) = server.start(socket, peer, door);
+        let door = Arc::new(KnownKeys::new(&serving, Prefix::of(peer.ip())));
+        let keys = Arc::clone(&door);
+        let (connection, events) = server.start(socket, peer, keys);
         let evicted = connection.clone();
         ticket.on_eviction(move || evicted.kill());
         let gate = Arc::clone(&serving);
-        let serve = connection::serve(gate, connection, events, port, ticket);
+        let serve = connection::serve(gate, connection, events, door, port, ticket);
         serving.tasks.spawn("connection", serve);
     });
     let draining = gate.drained();
@@ -326,7 +328,12 @@ async fn keep_house(gate: Arc<Gate>, state: StateDir) {
         for terminal in gate.registry.all() {
             gate.trail.repeats(Who::Terminal(&terminal), false);
         }
-        gate.trail.unauthenticated(gate.take_unproven());
+        let boot = clock::boot();
+        for line in gate.refusals.due(boot, false) {
+            gate.trail.note(gate.trail.unauthenticated(line));
+        }
+        gate.exchanges.trim(boot);
+        gate.probes.trim(boot);
         gate.forget_host_key_clients(snapshot);
         let (state, seen) = (state.clone(), gate.registry.remember(now));
         let clients = Arc::clone(&gate);
@@ -379,6 +386,11 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     };
     if tokio::time::timeout(LAST_LINES, none).await.is_err() {
         tracing::error!("ends of sessions are not written down; the next start will end them");
+    }
+    let last = gate.refusals.due(clock::boot(), true).into_iter();
+    let last = last.map(|line| gate.trail.audit.record(gate.trail.unauthenticated(line)));
+    if tokio::time::timeout(LAST_LINES, join_all(last)).await.is_err() {
+        tracing::error!("refusals before a login are not in the audit log");
     }
     let stop =
         Event { relay_pod: Some(gate.name.clone()), ..Event::new(What::Stop, clock::now().wall) };

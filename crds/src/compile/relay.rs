@@ -31,6 +31,8 @@ pub struct RelayLimits {
     pub unauthenticated: u32,
     /// Those from one source (/24 or /56).
     pub per_source: u32,
+    /// Key exchanges that those may begin a second.
+    pub handshakes_per_source: u32,
     /// Live sessions of one login user.
     pub sessions_per_user: u32,
     /// Bytes per second of one session, each way, at least [`LEAST_BANDWIDTH`]; `None`: no limit.
@@ -113,6 +115,8 @@ pub fn relay(resource: &Relay) -> Result<RelaySettings, Vec<Refusal>> {
     };
     let unauthenticated = limit("spec.limits.unauthenticated", spec.limits.unauthenticated, 16);
     let per_source = limit("spec.limits.perSource", spec.limits.per_source, 1);
+    let handshakes_per_source =
+        limit("spec.limits.handshakesPerSource", spec.limits.handshakes_per_source, 1);
     let sessions_per_user = limit("spec.limits.sessionsPerUser", spec.limits.sessions_per_user, 1);
     let bandwidth = spec.limits.bandwidth_per_session.as_ref().map(|quantity| {
         let bytes = bytes(quantity).filter(|bytes| *bytes >= LEAST_BANDWIDTH);
@@ -138,6 +142,7 @@ pub fn relay(resource: &Relay) -> Result<RelaySettings, Vec<Refusal>> {
             limits: RelayLimits {
                 unauthenticated: unauthenticated?,
                 per_source: per_source?,
+                handshakes_per_source: handshakes_per_source?,
                 sessions_per_user: sessions_per_user?,
                 bandwidth_per_session: bandwidth.map_or(Some(None), |it| it.map(Some))?,
             },

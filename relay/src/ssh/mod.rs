@@ -71,6 +71,15 @@ pub trait Doorkeeper: Send + Sync {
     fn offered(&self, user: &str, key: &KeyBlob) -> bool;
     /// The peer holds the private half: whether it gets in.
     fn proven(&self, user: &str, key: &KeyBlob) -> bool;
+    /// The peer speaks SSH, and nothing costly has been done for it: what it is told and sent away with
+    /// instead, if it is to be.
+    fn turned_away(&self) -> Option<&'static str> {
+        None
+    }
+    /// After a key was offered that nobody has: what the peer is told and sent away with, if it is to be.
+    fn had_enough(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Called before each write to a socket: sweeps deadlines after a gap (suspend, SIGSTOP), so that

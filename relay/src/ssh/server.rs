@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use tidegate_ssh::{Config, Core};
+use tidegate_ssh::{Config, Core, DisconnectCode};
 use tokio::net::TcpStream;
 
 use super::connection::{Connection, Ended, Shared};
@@ -60,10 +60,10 @@ impl Server {
         );
         let events = Events(Arc::clone(&shared.events));
         let limits = self.config.load().rekey;
-        let task = Task::new(Arc::clone(&shared), door, limits);
+        let task = Task::new(Arc::clone(&shared), Arc::clone(&door), limits);
         let mut over = Over { shared: Arc::clone(&shared), ended: Ended::Fault };
         self.supervisor.spawn("ssh connection", async move {
-            over.ended = serve(&over.shared, task).await;
+            over.ended = serve(&over.shared, &*door, task).await;
             drop(over);
         });
         (Connection(shared), events)
@@ -83,7 +83,7 @@ impl Drop for Over {
     }
 }
 
-async fn serve(shared: &Arc<Shared>, mut task: Task) -> Ended {
+async fn serve(shared: &Arc<Shared>, door: &dyn Doorkeeper, mut task: Task) -> Ended {
     let grace = shared.settings.login_grace;
     let first = tokio::select! {
         first = sniff::speaks_ssh(&shared.socket, shared.settings.sniff_silence) => first,
@@ -95,6 +95,9 @@ async fn serve(shared: &Arc<Shared>, mut task: Task) -> Ended {
     };
     let Some(first) = first else { return Ended::NotSsh };
     shared.speaking.store(true, Ordering::Release);
+    if let Some(sentence) = door.turned_away() {
+        shared.disconnect(DisconnectCode::TooManyConnections, sentence);
+    }
     task.begin(first);
     task.run().await
 }

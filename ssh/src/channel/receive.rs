@@ -78,6 +78,8 @@ pub(crate) struct ReceiveWindow {
     first: u32,
     usual: u32,
     most: u32,
+    /// Bytes a second that the channel is held to.
+    rate: Option<u64>,
     /// Given once so much is owed, or half of the window.
     step: u32,
     /// What the window has beyond what it may have since it was held to a rate: it goes as it is used.
@@ -105,6 +107,7 @@ impl ReceiveWindow {
             first: size,
             usual,
             most,
+            rate: None,
             step: u32::MAX,
             excess: 0,
             share: Arc::clone(share),
@@ -115,7 +118,8 @@ impl ReceiveWindow {
     /// consumed, and when: the window is made fit for it, so that neither a long rest nor one large
     /// WINDOW_ADJUST lets much come at once.
     pub fn pace(&mut self, rate: u64) {
-        let of = |ms: u64| u32::try_from(rate.saturating_mul(ms) / 1000).unwrap_or(u32::MAX);
+        let of = |ms| at_rate(rate, Duration::from_millis(ms));
+        self.rate = Some(rate);
         let usual = of(PACED).max(PACED_LEAST);
         self.first = self.first.min(usual);
         self.usual = self.usual.min(usual);
@@ -162,6 +166,17 @@ impl ReceiveWindow {
     /// The first data that the watched WINDOW_ADJUST allowed is here.
     fn arrived(&mut self, bytes: u32, now: Duration) {
         let Some(watch) = self.watch.take() else { return };
+        if let Some(rate) = self.rate {
+            // There are no gaps where little is given at a time. What came on time took the path's
+            // round trip, or less than a slow sender takes.
+            let trip = now.saturating_sub(watch.at);
+            if trip <= Duration::from_millis(PACED_FAR) {
+                let steps = Duration::from_millis(2 * PACED_STEP);
+                let wanted = at_rate(rate, trip.saturating_add(steps)).min(self.most);
+                self.grow_by(wanted.saturating_sub(self.size));
+            }
+            return;
+        }
         let gap = now.saturating_sub(self.last.max(watch.at));
         let before = self.last.saturating_sub(watch.at);
         let usual = before.saturating_mul(bytes).checked_div(watch.bytes).unwrap_or_default();
@@ -229,7 +244,11 @@ impl ReceiveWindow {
 
     /// Doubles the size, up to `most`, as far as the connection's share goes; whether it has grown.
     fn grow(&mut self, most: u32) -> bool {
-        let more = self.size.min(most.saturating_sub(self.size));
+        self.grow_by(self.size.min(most.saturating_sub(self.size)))
+    }
+
+    /// Takes `more` from the share, as far as it goes; whether it has grown.
+    fn grow_by(&mut self, more: u32) -> bool {
         if more == 0 || self.share.is_tight() {
             return false;
         }
@@ -272,6 +291,12 @@ impl ReceiveWindow {
         let size = self.size.saturating_sub(self.excess);
         sum == u64::from(self.size) && size <= self.most.max(self.first)
     }
+}
+
+/// Bytes that pass in `time` at `rate` bytes a second.
+fn at_rate(rate: u64, time: Duration) -> u32 {
+    let bytes = u128::from(rate).saturating_mul(time.as_nanos()) / 1_000_000_000;
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 impl Drop for ReceiveWindow {
