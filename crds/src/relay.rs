@@ -279,7 +279,7 @@ pub struct Egress {
     pub extra_cidrs: Vec<String>,
 }
 
-/// Bounds on what is there at once; concurrent, not rates.
+/// Bounds on what is there at once, and on what may begin in a second.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RelayLimits {
@@ -291,6 +291,11 @@ pub struct RelayLimits {
     #[serde(default = "default_per_source")]
     #[schemars(range(min = 1, max = 65536))]
     pub per_source: i32,
+    /// Key exchanges that peers of one source (/24 or /56) may begin a second, per replica; eight times
+    /// as many at once.
+    #[serde(default = "default_handshakes_per_source")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub handshakes_per_source: i32,
     /// Live sessions of one login user, per replica.
     #[serde(default = "default_sessions_per_user")]
     #[schemars(range(min = 1, max = 65536))]
@@ -306,6 +311,7 @@ impl Default for RelayLimits {
         Self {
             unauthenticated: default_unauthenticated(),
             per_source: default_per_source(),
+            handshakes_per_source: default_handshakes_per_source(),
             sessions_per_user: default_sessions_per_user(),
             bandwidth_per_session: None,
         }
@@ -318,6 +324,10 @@ fn default_unauthenticated() -> i32 {
 
 fn default_per_source() -> i32 {
     128
+}
+
+fn default_handshakes_per_source() -> i32 {
+    64
 }
 
 fn default_sessions_per_user() -> i32 {

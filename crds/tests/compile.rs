@@ -351,15 +351,23 @@ fn a_mesh_and_a_relay_become_policy() {
         (limits.unauthenticated, limits.per_source, limits.sessions_per_user),
         (1024, 128, 8)
     );
-    for (pointer, value, field) in [
-        ("/spec/tls", json!({"issuerRef": {"name": "x"}}), "spec.tls.issuerRef"),
-        (
-            "/spec/limits",
-            json!({"bandwidthPerSession": "200Mi"}),
-            "spec.limits.bandwidthPerSession",
-        ),
-    ] {
+    for (pointer, value, field) in
+        [("/spec/tls", json!({"issuerRef": {"name": "x"}}), "spec.tls.issuerRef")]
+    {
         refused(relay(with(common::relay(), pointer, value)), field, "not supported");
+    }
+    let bandwidth = |quantity: &str| {
+        relay(with(common::relay(), "/spec/limits", json!({"bandwidthPerSession": quantity})))
+    };
+    assert_eq!(limits.bandwidth_per_session, None);
+    for (quantity, bytes) in
+        [("16Ki", 16 << 10), ("16384", 16 << 10), ("200Mi", 200 << 20), ("3G", 3_000_000_000)]
+    {
+        let limits = bandwidth(quantity).unwrap().limits;
+        assert_eq!(limits.bandwidth_per_session, Some(bytes), "{quantity}");
+    }
+    for quantity in ["16383", "16k", "8193Ti", "999999999999Ti", "1E", "", "Mi", "1.5Mi"] {
+        refused(bandwidth(quantity), "spec.limits.bandwidthPerSession", "from 16Ki to 8192Ti");
     }
     refused(
         relay(with(common::relay(), "/spec/replicas", Value::Null)),

@@ -190,6 +190,12 @@ impl Prefix {
     }
 }
 
+impl std::fmt::Display for Prefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.0, if self.0.is_ipv4() { 24 } else { 56 })
+    }
+}
+
 /// Who has a place, and who gives way: plain bookkeeping. Ids only ever grow, so the smallest of a
 /// prefix is its oldest.
 #[derive(Debug, Default)]
@@ -444,6 +450,8 @@ mod tests {
         assert!(same("192.0.2.1", "::ffff:192.0.2.9"));
         assert!(same("2001:db8:0:ff00::1", "2001:db8:0:ffff:9::9"));
         assert!(!same("2001:db8:0:ff00::1", "2001:db8:0:fe00::1"));
+        assert_eq!(Prefix::of(ip("192.0.2.1")).to_string(), "192.0.2.0/24");
+        assert_eq!(Prefix::of(ip("2001:db8:0:ff01::1")).to_string(), "2001:db8:0:ff00::/56");
         let mapped = SocketAddr::new(ip("::ffff:192.0.2.1"), 7);
         assert_eq!(canonical(mapped).to_string(), "192.0.2.1:7");
     }

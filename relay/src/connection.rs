@@ -1,25 +1,28 @@
 //! One connection's life: who it is, and where each of its requests goes. Roles never combine: a key
 //! is one login user's or one terminal's, and a connection keeps the role that its key has.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tidegate_policy::decide::{Deny, Reason, Staff, admit_staff, may_attach};
 use tidegate_policy::model::{KeyBlob, Login};
 
-use crate::accept::Ticket;
+use crate::accept::{Prefix, Ticket};
 use crate::admission;
+use crate::barred;
 use crate::clock;
 use crate::denies::DENIES;
 use crate::end;
 use crate::failpoint::{Place, fault};
 use crate::gate::Gate;
 use crate::locate::TerminalLink;
-use crate::metrics::{Closed, Proof, Role as RoleLabel};
+use crate::metrics::{Closed, Proof, Role as RoleLabel, Unproven};
 use crate::peer::Peer;
 use crate::sentences;
+use crate::sources::Rate;
 use crate::ssh::{
     Authenticated, CancelRequest, Connection, Doorkeeper, Ended, Event, Events, ForwardRequest,
     Negotiated, OpenRequest, RefuseCode, SessionChannel, SessionRequest,
@@ -32,17 +35,56 @@ use crate::view::{self, Output};
 /// How long a login user who may not enter is told so before the connection is closed.
 const BARRED: Duration = Duration::from_secs(30);
 
-/// Before authentication: which keys the policy knows. The answer depends on the key alone.
-/// Who is behind a proxy counts with its own network from then on.
+/// Offers of unknown keys by peers of one source prefix: fifty agents with twenty keys each at once. One
+/// costs a look-up; who offers more asks which keys there are.
+const PROBES: Rate = Rate { per_second: 100, burst: 1000 };
+
+const HANDSHAKES: u8 = 1;
+const TOO_MANY_PROBES: u8 = 2;
+
+/// Before authentication: which keys the policy knows. The answer depends on the key alone, until the
+/// peers of a source have asked too much. Who is behind a proxy counts with its own network from then on.
 pub struct Door {
-    pub gate: Arc<Gate>,
-    /// Whether the connection comes from a declared proxy.
-    pub behind_proxy: bool,
+    gate: Arc<Gate>,
+    peer: Prefix,
+    /// Whether the peer is a declared proxy.
+    behind_proxy: bool,
+    /// Who is behind the proxy that the peer is.
+    behind: OnceLock<Prefix>,
     /// Its place among the unauthenticated.
-    pub ticket: Arc<Ticket>,
+    ticket: Arc<Ticket>,
+    /// Why it was sent away, as far as that is known here.
+    why: AtomicU8,
 }
 
 impl Door {
+    pub fn new(gate: &Arc<Gate>, peer: IpAddr, ticket: &Arc<Ticket>) -> Self {
+        Self {
+            gate: Arc::clone(gate),
+            peer: Prefix::of(peer),
+            behind_proxy: gate.settings().is_proxy(peer),
+            behind: OnceLock::new(),
+            ticket: Arc::clone(ticket),
+            why: AtomicU8::new(0),
+        }
+    }
+
+    fn source(&self) -> Prefix {
+        *self.behind.get().unwrap_or(&self.peer)
+    }
+
+    /// Why a connection ended without a proven key.
+    fn why(&self, closed: Closed) -> Unproven {
+        match (self.why.load(Ordering::Acquire), closed) {
+            (HANDSHAKES, _) => Unproven::TooManyHandshakes,
+            (TOO_MANY_PROBES, _) => Unproven::TooManyKeyProbes,
+            (_, Closed::GaveWay) => Unproven::GaveWay,
+            (_, Closed::LoginTimeout) => Unproven::LoginTimeout,
+            (_, Closed::Protocol) => Unproven::NotSsh,
+            _ => Unproven::UnknownKey,
+        }
+    }
+
     fn knows(&self, key: &KeyBlob) -> bool {
         let policy = self.gate.policy();
         policy.snapshot.user_by_key(key).is_some() || policy.snapshot.terminal_by_key(key).is_some()
@@ -51,7 +93,25 @@ impl Door {
 
 impl Doorkeeper for Door {
     fn offered(&self, _user: &str, key: &KeyBlob) -> bool {
-        self.knows(key)
+        let known = self.knows(key);
+        if !known && !self.gate.probes.may(self.source(), PROBES, clock::boot()) {
+            self.why.store(TOO_MANY_PROBES, Ordering::Release);
+        }
+        known
+    }
+
+    fn had_enough(&self) -> Option<&'static str> {
+        let enough = self.why.load(Ordering::Acquire) == TOO_MANY_PROBES;
+        enough.then_some(sentences::TOO_MANY_KEY_PROBES)
+    }
+
+    fn turned_away(&self) -> Option<&'static str> {
+        let rate = self.gate.settings().exchanges;
+        if self.gate.exchanges.may(self.source(), rate, clock::boot()) {
+            return None;
+        }
+        self.why.store(HANDSHAKES, Ordering::Release);
+        Some(sentences::TOO_MANY_HANDSHAKES)
     }
 
     fn proven(&self, _user: &str, key: &KeyBlob) -> bool {
@@ -63,6 +123,7 @@ impl Doorkeeper for Door {
     }
 
     fn came_from(&self, source: SocketAddr) {
+        let _ = self.behind.set(Prefix::of(source.ip()));
         self.ticket.came_from(source.ip());
     }
 }
@@ -71,8 +132,9 @@ impl Doorkeeper for Door {
 enum Role {
     Staff(Arc<StaffLink>),
     Terminal(TerminalPeer),
-    /// A known login user who may not enter now: gets this sentence and nothing else.
-    Barred(String),
+    /// A known login user who may not enter now: gets this sentence and nothing else, in a place among
+    /// the connections of the key, if there was one left.
+    Barred(String, Option<barred::Place>),
 }
 
 /// What came in on one connection, before anyone is known. After a panic, at whatever step, the
@@ -97,6 +159,7 @@ pub async fn serve(
     gate: Arc<Gate>,
     connection: Connection,
     mut events: Events,
+    door: Arc<Door>,
     listener_port: u16,
     ticket: Arc<Ticket>,
 ) {
@@ -104,16 +167,22 @@ pub async fn serve(
     // Nothing else comes before authentication; a connection that ends here proved nothing.
     let Some(Event::Authenticated(who)) = events.recv().await else {
         arrival.connection.closed().await;
-        if arrival.connection.ended() != Some(Ended::HealthCheck) {
-            gate.unproven();
-        }
-        gate.metrics.connection_closed(match how_closed(&arrival.connection) {
+        let turned_away = door.why.load(Ordering::Acquire) != 0;
+        let health_check = arrival.connection.ended() == Some(Ended::HealthCheck);
+        let closed = match how_closed(&arrival.connection) {
             Closed::Served => Closed::Unauthenticated,
+            // Its goodbye took too long.
+            Closed::Disconnected if turned_away => Closed::Unauthenticated,
             Closed::Disconnected => Closed::GaveWay,
             other => other,
-        });
+        };
+        if !health_check {
+            gate.unproven(door.source(), door.why(closed));
+        }
+        gate.metrics.connection_closed(closed);
         return;
     };
+    drop(door);
     if !ticket.proven() {
         gate.metrics.connection_closed(Closed::GaveWay);
         return;
@@ -135,6 +204,7 @@ pub async fn serve(
             Event::Forward(request) => forward(&gate, role, request),
             Event::Cancel(request) => cancel(&gate, role, request),
             Event::Refused { what } => never(&gate, role, what),
+            Event::TooFast => too_fast(&gate, role),
             Event::Learned { host_keys } => {
                 for host_key in &host_keys {
                     gate.host_keys.accepted(&client, host_key);
@@ -195,7 +265,7 @@ impl Arrival {
             let peer = self.peer(client, negotiated, clock::now().wall);
             let role = self.staff(&user, login, key, peer);
             let result =
-                if matches!(role, Role::Barred(_)) { Proof::Barred } else { Proof::Allowed };
+                if matches!(role, Role::Barred(..)) { Proof::Barred } else { Proof::Allowed };
             self.gate.metrics.authenticated(RoleLabel::Staff, result);
             return Some(role);
         }
@@ -236,6 +306,11 @@ impl Arrival {
         };
         let sentence = deny.to_string();
         self.gate.trail.login(&link, Some((deny.reason.code(), &sentence)));
+        let Some(place) = self.gate.barred.enter(&link.who.key) else {
+            self.gate.metrics.barred_turned_away();
+            link.peer.end(&sentence);
+            return Role::Barred(sentence, None);
+        };
         let goodbye = sentence.clone();
         self.gate.tasks.spawn("barred login user", async move {
             tokio::select! {
@@ -243,7 +318,7 @@ impl Arrival {
                 () = tokio::time::sleep(BARRED) => link.peer.end(&goodbye),
             }
         });
-        Role::Barred(sentence)
+        Role::Barred(sentence, Some(place))
     }
 }
 
@@ -260,7 +335,7 @@ fn open(gate: &Arc<Gate>, role: &Role, request: OpenRequest) {
             request.refuse(RefuseCode::Prohibited, &sentence);
             peer.refused(gate, "a channel", "NeverDone", &sentence);
         }
-        Role::Barred(sentence) => request.refuse(RefuseCode::Prohibited, sentence),
+        Role::Barred(sentence, _) => request.refuse(RefuseCode::Prohibited, sentence),
     }
 }
 
@@ -274,7 +349,7 @@ fn session(gate: &Arc<Gate>, role: &Role, request: SessionRequest, port: u16) {
             });
         }
         Role::Terminal(peer) => peer.session(gate, request),
-        Role::Barred(sentence) => {
+        Role::Barred(sentence, _) => {
             let output = view::refused(sentence, request.pty);
             gate.tasks.spawn("refusal", async move {
                 reply(request.channel, output).await;
@@ -300,14 +375,14 @@ fn forward(gate: &Arc<Gate>, role: &Role, request: ForwardRequest) {
             request.refuse();
             refuse(gate, link, "-R", "NotATerminal", &sentences::staff_never_forward());
         }
-        Role::Barred(_) => request.refuse(),
+        Role::Barred(..) => request.refuse(),
     }
 }
 
 fn cancel(gate: &Arc<Gate>, role: &Role, request: CancelRequest) {
     let had = match role {
         Role::Terminal(peer) => gate.registry.withdraw(&peer.link, &request.host, request.port),
-        Role::Staff(_) | Role::Barred(_) => false,
+        Role::Staff(_) | Role::Barred(..) => false,
     };
     if had { request.grant() } else { request.refuse() }
 }
@@ -318,7 +393,18 @@ fn never(gate: &Arc<Gate>, role: &Role, what: &'static str) {
         Role::Staff(link) => refuse(gate, link, what, "NeverDone", &sentence),
         Role::Terminal(peer) => peer.refused(gate, what, "NeverDone", &sentence),
         // It was written down at the door.
-        Role::Barred(_) => {}
+        Role::Barred(..) => {}
+    }
+}
+
+/// A channel was refused for coming too fast. It counts towards no other limit: the SSH core sends away
+/// whoever goes on.
+fn too_fast(gate: &Arc<Gate>, role: &Role) {
+    gate.metrics.opened_too_fast();
+    match role {
+        Role::Staff(link) => gate.trail.too_fast(Who::Staff(link)),
+        Role::Terminal(peer) => gate.trail.too_fast(Who::Terminal(&peer.link)),
+        Role::Barred(..) => {}
     }
 }
 
@@ -344,6 +430,6 @@ fn leave(gate: &Arc<Gate>, role: &Role) {
             gate.trail.repeats(Who::Staff(link), true);
         }
         Role::Terminal(peer) => peer.left(gate),
-        Role::Barred(_) => {}
+        Role::Barred(..) => {}
     }
 }

@@ -27,6 +27,11 @@ pub struct Metrics {
     connections_closed: IntCounterVec,
     connections_unauthenticated: IntGauge,
     evictions: IntCounterVec,
+    unproven: IntCounterVec,
+    sources: IntGaugeVec,
+    barred: IntGauge,
+    barred_turned_away: IntCounter,
+    opened_too_fast: IntCounter,
     authentications: IntCounterVec,
     ways: IntCounterVec,
     key_exchanges: IntCounterVec,
@@ -45,6 +50,7 @@ pub struct Metrics {
     sessions_ended: IntCounterVec,
     sessions_unpublished: IntGauge,
     bytes: IntCounterVec,
+    held_back: IntCounterVec,
     cut_overrun: Histogram,
     admission: Histogram,
     policy_age: IntGauge,
@@ -67,7 +73,7 @@ pub struct Metrics {
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum $name { $($(#[$vdoc])* $variant),+ }
 
         impl $name {
@@ -120,6 +126,24 @@ words! {
         /// No key was proved that anyone here has.
         Refused = "refused",
     }
+}
+
+words! {
+    /// Why a connection ended before a key was proven; also the code of its line in the audit.
+    Unproven {
+        /// It left, or was refused every key.
+        UnknownKey = "UnknownKey",
+        LoginTimeout = "LoginTimeout",
+        NotSsh = "NotSsh",
+        GaveWay = "GaveWay",
+        TooManyHandshakes = "TooManyHandshakes",
+        TooManyKeyProbes = "TooManyKeyProbes",
+    }
+}
+
+words! {
+    /// The tables that are kept of sources.
+    Sources { Exchanges = "exchanges", KeyProbes = "key_probes", Refusals = "refusals" }
 }
 
 words! {
@@ -318,6 +342,30 @@ impl Metrics {
                 "cap",
                 Cap::ALL.iter().map(|w| w.word()),
             )?,
+            unproven: m.counters(
+                "tidegate_unproven_total",
+                "Connections that ended before a key was proven, by why.",
+                "reason",
+                Unproven::ALL.iter().map(|w| w.word()),
+            )?,
+            sources: m.gauges(
+                "tidegate_sources",
+                "Source prefixes of which something is kept, by the table.",
+                "table",
+                Sources::ALL.iter().map(|w| w.word()),
+            )?,
+            barred: m.gauge(
+                "tidegate_barred",
+                "Connections of known keys that may not enter now, and are told so.",
+            )?,
+            barred_turned_away: m.counter(
+                "tidegate_barred_turned_away_total",
+                "Connections of such keys that were closed at once, since the key had enough.",
+            )?,
+            opened_too_fast: m.counter(
+                "tidegate_opens_too_fast_total",
+                "Channels that were refused, since their peer opened them too fast.",
+            )?,
             host_key_clients: m.own(IntGaugeVec::new(
                 Opts::new(
                     "tidegate_host_key_clients",
@@ -369,6 +417,12 @@ impl Metrics {
             bytes: m.counters(
                 "tidegate_session_bytes_total",
                 "Bytes forwarded in sessions; in is from staff to terminal.",
+                "direction",
+                Direction::ALL.iter().map(|w| w.word()),
+            )?,
+            held_back: m.counters(
+                "tidegate_session_bytes_held_back_total",
+                "Bytes in sessions whose sender was given window later, for bandwidthPerSession.",
                 "direction",
                 Direction::ALL.iter().map(|w| w.word()),
             )?,
@@ -463,6 +517,26 @@ impl Metrics {
         self.evictions.with_label_values(&[cap.word()]).inc();
     }
 
+    pub fn unproven(&self, why: Unproven) {
+        self.unproven.with_label_values(&[why.word()]).inc();
+    }
+
+    pub fn set_sources(&self, table: Sources, count: usize) {
+        set(&self.sources.with_label_values(&[table.word()]), count);
+    }
+
+    pub fn set_barred(&self, now: usize) {
+        set(&self.barred, now);
+    }
+
+    pub fn barred_turned_away(&self) {
+        self.barred_turned_away.inc();
+    }
+
+    pub fn opened_too_fast(&self) {
+        self.opened_too_fast.inc();
+    }
+
     pub fn authenticated(&self, role: Role, result: Proof) {
         self.authentications.with_label_values(&[role.word(), result.word()]).inc();
     }
@@ -554,6 +628,10 @@ impl Metrics {
 
     pub fn bytes(&self, direction: Direction, count: u64) {
         self.bytes.with_label_values(&[direction.word()]).inc_by(count);
+    }
+
+    pub fn held_back(&self, direction: Direction, count: u64) {
+        self.held_back.with_label_values(&[direction.word()]).inc_by(count);
     }
 
     /// Of one kind that is watched in a cluster; `None`: not known.

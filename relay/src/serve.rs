@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use futures_util::future::join_all;
 use tidegate_crds::compile::RelaySettings;
 
 use crate::accept::{self, Listener};
@@ -285,16 +286,13 @@ fn listen(gate: &Arc<Gate>, server: &Arc<Server>, listener: Listener) {
     let accepting = accept::accept(listener, budget, move |socket, peer, port, ticket| {
         serving.metrics.connection_accepted();
         let ticket = Arc::new(ticket);
-        let door = Arc::new(Door {
-            gate: Arc::clone(&serving),
-            behind_proxy: serving.settings().is_proxy(peer.ip()),
-            ticket: Arc::clone(&ticket),
-        });
-        let (connection, events) = server.start(socket, peer, door);
+        let door = Arc::new(Door::new(&serving, peer.ip(), &ticket));
+        let asked = Arc::clone(&door);
+        let (connection, events) = server.start(socket, peer, asked);
         let evicted = connection.clone();
         ticket.on_eviction(move || evicted.kill());
         let gate = Arc::clone(&serving);
-        let serve = connection::serve(gate, connection, events, port, ticket);
+        let serve = connection::serve(gate, connection, events, door, port, ticket);
         serving.tasks.spawn("connection", serve);
     });
     let draining = gate.drained();
@@ -356,7 +354,12 @@ async fn keep_house(gate: Arc<Gate>, state: StateDir) {
         for terminal in gate.registry.all() {
             gate.trail.repeats(Who::Terminal(&terminal), false);
         }
-        gate.trail.unauthenticated(gate.take_unproven());
+        let boot = clock::boot();
+        for line in gate.refusals.due(boot, false) {
+            gate.trail.note(gate.trail.unauthenticated(line));
+        }
+        gate.exchanges.trim(boot);
+        gate.probes.trim(boot);
         gate.forget_host_key_clients(snapshot);
         let (state, seen) = (state.clone(), gate.registry.remember(now));
         let clients = Arc::clone(&gate);
@@ -409,6 +412,11 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     };
     if tokio::time::timeout(LAST_LINES, none).await.is_err() {
         tracing::error!("ends of sessions are not written down; the next start will end them");
+    }
+    let last = gate.refusals.due(clock::boot(), true).into_iter();
+    let last = last.map(|line| gate.trail.audit.record(gate.trail.unauthenticated(line)));
+    if tokio::time::timeout(LAST_LINES, join_all(last)).await.is_err() {
+        tracing::error!("refusals before a login are not in the audit log");
     }
     let stop =
         Event { relay_pod: Some(gate.name.clone()), ..Event::new(What::Stop, clock::now().wall) };

@@ -80,6 +80,8 @@ pub enum Event {
     /// The peer asked for proof of these host keys (indexes in `Config::host_keys`), and has it: it
     /// is about to learn them (hostkeys-prove-00@openssh.com).
     HostKeysProved { keys: Vec<usize> },
+    /// The peer opens channels faster than it may; this one was refused.
+    TooFast,
     /// Something that a relay never does was asked for and refused.
     Refused { what: &'static str },
     /// The peer said goodbye.

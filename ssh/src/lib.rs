@@ -42,7 +42,7 @@ pub use budget::Budget;
 pub use channel::Id;
 pub use cipher::{Opener, Sealer};
 pub use commands::{NoChannel, TooMany};
-pub use config::{Config, ExchangeLimits, Limits, RekeyLimits, Windows};
+pub use config::{Config, ExchangeLimits, Limits, OpenLimits, RekeyLimits, Windows};
 pub use core::Core;
 pub use event::{Event, RequestKind};
 pub use global::Token;

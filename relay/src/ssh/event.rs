@@ -26,6 +26,8 @@ pub enum Event {
     Session(SessionRequest),
     /// The peer asked for proof of these host keys, and has it: it is about to accept them.
     Learned { host_keys: Vec<KeyBlob> },
+    /// A channel was refused, since the peer opens them too fast.
+    TooFast,
     /// Something that a relay never does was refused, plainly.
     Refused { what: &'static str },
 }

@@ -30,6 +30,7 @@ mod console;
 mod event;
 mod intake;
 mod key;
+mod later;
 mod leg;
 mod partial;
 mod port;
@@ -78,6 +79,15 @@ pub trait Doorkeeper: Send + Sync {
     }
     /// The proxy says who is behind it, before anything is known of that peer.
     fn came_from(&self, _source: SocketAddr) {}
+    /// The peer speaks SSH, and nothing costly has been done for it: what it is told and sent away with
+    /// instead, if it is to be.
+    fn turned_away(&self) -> Option<&'static str> {
+        None
+    }
+    /// After a key was offered that nobody has: what the peer is told and sent away with, if it is to be.
+    fn had_enough(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Called before each write to a socket: sweeps deadlines after a gap (suspend, SIGSTOP), so that

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tidegate_ssh::{Config, Core};
+use tidegate_ssh::{Config, Core, DisconnectCode};
 use tidegate_transport::arrival::Offer;
 use tidegate_transport::tls;
 use tokio::net::TcpStream;
@@ -122,5 +122,8 @@ async fn serve(shared: &Arc<Shared>, door: &dyn Doorkeeper, offer: Offer, task: 
     }
     shared.socket.begin(ssh.stack, ssh.first);
     shared.speaking.store(true, Ordering::Release);
+    if let Some(sentence) = door.turned_away() {
+        shared.disconnect(DisconnectCode::TooManyConnections, sentence);
+    }
     task.run().await
 }

@@ -54,6 +54,10 @@ impl Door for AtDoor {
     fn proven(&mut self, user: &str, key: &[u8]) -> bool {
         self.0.proven(user, &KeyBlob::new(key.to_vec()))
     }
+
+    fn had_enough(&mut self) -> Option<&'static str> {
+        self.0.had_enough()
+    }
 }
 
 /// What only the connection's own task touches.

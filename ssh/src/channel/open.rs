@@ -1,5 +1,8 @@
 //! CHANNEL_OPEN and its answers (RFC 4254 section 5.1).
 
+use std::time::Duration;
+
+use super::opens::TOO_FAST;
 use super::receive::ReceiveWindow;
 use super::{Channel, Kind, Session, State};
 use crate::config::Windows;
@@ -13,11 +16,19 @@ const WORDS: usize = 200;
 
 impl Core {
     /// CHANNEL_OPEN (RFC 4254 section 5.1).
-    pub(crate) fn channel_open(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
+    pub(crate) fn channel_open(
+        &mut self,
+        message: &[u8],
+        now: Duration,
+    ) -> Result<Option<Event>, Fatal> {
         let mut r = Reader::new(message);
         r.u8()?;
         let (name, remote) = (r.string()?, r.u32()?);
         let (window, packet) = (r.u32()?, r.u32()?);
+        if !self.opens.one_more(&self.config.opens, now)? {
+            self.refuse_open(remote, OpenFailure::ResourceShortage, TOO_FAST);
+            return Ok(Some(Event::TooFast));
+        }
         let (what, text) = match name {
             b"direct-tcpip" => return self.open_direct(r, remote, window, packet),
             b"session" => return self.open_session(r, remote, window, packet),

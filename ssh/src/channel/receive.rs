@@ -37,6 +37,16 @@ const QUICK: Duration = Duration::from_millis(100);
 /// A window of which half lasts longer than this is larger than it need be: no path takes so long.
 pub(crate) const IDLE: Duration = Duration::from_secs(10);
 
+/// Of a channel that is held to a rate, the window that it has, the one that a long path may give it,
+/// and what is given at once, in milliseconds at that rate. The first is what comes at once after a
+/// rest; a path of 400 ms is as long as a satellite's, and needs the second to fill.
+const PACED: u64 = 100;
+const PACED_FAR: u64 = 500;
+const PACED_STEP: u64 = 25;
+/// However low the rate is: a window that holds a few packets, and steps that are worth a message.
+const PACED_LEAST: u32 = 16 << 10;
+const PACED_LEAST_STEP: u32 = 4 << 10;
+
 /// The peer sent more than its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Beyond;
@@ -68,6 +78,12 @@ pub(crate) struct ReceiveWindow {
     first: u32,
     usual: u32,
     most: u32,
+    /// Bytes a second that the channel is held to.
+    rate: Option<u64>,
+    /// Given once so much is owed, or half of the window.
+    step: u32,
+    /// What the window has beyond what it may have since it was held to a rate: it goes as it is used.
+    excess: u32,
     share: Arc<Share>,
 }
 
@@ -91,8 +107,25 @@ impl ReceiveWindow {
             first: size,
             usual,
             most,
+            rate: None,
+            step: u32::MAX,
+            excess: 0,
             share: Arc::clone(share),
         })
+    }
+
+    /// The channel is to carry `rate` bytes a second at most, which is up to whoever says what was
+    /// consumed, and when: the window is made fit for it, so that neither a long rest nor one large
+    /// WINDOW_ADJUST lets much come at once.
+    pub fn pace(&mut self, rate: u64) {
+        let of = |ms| at_rate(rate, Duration::from_millis(ms));
+        self.rate = Some(rate);
+        let usual = of(PACED).max(PACED_LEAST);
+        self.first = self.first.min(usual);
+        self.usual = self.usual.min(usual);
+        self.most = self.most.min(of(PACED_FAR).max(PACED_LEAST));
+        self.step = of(PACED_STEP).max(PACED_LEAST_STEP);
+        self.excess = self.size.saturating_sub(self.first);
     }
 
     /// What the peer may send now.
@@ -133,6 +166,17 @@ impl ReceiveWindow {
     /// The first data that the watched WINDOW_ADJUST allowed is here.
     fn arrived(&mut self, bytes: u32, now: Duration) {
         let Some(watch) = self.watch.take() else { return };
+        if let Some(rate) = self.rate {
+            // There are no gaps where little is given at a time. What came on time took the path's
+            // round trip, or less than a slow sender takes.
+            let trip = now.saturating_sub(watch.at);
+            if trip <= Duration::from_millis(PACED_FAR) {
+                let steps = Duration::from_millis(2 * PACED_STEP);
+                let wanted = at_rate(rate, trip.saturating_add(steps)).min(self.most);
+                self.grow_by(wanted.saturating_sub(self.size));
+            }
+            return;
+        }
         let gap = now.saturating_sub(self.last.max(watch.at));
         let before = self.last.saturating_sub(watch.at);
         let usual = before.saturating_mul(bytes).checked_div(watch.bytes).unwrap_or_default();
@@ -148,15 +192,18 @@ impl ReceiveWindow {
         let bytes = bytes.min(self.held);
         self.held = self.held.saturating_sub(bytes);
         self.owed = self.owed.saturating_add(bytes);
+        let less = self.excess.min(self.owed);
+        self.excess = self.excess.saturating_sub(less);
+        self.give_back(less);
     }
 
     /// What a WINDOW_ADJUST (RFC 4254 section 5.2) is to give now, if one is due: half of the window at
-    /// least.
+    /// least, or a step of a channel that is held to a rate.
     pub fn due(&mut self, now: Duration) -> Option<u32> {
         // Before it is set for the first time: then nothing was given yet, and nothing is quick.
         let given = self.given;
         self.rest(now);
-        if self.owed < self.size / 2 || self.owed == 0 {
+        if self.owed < (self.size / 2).min(self.step) || self.owed == 0 {
             return None;
         }
         self.shrink();
@@ -199,7 +246,11 @@ impl ReceiveWindow {
 
     /// Doubles the size, up to `most`, as far as the connection's share goes; whether it has grown.
     fn grow(&mut self, most: u32) -> bool {
-        let more = self.size.min(most.saturating_sub(self.size));
+        self.grow_by(self.size.min(most.saturating_sub(self.size)))
+    }
+
+    /// Takes `more` from the share, as far as it goes; whether it has grown.
+    fn grow_by(&mut self, more: u32) -> bool {
         if more == 0 || self.share.is_tight() {
             return false;
         }
@@ -239,8 +290,15 @@ impl ReceiveWindow {
     #[cfg(test)]
     pub fn is_sound(&self) -> bool {
         let sum = u64::from(self.left) + u64::from(self.held) + u64::from(self.owed);
-        sum == u64::from(self.size) && self.size <= self.most.max(self.first)
+        let size = self.size.saturating_sub(self.excess);
+        sum == u64::from(self.size) && size <= self.most.max(self.first)
     }
+}
+
+/// Bytes that pass in `time` at `rate` bytes a second.
+fn at_rate(rate: u64, time: Duration) -> u32 {
+    let bytes = u128::from(rate).saturating_mul(time.as_nanos()) / 1_000_000_000;
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 impl Drop for ReceiveWindow {
