@@ -1,0 +1,75 @@
+//! What happened, counted by whoever saw it.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use crate::listener::lock;
+
+use super::windows::Why;
+
+/// Sentences that are kept of what went wrong; the others are counted.
+const KEPT: usize = 20;
+
+/// A session that the relay ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// When its end was read.
+    pub at: Instant,
+    /// Milliseconds after its deadline, or after the edit that ended it; below 0 if before.
+    pub late: f64,
+    pub why: Why,
+}
+
+/// Counts by name, and byte counts.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    pub counts: BTreeMap<&'static str, u64>,
+    pub wrong: Vec<String>,
+    pub more_wrong: u64,
+}
+
+#[derive(Default)]
+pub struct Tally {
+    totals: Mutex<Totals>,
+    cuts: Mutex<Vec<Cut>>,
+}
+
+impl Tally {
+    pub fn count(&self, what: &'static str) {
+        self.add(what, 1);
+    }
+
+    pub fn add(&self, what: &'static str, count: u64) {
+        *lock(&self.totals).counts.entry(what).or_default() += count;
+    }
+
+    /// Something that must not happen, as a sentence.
+    pub fn wrong(&self, sentence: String) {
+        let mut totals = lock(&self.totals);
+        if totals.wrong.len() < KEPT {
+            eprintln!("soak: {sentence}");
+            totals.wrong.push(sentence);
+        } else {
+            totals.more_wrong += 1;
+        }
+    }
+
+    pub fn cut(&self, cut: Cut) {
+        lock(&self.cuts).push(cut);
+    }
+
+    pub fn totals(&self) -> Totals {
+        lock(&self.totals).clone()
+    }
+
+    pub fn cuts(&self) -> Vec<Cut> {
+        lock(&self.cuts).clone()
+    }
+
+    /// The latest of the cuts since the `seen` first ones, in milliseconds, and how many there are now.
+    pub fn latest_cut(&self, seen: usize) -> (Option<f64>, usize) {
+        let cuts = lock(&self.cuts);
+        (cuts.iter().skip(seen).map(|cut| cut.late).reduce(f64::max), cuts.len())
+    }
+}
