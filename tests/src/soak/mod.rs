@@ -58,7 +58,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A thousand terminals and two hundred sessions.
+    /// A thousand terminals and two hundred sessions; looked at sixty times at least.
     pub fn long(seed: u64, lasting: Duration) -> Self {
         Self {
             build: Build::Release,
@@ -69,7 +69,7 @@ impl Plan {
             sites: 20,
             windows: 20..=60,
             lasting,
-            every: Duration::from_secs(2),
+            every: (lasting / 60).min(Duration::from_secs(2)),
             slopes: true,
         }
     }

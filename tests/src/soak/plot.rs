@@ -166,7 +166,7 @@ impl Chart<'_> {
         let mut x = WIDTH - RIGHT;
         for line in lines.iter().rev() {
             #[expect(clippy::cast_precision_loss, reason = "a short name")]
-            let width = line.name.len() as f64 * 6.6;
+            let width = line.name.len() as f64 * 6.9;
             x -= width;
             self.text(x, self.top - 9.0, "", line.name);
             let y = self.top - 13.0;

@@ -28,15 +28,23 @@ const AHEAD: u64 = 32 << 10;
 const LOST: Duration = Duration::from_secs(30);
 /// A session that lives this long after its deadline is not being cut.
 const NEVER: Duration = Duration::from_secs(10);
+/// What the two clocks of a measurement may differ by, read one after the other.
+const EARLY: Duration = Duration::from_millis(50);
 /// Between two bytes of a session that stays.
 const BEAT: Duration = Duration::from_millis(250);
 
 /// Why an exchange did not come to its end.
 enum Broken {
-    /// The connection or the channel ended.
-    Ended,
+    /// The connection or the channel ended, as was seen then.
+    Ended(Instant),
     /// The bytes are wrong, or do not come.
     Wrong(String),
+}
+
+impl Broken {
+    fn ended() -> Self {
+        Self::Ended(Instant::now())
+    }
 }
 
 pub fn begin(stage: &Arc<Stage>, load: &mut JoinSet<()>) {
@@ -99,7 +107,7 @@ async fn session(
     match moved {
         Ok(()) => stage.tally.count("sessions that staff ended"),
         Err(Broken::Wrong(sentence)) => stage.tally.wrong(format!("{who}: {sentence}")),
-        Err(Broken::Ended) => ended(stage, &staff, window, &who).await,
+        Err(Broken::Ended(seen)) => ended(stage, &staff, seen, window, &who).await,
     }
 }
 
@@ -189,7 +197,7 @@ async fn more(
         while sent < all && sent - check.at < AHEAD {
             let length = (all - sent).min(8 << 10);
             let part = piece(sent, usize::try_from(length).expect("8 KiB"));
-            channel.send(part.to_vec()).await.map_err(|_| Broken::Ended)?;
+            channel.send(part.to_vec()).await.map_err(|_| Broken::ended())?;
             sent += length;
             tokio::time::sleep(pace).await;
         }
@@ -205,7 +213,7 @@ async fn more(
                     return Err(Broken::Wrong("more bytes came than were sent".to_owned()));
                 }
             }
-            Ok(None) | Err(_) => return Err(Broken::Ended),
+            Ok(None) | Err(_) => return Err(Broken::ended()),
         }
     }
     Ok(check)
@@ -213,7 +221,7 @@ async fn more(
 
 /// EOF, to which the terminal's EOF is the answer.
 async fn finish(stage: &Stage, mut channel: Channel, check: Check) -> Result<(), Broken> {
-    channel.finish().await.map_err(|_| Broken::Ended)?;
+    channel.finish().await.map_err(|_| Broken::ended())?;
     match timeout(LOST, channel.next()).await {
         Ok(Ok(None)) => {
             stage.tally.add("bytes of whole transfers, each way", check.at);
@@ -222,7 +230,7 @@ async fn finish(stage: &Stage, mut channel: Channel, check: Check) -> Result<(),
         Ok(Ok(Some(bytes))) => {
             Err(Broken::Wrong(format!("{} bytes more than were sent came back", bytes.len())))
         }
-        Ok(Err(_)) => Err(Broken::Ended),
+        Ok(Err(_)) => Err(Broken::ended()),
         Err(_) => Err(Broken::Wrong(format!("the terminal's EOF did not come within {LOST:?}"))),
     }
 }
@@ -240,19 +248,17 @@ async fn stay(stage: &Stage, channel: &mut Channel, window: &Window) -> Result<(
     }
 }
 
-/// A connection whose channel ended: by a cut, or it was lost.
-async fn ended(stage: &Stage, staff: &Connection, window: &Window, who: &str) {
-    let closed = timeout(Duration::from_secs(5), staff.closed()).await;
-    let (Ok(()), Some(at)) = (closed, staff.ended()) else {
-        let sentence = format!("{who}: the channel ended and the connection did not");
-        return stage.tally.wrong(sentence);
-    };
+/// A connection whose channel ended: by a cut, or it was lost. One that has just asked for a further
+/// channel may stay, since it is not left without a session until that is refused.
+async fn ended(stage: &Stage, staff: &Connection, seen: Instant, window: &Window, who: &str) {
+    let _ = timeout(Duration::from_secs(1), staff.closed()).await;
+    let at = staff.ended().unwrap_or(seen);
     let end = window.end();
     let late =
         if at >= end.at { (at - end.at).as_secs_f64() } else { -(end.at - at).as_secs_f64() };
     stage.tally.cut(Cut { at, late: late * 1e3, why: end.why });
     stage.tally.count("sessions that were cut");
-    if late < -0.05 {
+    if late < -EARLY.as_secs_f64() {
         let early = end.at - at;
         stage.tally.wrong(format!("{who}: the session ended {early:.1?} before its deadline"));
     }

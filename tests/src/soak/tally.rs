@@ -25,7 +25,8 @@ pub struct Cut {
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     pub counts: BTreeMap<&'static str, u64>,
-    pub wrong: Vec<String>,
+    /// What must not happen, and how often it did.
+    pub wrong: BTreeMap<String, u64>,
     pub more_wrong: u64,
 }
 
@@ -47,9 +48,11 @@ impl Tally {
     /// Something that must not happen, as a sentence.
     pub fn wrong(&self, sentence: String) {
         let mut totals = lock(&self.totals);
-        if totals.wrong.len() < KEPT {
+        if let Some(count) = totals.wrong.get_mut(&sentence) {
+            *count += 1;
+        } else if totals.wrong.len() < KEPT {
             eprintln!("soak: {sentence}");
-            totals.wrong.push(sentence);
+            totals.wrong.insert(sentence, 1);
         } else {
             totals.more_wrong += 1;
         }

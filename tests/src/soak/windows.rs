@@ -98,7 +98,11 @@ async fn keep(stage: Arc<Stage>, n: usize) {
     // Not all sites at once.
     tokio::time::sleep(Duration::from_millis(draws.random_range(0..2000))).await;
     for count in 0_u64.. {
-        let seconds = draws.random_range(stage.plan.windows.clone());
+        let mut seconds = draws.random_range(stage.plan.windows.clone());
+        if count == 0 {
+            // As if it had been open for a while: or all sites would go up and down together.
+            seconds = draws.random_range(*stage.plan.windows.start() / 2..=seconds);
+        }
         let (opens, closes) =
             (Timestamp::now() - SignedDuration::from_mins(1), in_seconds(seconds.cast_signed()));
         let manifest = SupportWindow {
