@@ -13,6 +13,7 @@ pub mod disk;
 pub mod fleet;
 pub mod gate;
 pub mod http;
+pub mod interrupt;
 pub mod keys;
 pub mod kiosk;
 mod listener;

@@ -108,6 +108,7 @@ pub fn run(plan: &Plan) -> Outcome {
         .enable_all()
         .build()
         .expect("a runtime");
+    runtime.spawn(crate::interrupt::end_all_when_asked());
     let stage = Arc::new(Stage::set(plan));
     let sampler = Sampler::of(&stage);
     let bare = sampler.settled();

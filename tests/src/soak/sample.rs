@@ -98,13 +98,15 @@ impl Sampler {
     }
 
     pub fn look(&self) -> Sample {
+        // Before the relay has a connection of this very look.
+        let descriptors = descriptors(self.pid) as f64;
         let metrics = Metrics::read(self.stage.gate.admin);
         let metric = |name: &str| metrics.as_ref().and_then(|it| it.get(name)).unwrap_or(f64::NAN);
         let overrun = |bucket: &str| metric(&format!("tidegate_cut_overrun_milliseconds_{bucket}"));
         Sample {
             at: 0.0,
             memory_kib: private_kib(&BTreeSet::from([self.pid])) as f64,
-            descriptors: descriptors(self.pid) as f64,
+            descriptors,
             threads: threads(self.pid) as f64,
             tasks: metric("tidegate_supervisor_tasks"),
             sessions: metric("tidegate_sessions_current"),
@@ -134,10 +136,12 @@ impl Sampler {
     /// A look once it holds no more than at `before`, or when `within` has passed.
     pub fn rested(&self, before: &Sample, within: Duration) -> Sample {
         let until = Instant::now() + within;
-        while !self.look().is_back_to(before) && Instant::now() < until {
-            std::thread::sleep(LOOK);
+        loop {
+            let now = self.settled();
+            if now.is_back_to(before) || Instant::now() >= until {
+                return now;
+            }
         }
-        self.settled()
     }
 
     /// Looks again and again in a thread of its own.

@@ -16,7 +16,7 @@ use super::stage::{Machine, SERVICE, Slot, Stage};
 use super::tally::Cut;
 use super::windows::Window;
 
-/// Time from a window's file until its first session; a refusal until then is waited out.
+/// From a window's file, and from a terminal's end, until sessions begin; refusals until then are waited out.
 const IN_FORCE: Duration = Duration::from_secs(10);
 /// Sessions begin only where the window has this much left.
 const WORTHWHILE: Duration = Duration::from_secs(3);
@@ -111,7 +111,8 @@ async fn session(
     }
 }
 
-/// The session's first channel. A window that was just written may not be in force yet.
+/// The session's first channel. A window that was just written may not be in force yet, and a terminal
+/// that lost its connection dials again.
 async fn admitted(
     stage: &Stage,
     staff: &Connection,
@@ -119,16 +120,17 @@ async fn admitted(
     window: &Window,
     who: &str,
 ) -> Option<Channel> {
+    let begun = Instant::now();
     loop {
         match staff.channel(&machine.host(), SERVICE).await {
             Ok(channel) => return Some(channel),
             Err(_) if window.left() < CLOSE_BY => return None,
-            Err(error) if window.written.elapsed() > IN_FORCE => {
+            Err(error) if begun.elapsed() > IN_FORCE => {
                 stage.tally.wrong(format!("{who} was refused in an open window: {error}"));
                 return None;
             }
             Err(_) => {
-                stage.tally.count("opens before a window was in force");
+                stage.tally.count("opens before a window was in force or a terminal back");
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }

@@ -48,24 +48,39 @@ pub async fn attach(stage: &Arc<Stage>) -> Vec<Attached> {
     kept.collect()
 }
 
-async fn keep(stage: Arc<Stage>, machine: Machine, attached: Connection) {
+/// Keeps a terminal attached as the service manager of a stock one does: it dials again where it lost its
+/// connection.
+///
+/// The relay closes a terminal's connection by itself in one case: it stood still for half a second over
+/// the end of one of its sessions (docs/limits.md, "Of the cut"), as it may where other programs want the
+/// processors. Losing it at any other time is wrong.
+async fn keep(stage: Arc<Stage>, machine: Machine, mut attached: Connection) {
     let mut draws = stage.draws(1, machine.0);
     // Not all of them at once.
     let mut due = Instant::now() + ALIVE.mul_f64(draws.random());
+    let site = &stage.sites[machine.0 % stage.sites.len()];
     loop {
-        tokio::select! {
-            () = attached.closed() => {
-                stage.tally.wrong(format!("the terminal {} lost its connection", machine.name()));
-                return;
+        let lost = tokio::select! {
+            () = attached.closed() => Some("its connection was closed".to_owned()),
+            () = tokio::time::sleep_until(due.into()) => {
+                due += ALIVE;
+                attached.keepalive().await.err().map(|error| format!("no keepalive: {error}"))
             }
-            () = tokio::time::sleep_until(due.into()) => {}
+        };
+        let Some(why) = lost else {
+            stage.tally.count("keepalives answered");
+            continue;
+        };
+        let name = machine.name();
+        if site.has_just_ended() {
+            stage.tally.count("terminals reset as the relay stood still over a deadline");
+        } else {
+            stage.tally.wrong(format!("the terminal {name} was lost: {why}"));
         }
-        due += ALIVE;
-        match attached.keepalive().await {
-            Ok(()) => stage.tally.count("keepalives answered"),
+        match dial(&stage, machine).await {
+            Ok(again) => attached = again,
             Err(error) => {
-                let name = machine.name();
-                stage.tally.wrong(format!("a keepalive of the terminal {name} failed: {error}"));
+                stage.tally.wrong(format!("the terminal {name} could not dial again: {error}"));
                 return;
             }
         }

@@ -18,6 +18,10 @@ use super::stage::{GROUP, Machine, Stage};
 /// From an edit that moves the end of a window until that end: more than a reload takes.
 const NOTICE: i64 = 3;
 
+/// How long after a window's end what happens may be of that end: a cut that is late, and an edit that is
+/// read late.
+const JUST: Duration = Duration::from_secs(3);
+
 /// What ends a window's sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -47,8 +51,6 @@ pub struct End {
 }
 
 pub struct Window {
-    /// When its file was put in place.
-    pub written: Instant,
     end: Mutex<End>,
 }
 
@@ -68,11 +70,13 @@ pub struct Site {
     /// Those that stay.
     pub terminals: Vec<Machine>,
     open: Mutex<Option<Arc<Window>>>,
+    /// The window before that.
+    former: Mutex<Option<Arc<Window>>>,
 }
 
 impl Site {
     pub fn new(number: usize) -> Self {
-        Self { number, terminals: Vec::new(), open: Mutex::default() }
+        Self { number, terminals: Vec::new(), open: Mutex::default(), former: Mutex::default() }
     }
 
     pub fn name(&self) -> String {
@@ -82,6 +86,20 @@ impl Site {
     /// The window that is open, if one is.
     pub fn open(&self) -> Option<Arc<Window>> {
         lock(&self.open).clone()
+    }
+
+    /// Whether a window of this site has just ended.
+    pub fn has_just_ended(&self) -> bool {
+        let windows = [&self.open, &self.former].map(|it| lock(it).clone());
+        windows.iter().flatten().any(|it| {
+            let since = Instant::now().checked_duration_since(it.end().at);
+            since.is_some_and(|it| it <= JUST)
+        })
+    }
+
+    fn ends(&self) {
+        let ended = lock(&self.open).take();
+        *lock(&self.former) = ended;
     }
 }
 
@@ -116,7 +134,7 @@ async fn keep(stage: Arc<Stage>, n: usize) {
         stage.gate.put(&manifest);
         stage.tally.count("windows opened");
         let end = End { at: monotonic(closes), why: Why::Closed };
-        let window = Arc::new(Window { written: Instant::now(), end: Mutex::new(end) });
+        let window = Arc::new(Window { end: Mutex::new(end) });
         *lock(&site.open) = Some(Arc::clone(&window));
         let early = Duration::from_secs(seconds).mul_f64(draws.random_range(0.3..0.7));
         match draws.random_range(0..10) {
@@ -139,7 +157,7 @@ async fn keep(stage: Arc<Stage>, n: usize) {
                 stage.tally.count("windows suspended");
             }
         }
-        *lock(&site.open) = None;
+        site.ends();
         tokio::time::sleep(Duration::from_millis(draws.random_range(500..3000))).await;
         // Not at once, so that none is removed while its sessions are being cut.
         if let Some(former) = former.replace(manifest) {
