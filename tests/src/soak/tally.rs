@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::listener::lock;
 
@@ -10,6 +10,9 @@ use super::windows::Why;
 
 /// Sentences that are kept of what went wrong; the others are counted.
 const KEPT: usize = 20;
+
+/// Two clients learn of one end within this time.
+const NEAR: Duration = Duration::from_secs(2);
 
 /// A session that the relay ended.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +37,22 @@ pub struct Totals {
 pub struct Tally {
     totals: Mutex<Totals>,
     cuts: Mutex<Vec<Cut>>,
+    /// Terminals by their numbers, and when the relay last reset each.
+    resets: Mutex<BTreeMap<usize, Instant>>,
 }
 
 impl Tally {
+    pub fn reset(&self, terminal: usize) {
+        self.count("terminals reset as the relay stood still over a deadline");
+        lock(&self.resets).insert(terminal, Instant::now());
+    }
+
+    /// Whether a terminal was reset at about that time.
+    pub fn was_reset(&self, terminal: usize, at: Instant) -> bool {
+        let reset = lock(&self.resets).get(&terminal).copied();
+        reset.is_some_and(|it| it.max(at) - it.min(at) <= NEAR)
+    }
+
     pub fn count(&self, what: &'static str) {
         self.add(what, 1);
     }

@@ -15,6 +15,9 @@ use super::stage::{Machine, Stage};
 /// Between two keepalives of a terminal: what people set ServerAliveInterval to.
 const ALIVE: Duration = Duration::from_secs(30);
 
+/// Dials of a terminal before it counts as kept out.
+const TRIES: usize = 3;
+
 /// A terminal with the task that keeps it; dropping it ends both.
 pub struct Attached(JoinHandle<()>);
 
@@ -31,6 +34,18 @@ async fn dial(stage: &Stage, machine: Machine) -> std::io::Result<Connection> {
     let listen = u32::from(machine.listen());
     login.forward(listen).await?;
     Ok(login)
+}
+
+/// Tries more than once, as a service manager does: on a machine that stands still the relay closes who
+/// has not asked for a forward within 2 s.
+async fn dial_again(stage: &Stage, machine: Machine) -> std::io::Result<Connection> {
+    for _ in 1..TRIES {
+        if let Ok(attached) = dial(stage, machine).await {
+            return Ok(attached);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    dial(stage, machine).await
 }
 
 /// All that stay, once each has its forward.
@@ -73,11 +88,11 @@ async fn keep(stage: Arc<Stage>, machine: Machine, mut attached: Connection) {
         };
         let name = machine.name();
         if site.has_just_ended() {
-            stage.tally.count("terminals reset as the relay stood still over a deadline");
+            stage.tally.reset(machine.0);
         } else {
             stage.tally.wrong(format!("the terminal {name} was lost: {why}"));
         }
-        match dial(&stage, machine).await {
+        match dial_again(&stage, machine).await {
             Ok(again) => attached = again,
             Err(error) => {
                 stage.tally.wrong(format!("the terminal {name} could not dial again: {error}"));
@@ -103,7 +118,7 @@ async fn restless(stage: Arc<Stage>, machine: Machine) {
         if draws.random_bool(0.7) {
             former = None;
         }
-        match dial(&stage, machine).await {
+        match dial_again(&stage, machine).await {
             Ok(attached) => {
                 stage.tally.count("terminals that dialled again");
                 former = Some(attached);
