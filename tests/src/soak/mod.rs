@@ -170,8 +170,11 @@ impl Outcome {
         let broken = &self.verdict.broken;
         lines.extend(broken.iter().map(|sentence| format!("BROKEN: {sentence}")));
         lines.push(match broken.len() {
-            0 if plan.slopes => "The soak held: no growth, no lost byte, no late cut.".to_owned(),
-            0 => "The soak held: no lost byte, no late cut; growth was not judged.".to_owned(),
+            0 if self.verdict.growth.iter().any(|it| it.what == verdict::MEMORY_IS) => {
+                "The soak held: no growth, no lost byte, no late cut.".to_owned()
+            }
+            0 => "The soak held: no lost byte, no late cut; growth of memory was not judged."
+                .to_owned(),
             count => format!("The soak did not hold: {count} thresholds are broken."),
         });
         lines.join("\n") + "\n"

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::verdict::LATE;
+use super::verdict::{LATE, MEMORY_IS};
 use super::{Outcome, Plan, Sample};
 
 const WIDTH: f64 = 1000.0;
@@ -202,8 +202,8 @@ pub fn svg(plan: &Plan, outcome: &Outcome) -> String {
          once, hostile peers beside them: {held}</text>",
         plan.terminals, plan.staff
     );
-    let judged = outcome.verdict.growth.first().map(|it| it.over);
     let growth = |what: &str| outcome.verdict.growth.iter().find(|it| it.what == what);
+    let judged = outcome.verdict.growth.last().map(|it| it.over);
 
     let memory = Line {
         name: "measured",
@@ -211,14 +211,19 @@ pub fn svg(plan: &Plan, outcome: &Outcome) -> String {
         points: points(samples, |it| it.memory_kib / 1024.0),
     };
     let mut lines = vec![memory];
-    if let Some(growth) = growth("private memory") {
+    if let Some(growth) = growth(MEMORY_IS) {
         let at = |seconds: f64| (growth.slope.base + growth.slope.slope * seconds) / 1024.0;
         let points = [growth.over.0, growth.over.1].map(|it| (it, at(it))).to_vec();
         lines.push(Line { name: "Theil-Sen slope", colour: ORANGE, points });
     }
     let scale = Scale::linear(most(&lines));
     let mut chart = Chart { svg: &mut svg, top: TOP, until, scale };
-    chart.axes("Private memory of the relay (shaded: where growth is judged)", "MiB", judged);
+    let judged_memory = growth(MEMORY_IS).map(|it| it.over);
+    chart.axes(
+        "Private memory of the relay (shaded: where growth is judged)",
+        "MiB",
+        judged_memory,
+    );
     for line in &lines {
         chart.line(line, "");
     }

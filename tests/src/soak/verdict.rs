@@ -14,8 +14,13 @@ pub const LATE: f64 = 1000.0;
 const REVOKED: f64 = 1400.0;
 /// Growth is judged over this last part of the load: before it, caches fill and allocators learn.
 const JUDGED: f64 = 2.0 / 3.0;
+/// What memory is called in a verdict.
+pub const MEMORY_IS: &str = "private memory";
 /// Memory comes back to within 5 % after hostile peers (issue 6): no more may be lost in a run.
 const MEMORY: f64 = 0.05;
+/// And only from here on, in seconds: in runs of a thousand terminals it rises ever more slowly for some
+/// minutes, until each of them has had sessions.
+const MEMORY_WARM: f64 = 300.0;
 /// An allocator keeps a few pages for each of its arenas; in KiB.
 const MEMORY_LEAST: f64 = 1024.0;
 /// Tasks of a connection, as measured at rest: 3,008 with 1,000 terminals, 8 with none.
@@ -77,15 +82,18 @@ struct Judged {
     value: fn(&Sample) -> f64,
     share: f64,
     least: f64,
+    /// Seconds of load before which it is not judged.
+    warm: f64,
 }
 
 const JUDGED_BY_SLOPE: [Judged; 4] = [
     Judged {
-        what: "private memory",
+        what: MEMORY_IS,
         unit: "KiB",
         value: |it| it.memory_kib,
         share: MEMORY,
         least: MEMORY_LEAST,
+        warm: MEMORY_WARM,
     },
     Judged {
         what: "descriptors beyond those of the connections",
@@ -93,6 +101,7 @@ const JUDGED_BY_SLOPE: [Judged; 4] = [
         value: |it| it.descriptors - connections(it),
         share: 0.0,
         least: COUNT_LEAST,
+        warm: 0.0,
     },
     Judged {
         what: "tasks beyond those of the connections",
@@ -100,8 +109,16 @@ const JUDGED_BY_SLOPE: [Judged; 4] = [
         value: |it| it.tasks - TASKS_EACH * connections(it),
         share: 0.0,
         least: COUNT_LEAST,
+        warm: 0.0,
     },
-    Judged { what: "threads", unit: "", value: |it| it.threads, share: 0.0, least: THREADS_LEAST },
+    Judged {
+        what: "threads",
+        unit: "",
+        value: |it| it.threads,
+        share: 0.0,
+        least: THREADS_LEAST,
+        warm: 0.0,
+    },
 ];
 
 /// Connections that the relay serves: what comes and goes with the load. Each session of this load has
@@ -112,7 +129,7 @@ fn connections(sample: &Sample) -> f64 {
 
 fn growth(samples: &[Sample], judged: &Judged) -> Option<Growth> {
     let until = samples.last()?.at;
-    let from = until * (1.0 - JUDGED);
+    let from = (until * (1.0 - JUDGED)).max(judged.warm);
     let points = samples.iter().filter(|it| it.at >= from).map(|it| (it.at, (judged.value)(it)));
     let points: Vec<_> = points.filter(|(_, value)| value.is_finite()).collect();
     let slope = theil_sen(&blocks(&points))?;
@@ -168,11 +185,16 @@ pub fn judge(
                     verdict.looked.push(words);
                     verdict.growth.push(growth);
                 }
-                None => verdict.broken.push(format!(
-                    "the run has fewer than {} samples of {}, which are too few to judge: let it last longer",
-                    slope::FEWEST,
-                    judged.what
-                )),
+                None => {
+                    let what = judged.what;
+                    let few = format!(
+                        "growth of {what} was not judged: fewer than {} samples came after its first {:.0} s, so \
+                         let the run last longer",
+                        slope::FEWEST,
+                        judged.warm
+                    );
+                    verdict.looked.push(few);
+                }
             }
         }
     }

@@ -431,7 +431,10 @@ impl One {
                 self.session.finish(channel);
             }
             Event::Closed { channel } => {
-                self.channels.remove(&channel);
+                if let Some(came) = self.channels.remove(&channel) {
+                    // A CLOSE need not have an EOF before it (RFC 4254 section 5.3).
+                    let _ = came.send(channel::Came::Eof);
+                }
                 self.echoes.remove(&channel);
                 if let Some(opening) = self.opens.remove(&channel) {
                     let _ = opening.answer.send(Err(ended()));

@@ -57,7 +57,7 @@ impl Channel {
         self.commands.send(command).await.map_err(|_| ended())
     }
 
-    /// The bytes that come next; `None` after the other side's EOF.
+    /// The bytes that come next; `None` after the other side's EOF or CLOSE.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>> {
         if self.ended {
             return Ok(None);
