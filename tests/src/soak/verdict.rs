@@ -176,26 +176,22 @@ pub fn judge(
     }
     if plan.slopes {
         for judged in &JUDGED_BY_SLOPE {
-            match growth(samples, judged) {
-                Some(growth) => {
-                    let words = growth.words();
-                    if growth.is_broken() {
-                        verdict.broken.push(words.clone());
-                    }
-                    verdict.looked.push(words);
-                    verdict.growth.push(growth);
-                }
-                None => {
-                    let what = judged.what;
-                    let few = format!(
-                        "growth of {what} was not judged: fewer than {} samples came after its first {:.0} s, so \
-                         let the run last longer",
-                        slope::FEWEST,
-                        judged.warm
-                    );
-                    verdict.looked.push(few);
-                }
+            let Some(growth) = growth(samples, judged) else {
+                verdict.looked.push(format!(
+                    "growth of {} was not judged: fewer than {} samples came after its first {:.0} s, so let the \
+                     run last longer",
+                    judged.what,
+                    slope::FEWEST,
+                    judged.warm
+                ));
+                continue;
+            };
+            let words = growth.words();
+            if growth.is_broken() {
+                verdict.broken.push(words.clone());
             }
+            verdict.looked.push(words);
+            verdict.growth.push(growth);
         }
     }
     verdict
