@@ -76,7 +76,7 @@ async fn keep(stage: Arc<Stage>, machine: Machine, mut attached: Connection) {
     let site = &stage.sites[machine.0 % stage.sites.len()];
     loop {
         let lost = tokio::select! {
-            () = attached.closed() => Some("its connection was closed".to_owned()),
+            () = attached.closed() => Some(attached.why().unwrap_or_default().to_owned()),
             () = tokio::time::sleep_until(due.into()) => {
                 due += ALIVE;
                 attached.keepalive().await.err().map(|error| format!("no keepalive: {error}"))
@@ -88,6 +88,7 @@ async fn keep(stage: Arc<Stage>, machine: Machine, mut attached: Connection) {
         };
         let name = machine.name();
         if site.has_just_ended() {
+            eprintln!("soak: the terminal {name} was reset: {why}");
             stage.tally.reset(machine.0);
         } else {
             stage.tally.wrong(format!("the terminal {name} was lost: {why}"));

@@ -90,7 +90,7 @@ enum Asked {
 pub struct Connection {
     commands: mpsc::Sender<Command>,
     task: JoinHandle<()>,
-    end: Arc<OnceLock<Instant>>,
+    end: Arc<OnceLock<(Instant, String)>>,
 }
 
 impl Drop for Connection {
@@ -140,6 +140,7 @@ impl Connection {
                 session,
                 serve,
                 reads: true,
+                goodbye: String::new(),
                 events: VecDeque::new(),
                 asked: VecDeque::new(),
                 opens: BTreeMap::new(),
@@ -165,9 +166,11 @@ impl Connection {
             let end = Arc::clone(&end);
             async move {
                 // Whoever waits for an answer learns that it is over as its sender goes.
-                let _ = one.serve(&mut receiver).await;
+                let served = one.serve(&mut receiver).await;
+                let why =
+                    served.err().map_or_else(|| one.goodbye.clone(), |error| error.to_string());
                 // Before the receiver goes, which is what `closed` waits for.
-                end.get_or_init(Instant::now);
+                end.get_or_init(|| (Instant::now(), why));
                 drop(receiver);
             }
         });
@@ -236,7 +239,12 @@ impl Connection {
 
     /// When its end was read, as a DISCONNECT, EOF or RST.
     pub fn ended(&self) -> Option<Instant> {
-        self.end.get().copied()
+        self.end.get().map(|(at, _)| *at)
+    }
+
+    /// Why it ended: the text of a DISCONNECT, or what failed.
+    pub fn why(&self) -> Option<&str> {
+        self.end.get().map(|(_, why)| why.as_str())
     }
 }
 
@@ -253,6 +261,8 @@ struct One {
     serve: Serve,
     /// Whether it still reads.
     reads: bool,
+    /// What a DISCONNECT said.
+    goodbye: String,
     events: VecDeque<Event>,
     asked: VecDeque<Asked>,
     opens: BTreeMap<u32, Opening>,
@@ -441,6 +451,7 @@ impl One {
                 }
             }
             Event::Ended { text, .. } => {
+                self.goodbye.clone_from(&text);
                 for opening in std::mem::take(&mut self.opens).into_values() {
                     let told = Error::new(ErrorKind::ConnectionAborted, text.as_str());
                     let _ = opening.answer.send(Err(told));
