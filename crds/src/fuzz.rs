@@ -147,7 +147,7 @@ fn asked(snapshot: &Snapshot) {
                 let staff = Staff { login: user.login.clone(), key, source };
                 let host = terminal.meta.key.name.as_str();
                 let port = terminal.services.first().map_or(22, |service| service.port.into());
-                let request = Request { staff: &staff, host, port, agent: true };
+                let request = Request { staff: &staff, host, port, agent: true, way: None };
                 match decide(snapshot, &request, now) {
                     Decision::Allow(allow) => {
                         let all = allow.candidates.iter().all(|it| it.deadline > now);

@@ -437,11 +437,11 @@ impl Snapshot {
     }
 }
 
-fn oldest_first<'a>(
-    lists: Vec<&'a Listed>,
+fn oldest_first(
+    lists: Vec<&Listed>,
     marks: Marks,
     keep: impl Fn(&Window) -> bool,
-) -> Vec<&'a Arc<Window>> {
+) -> Vec<&Arc<Window>> {
     let one = lists.len() == 1;
     let windows = lists.into_iter().flat_map(|list| list.meeting(marks));
     let mut windows: Vec<_> = windows.filter(|window| keep(window)).collect();

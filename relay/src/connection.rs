@@ -134,7 +134,7 @@ enum Role {
     Terminal(TerminalPeer),
     /// A known login user who may not enter now: gets this sentence and nothing else, in a place among
     /// the connections of the key, if there was one left.
-    Barred(String, Option<barred::Place>),
+    Barred(String, #[expect(dead_code, reason = "given back when dropped")] Option<barred::Place>),
 }
 
 /// What came in on one connection, before anyone is known. After a panic, at whatever step, the

@@ -4,6 +4,7 @@
 //!
 //! `relay/fuzz` compiles this and the readers without the rest of the relay: see its `src/lib.rs`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -160,7 +161,8 @@ fn memory(state: &StateDir, input: &[u8]) {
     let objects: Vec<ObjectRef> = remembered.memory.iter().map(|it| it.object.clone()).collect();
     let mut uid = || "uid".to_owned();
     let kept_files = remembered.memory.iter().map(|it| it.position.file.clone()).collect();
-    for (documents, kept_files) in [(&documents[..], &Default::default()), (&[], &kept_files)] {
+    let none = BTreeSet::default();
+    for (documents, kept_files) in [(&documents[..], &none), (&[], &kept_files)] {
         let inputs = Inputs { documents, refused: &refused, kept_files };
         let (assembled, next) = assemble(&inputs, &remembered.memory, now(), &mut uid);
         for object in &objects {
@@ -209,8 +211,8 @@ mod tests {
     /// changed.
     #[test]
     fn the_corpora_are_survived() {
-        let targets: [(&str, fn(&[u8])); 2] = [("audit", super::audit), ("state", super::state)];
-        for (name, target) in targets {
+        for name in ["audit", "state"] {
+            let target = if name == "audit" { super::audit } else { super::state };
             let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
             let mut count = 0;
             for file in std::fs::read_dir(&corpus).unwrap() {

@@ -38,7 +38,7 @@ fn resident() -> u64 {
     kilobytes * 1024
 }
 
-fn object(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
+fn object(kind: &str, namespace: &str, name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "tidegate.dev/v1alpha1", "kind": kind,
         "metadata": {
@@ -60,7 +60,7 @@ fn ground() -> Vec<Value> {
         "domain": "support.example.com",
         "tenants": {"from": "Selector", "selector": selector},
     });
-    let mut mesh = object("Mesh", "default", "prod", spec);
+    let mut mesh = object("Mesh", "default", "prod", &spec);
     mesh["status"] = json!({"conditions": [{
         "type": "Ready", "status": "True", "reason": "Ready", "message": "",
         "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z",
@@ -76,7 +76,7 @@ fn ground() -> Vec<Value> {
         let spec = json!({
             "publicKeys": [key(n)], "services": [{"name": "ssh", "port": 22}],
         });
-        let mut terminal = object("Terminal", &tenant(n), &format!("kiosk-{n}"), spec);
+        let mut terminal = object("Terminal", &tenant(n), &format!("kiosk-{n}"), &spec);
         terminal["metadata"]["labels"] = json!({"site": format!("site-{}", n % 1_000)});
         terminal
     }));
@@ -94,12 +94,12 @@ fn key(n: usize) -> String {
 }
 
 fn window(n: usize, minutes: usize) -> Value {
-    let terminals = if n % 3 == 0 {
+    let terminals = if n.is_multiple_of(3) {
         json!({"selector": {"matchLabels": {"site": format!("site-{}", n % 1_000)}}})
     } else {
         json!({"names": [format!("kiosk-{}", n % TERMINALS)]})
     };
-    let schedule = if n % 2 == 0 {
+    let schedule = if n.is_multiple_of(2) {
         json!({"recurring": {"cron": "0 22 * * TUE,THU", "timeZone": "Europe/Berlin", "duration": "2h"}})
     } else {
         json!({"once": {"start": "2026-11-23T09:00:00+01:00", "end": "2026-11-23T11:00:00+01:00"}})
@@ -111,7 +111,7 @@ fn window(n: usize, minutes: usize) -> Value {
         "consent": "NotRequired", "code": "NotRequired",
         "limits": {"maxSessionDuration": format!("{minutes}m")},
     });
-    object("SupportWindow", &tenant(n), &format!("window-{n}"), spec)
+    object("SupportWindow", &tenant(n), &format!("window-{n}"), &spec)
 }
 
 fn kind(value: &Value) -> Kind {

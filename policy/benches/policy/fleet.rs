@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use tidegate_policy::cron::Cron;
 use tidegate_policy::decide::Staff;
 use tidegate_policy::model::{
-    Attach, Case, KeyBlob, Label, LabelSelector, Limits, Login, LoginUser, Mesh, Meta, Need,
-    ObjectKey, Recording, Service, Terminal, TerminalSelector, UserSelector, Window,
+    Attach, Case, HostKeys, KeyBlob, Label, LabelSelector, Limits, Login, LoginUser, Mesh, Meta,
+    Need, ObjectKey, Recording, Service, Terminal, TerminalSelector, UserSelector, Window,
 };
 use tidegate_policy::schedule::{Once, Recurring, Schedule, Zone};
 use tidegate_policy::snapshot::Snapshot;
@@ -43,6 +43,7 @@ pub fn empty() -> Snapshot {
     Snapshot::new(Mesh {
         meta: meta("prod", "mesh"),
         domain: "support.example.com".into(),
+        host_keys: HostKeys::default(),
         max_policy_age: SignedDuration::from_mins(5),
         session_retention: SignedDuration::from_hours(168),
     })

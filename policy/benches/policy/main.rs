@@ -39,7 +39,7 @@ enum Answer {
 /// One request again and again; `answer` is what it must get.
 fn ask(c: &mut Criterion, name: &str, snapshot: &Snapshot, who: &str, host: &str, answer: Answer) {
     let staff = staff(who);
-    let request = Request { staff: &staff, host, port: 22, agent: false };
+    let request = Request { staff: &staff, host, port: 22, agent: false, way: None };
     let got = match decide(snapshot, &request, now()) {
         Decision::Allow(_) => Answer::Allow,
         Decision::Deny(_) => Answer::Deny,
@@ -59,7 +59,7 @@ fn ask_anyone(c: &mut Criterion, snapshot: &Snapshot) {
         b.iter(|| {
             n = n.wrapping_add(7_919);
             let (staff, host) = (&staff[n % staff.len()], &hosts[n / 3 % hosts.len()]);
-            let request = Request { staff, host, port: 22, agent: false };
+            let request = Request { staff, host, port: 22, agent: false, way: None };
             decide(black_box(snapshot), black_box(&request), now())
         });
     });
