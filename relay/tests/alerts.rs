@@ -15,17 +15,8 @@ use std::path::Path;
 use serde_json::Value;
 
 /// What PromQL itself has, of what is used here.
-const LANGUAGE: [&str; 9] = [
-    "absent",
-    "by",
-    "histogram_quantile",
-    "ignoring",
-    "increase",
-    "or",
-    "rate",
-    "sum",
-    "without",
-];
+const LANGUAGE: [&str; 9] =
+    ["absent", "by", "histogram_quantile", "ignoring", "increase", "or", "rate", "sum", "without"];
 
 #[derive(Debug, PartialEq, Eq)]
 struct Metric {
@@ -99,8 +90,10 @@ fn wrong(all: &BTreeMap<String, Metric>, expr: &str) -> Result<usize, String> {
                 last = Some(token.to_owned());
             }
             _ if first.is_ascii_alphabetic() => {
-                let label = all.values().any(|metric| metric.labels.contains_key(token));
-                if !LANGUAGE.contains(&token) && !label && token != "le" {
+                // Those that Prometheus itself gives each series are in no list.
+                let own = ["instance", "pod", "le"].contains(&token);
+                let label = own || all.values().any(|it| it.labels.contains_key(token));
+                if !LANGUAGE.contains(&token) && !label {
                     return Err(format!("{token} is no metric"));
                 }
             }

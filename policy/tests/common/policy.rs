@@ -178,15 +178,16 @@ fn some_labels() -> impl Strategy<Value = BTreeMap<String, String>> {
 /// Of each form; an empty one matches all.
 fn any_selector() -> impl Strategy<Value = LabelSelector> {
     let values = subsequence(&["berlin", "paris", "till"][..], 0..=2);
-    let expression = (select(&["site", "model"]), values, 0..6_u8).prop_map(|(key, values, form)| {
-        let values: BTreeSet<String> = values.into_iter().map(str::to_owned).collect();
-        match form {
-            0 => LabelRequirement::NotIn(key.into(), values),
-            1 => LabelRequirement::Exists(key.into()),
-            2 => LabelRequirement::DoesNotExist(key.into()),
-            _ => LabelRequirement::In(key.into(), values),
-        }
-    });
+    let expression =
+        (select(&["site", "model"]), values, 0..6_u8).prop_map(|(key, values, form)| {
+            let values: BTreeSet<String> = values.into_iter().map(str::to_owned).collect();
+            match form {
+                0 => LabelRequirement::NotIn(key.into(), values),
+                1 => LabelRequirement::Exists(key.into()),
+                2 => LabelRequirement::DoesNotExist(key.into()),
+                _ => LabelRequirement::In(key.into(), values),
+            }
+        });
     (some_labels(), proptest::collection::vec(expression, 0..3)).prop_map(
         |(match_labels, match_expressions)| LabelSelector { match_labels, match_expressions },
     )

@@ -61,7 +61,8 @@ fn window(namespace: &str, name: &str, edit: u8) -> Value {
             "start": "2026-11-23T09:00:00+01:00", "end": "2026-11-23T11:00:00+01:00",
         }},
     });
-    let zone = |zone| json!({"recurring": {"cron": "30 2 * * *", "timeZone": zone, "duration": "2h"}});
+    let zone =
+        |zone| json!({"recurring": {"cron": "30 2 * * *", "timeZone": zone, "duration": "2h"}});
     let (field, value) = match edit {
         0 => ("suspend", json!(true)),
         1 => ("schedule", zone("Europe/Berlin")),
@@ -71,9 +72,12 @@ fn window(namespace: &str, name: &str, edit: u8) -> Value {
         4 => ("services", json!([])),
         5 | 6 => ("oneTime", json!(edit == 5)),
         7 => ("terminals", json!({"selector": {"matchLabels": {"site": "berlin"}}})),
-        8 => ("terminals", json!({"selector": {"matchExpressions": [
-            {"key": "site", "operator": "In", "values": ["berlin", "paris"]},
-        ]}})),
+        8 => (
+            "terminals",
+            json!({"selector": {"matchExpressions": [
+                {"key": "site", "operator": "In", "values": ["berlin", "paris"]},
+            ]}}),
+        ),
         9 => ("users", json!({"names": ["nobody"], "groups": ["tier2"]})),
         _ => ("services", json!(["ssh"])),
     };
@@ -188,7 +192,8 @@ fn text(objects: &[Value]) -> String {
 }
 
 fn at(tenths: u64) -> Now {
-    let wall = Timestamp::from_millisecond(1_800_000_000_000 + i64::try_from(tenths * 100).unwrap());
+    let wall =
+        Timestamp::from_millisecond(1_800_000_000_000 + i64::try_from(tenths * 100).unwrap());
     Now { wall: wall.unwrap(), boot: Boot::from_start(Duration::from_millis(tenths * 100)) }
 }
 
