@@ -85,7 +85,9 @@ async fn follow(per_file: usize) {
     }
     took.sort();
     let milliseconds = took[EDITS / 2].as_secs_f64() * 1e3;
-    println!("change: directory, from a file of {per_file} to what is in force\t{milliseconds:.2} ms");
+    println!(
+        "change: directory, from a file of {per_file} to what is in force\t{milliseconds:.2} ms"
+    );
     drop((feed, reload));
     tokio::time::timeout(PATIENCE, supervisor.idle()).await.unwrap();
 }

@@ -43,7 +43,7 @@ impl Named {
             let at = places.partition_point(|place| place.file <= *file);
             let own = documents.iter();
             let own = own.map(|at| Place { file: Arc::clone(file), document: *at });
-            places.splice(at..at, own);
+            drop(places.splice(at..at, own));
         }
         // One that a file has twice applies from neither place, and does when either goes.
         let differs = |object: &ObjectRef| {
