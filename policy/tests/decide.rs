@@ -674,8 +674,12 @@ proptest! {
         edits in vec((0..70_usize, proptest::option::weighted(0.7, any_window())), 50..250),
     ) {
         let mut snapshot = Snapshot::new(mesh());
-        users.into_iter().for_each(|user| snapshot.put_user(user));
-        terminals.into_iter().for_each(|terminal| snapshot.put_terminal(terminal));
+        for user in users {
+            snapshot.put_user(user);
+        }
+        for terminal in terminals {
+            snapshot.put_terminal(terminal);
+        }
         for (n, window) in edits {
             let name = format!("w{n}");
             match window {

@@ -149,6 +149,8 @@ fn every_name_is_ours_or_the_process_s_and_no_label_names_an_object() {
                 "le",
                 "table",
                 "transport",
+                // Of the limits by source.
+                "table",
                 // Of the listeners.
                 "port",
                 // Of the two host keys at most that are offered.
