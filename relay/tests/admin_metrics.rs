@@ -147,7 +147,6 @@ fn every_name_is_ours_or_the_process_s_and_no_label_names_an_object() {
                 "severity",
                 "version",
                 "le",
-                "table",
                 "transport",
                 // Of the limits by source.
                 "table",
