@@ -287,7 +287,14 @@ impl Arrival {
         self.gate.trail.attached(&link, refused);
         let result = if barred.is_some() { Proof::Barred } else { Proof::Allowed };
         self.gate.metrics.authenticated(RoleLabel::Terminal, result);
-        let barred = barred.map(|(_, sentence)| sentence);
+        let barred = barred.map(|(_, sentence)| {
+            let place = self.gate.barred.enter(&link.key);
+            if place.is_none() {
+                self.gate.metrics.barred_turned_away();
+                link.peer.end(&sentence);
+            }
+            (sentence, place)
+        });
         Some(Role::Terminal(TerminalPeer::arrived(&self.gate, link, barred)))
     }
 

@@ -235,7 +235,7 @@ fn key_exchanges_before_a_login_count_for_the_source() {
         assert!(exchanges < 90, "nobody was sent away");
     };
     let within = 8 + begun.elapsed().as_secs() + 1;
-    assert!(u64::from(exchanges) <= within, "{exchanges} of at most {within}");
+    assert!(u64::try_from(exchanges).expect("few") <= within, "{exchanges} of at most {within}");
     let told = told.expect("a goodbye");
     assert!(says(&told, "too many connections begin at once from your network"), "{told:?}");
     eventually("it is counted", SOON, || unproven(&kiosk.gate, "TooManyHandshakes") > 0.0);
@@ -384,6 +384,44 @@ fn a_key_that_is_barred_has_four_connections_and_the_fifth_is_closed_at_once() {
     assert_eq!(metric(kiosk.gate.admin, "tidegate_barred_turned_away_total"), Some(1.0));
     drop(first);
     eventually("the places are given back", SOON, || barred() < 1.0);
+}
+
+#[test]
+fn a_barred_terminal_has_no_more_time_for_what_it_asks() {
+    let mut kiosk = Kiosk::detached(|setup| setup.window(alice_everywhere("berlin")));
+    let suspended = kiosk.gate.terminal("kiosk-17").suspended();
+    kiosk.gate.put_terminal(suspended);
+    let key = Key::read(&kiosk.gate.key("kiosk-17").path);
+    eventually("the terminal is suspended", SOON, || {
+        let mut hand = Hand::new(Ipv4Addr::LOCALHOST, &kiosk.gate).login("terminal", &key);
+        hand.next(&[DISCONNECT]).is_some_and(|told| says(&told, "suspended"))
+    });
+    let begun = Instant::now();
+    let hands: Vec<_> = (0..6)
+        .map(|_| Hand::new(Ipv4Addr::LOCALHOST, &kiosk.gate).login("terminal", &key))
+        .collect();
+    let away = || metric(kiosk.gate.admin, "tidegate_barred_turned_away_total");
+    eventually("two of six are sent away", SOON, || away() >= Some(2.0));
+    let asking: Vec<_> = hands
+        .into_iter()
+        .map(|mut hand| {
+            std::thread::spawn(move || {
+                let forward = [&[80][..], &text(b"tcpip-forward"), &[1], &text(b"localhost")];
+                let forward = [&forward.concat()[..], &20_017_u32.to_be_bytes()].concat();
+                while !hand.over {
+                    hand.client.say(&forward);
+                    // REQUEST_FAILURE.
+                    match hand.next(&[82, DISCONNECT]) {
+                        Some(told) if told[0] == DISCONNECT => return says(&told, "suspended"),
+                        _ => std::thread::sleep(Duration::from_millis(100)),
+                    }
+                }
+                false
+            })
+        })
+        .collect();
+    assert!(asking.into_iter().all(|hand| hand.join().expect("an answer")), "all are told why");
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
 }
 
 /// What a request for a login is answered with, whole.
