@@ -16,9 +16,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use tidegate_policy::way::{Transport, Way};
+use tidegate_relay::accept::GaveWay;
 use tidegate_relay::hostkeys::Count;
 use tidegate_relay::metrics::{
-    Cap, ClaimResult, Closed, Direction, Metrics, ObjectKind, Opened, Proof, Role, Severity,
+    ClaimResult, Closed, Direction, Metrics, ObjectKind, Opened, Proof, Role, Severity,
 };
 
 const BEGIN: &str = "<!-- begin: generated from what is served -->\n";
@@ -176,7 +177,7 @@ fn each_method_moves_its_own_metric() {
     m.connection_accepted();
     m.connection_closed(Closed::GaveWay);
     m.set_unauthenticated(7);
-    m.evicted(Cap::PerSource);
+    m.evicted(GaveWay { unauthenticated: 0, per_source: 1 });
     m.authenticated(Role::Terminal, Proof::Allowed);
     m.listens(80);
     m.came(Way { port: 5938, transport: Transport::WebSocketTls });

@@ -128,13 +128,18 @@ pub(super) async fn arrive(
             }
             Err(_) => continue,
             Ok(Came::End) => return Err(Ended::NotSsh),
+            // A handshake of TLS costs a signature, as a key exchange of SSH does.
+            Ok(Came::Step(Step::Tls)) => match door.turned_away() {
+                None => arrival.begin_tls(),
+                Some(sentence) => arrival.turn_away(sentence),
+            },
             Ok(Came::Step(step)) => step,
         };
         if !write(socket, &mut arrival).await {
             return Err(Ended::NotSsh);
         }
         match step {
-            Step::More => {}
+            Step::More | Step::Tls => {}
             Step::Ssh => {
                 let (stack, first) = arrival.finish();
                 let source = source.unwrap_or(shared.peer);
