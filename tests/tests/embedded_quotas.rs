@@ -51,17 +51,15 @@ fn a_source_begins_so_many_key_exchanges_and_others_do_not_feel_it() {
     let flood = Ipv4Addr::new(127, 7, 0, 1);
     let begun = Instant::now();
     let peers: Vec<_> = (0..FLOOD).map(|_| greeted(flood, &kiosk.gate)).collect();
+    // Each of the others is one of the burst, or of the seconds since.
+    let least = || 300.0 - (32.0 + 4.0 * begun.elapsed().as_secs_f64() + 1.0);
     eventually("all were looked at", SOON, || {
-        let tables = metric(kiosk.gate.admin, "tidegate_sources{table=\"exchanges\"}");
-        let open = metric(kiosk.gate.admin, "tidegate_connections_unauthenticated");
-        let over = unproven(&kiosk.gate, "TooManyHandshakes");
-        // Each of the others is one of the burst, or of the seconds since.
-        tables >= Some(1.0) && open.is_some_and(|open| open + over >= 299.0)
+        unproven(&kiosk.gate, "TooManyHandshakes") >= least()
     });
-    let seconds = begun.elapsed().as_secs_f64();
+    let tables = metric(kiosk.gate.admin, "tidegate_sources{table=\"exchanges\"}");
+    assert!(tables >= Some(1.0), "{tables:?}");
     let away = unproven(&kiosk.gate, "TooManyHandshakes");
-    let within = 32.0 + 4.0 * seconds + 1.0;
-    assert!(away >= 300.0 - within && away <= 300.0 - 32.0, "{away} after {seconds} s");
+    assert!(away <= 300.0 - 32.0, "{away}");
     // From elsewhere a login is what it always is.
     kiosk.gate.staff("alice").view(&["whoami"]).ok();
     // Who is too many is told so in clear, and no key was exchanged.
@@ -78,7 +76,8 @@ fn a_source_begins_so_many_key_exchanges_and_others_do_not_feel_it() {
     let over = aggregated(&lines, "TooManyHandshakes");
     assert!((1..=3).contains(&over.len()), "{over:?}");
     assert!(over.iter().all(|line| line["sourceAddress"] == "127.7.0.0/24"), "{over:?}");
-    assert!((f64::from(u32::try_from(count(&over)).expect("few")) - away).abs() < 1.0);
+    let written = f64::from(u32::try_from(count(&over)).expect("few"));
+    assert!(written >= away && written <= 300.0 - 32.0, "{written} of {away}");
 }
 
 /// The alert access_denied (RFC 8446 section 6).

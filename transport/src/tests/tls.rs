@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::client::{End, Framed, Relay};
-use crate::arrival::{Closed, Offer};
+use crate::arrival::{Arrival, Closed, Offer, Step};
 use crate::tls::{self, config};
 
 const NAME: &str = "relay.example.com";
