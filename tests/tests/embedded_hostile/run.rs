@@ -1,0 +1,244 @@
+//! One attack after the other, each measured: what the relay holds before, at most and after, and how
+//! the sessions beside it fare.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use tidegate_tests::Gate;
+use tidegate_tests::wait::poll;
+
+use crate::arena::{Arena, Peer, TERMINALS, long};
+use crate::beside::{Beside, p99};
+use crate::measure::{Held, Row, kib};
+
+/// What a peer has to say when something is not as it should be.
+#[derive(Debug)]
+pub struct Wrong(pub String);
+
+impl From<std::io::Error> for Wrong {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<String> for Wrong {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// How one round of a peer ended, in words that are the same for each that ended so.
+pub type Verdict = Result<String, Wrong>;
+
+/// What one connection may cost before a key is proven, in KiB: the buffers of its layers, 28 KiB of
+/// replies, a packet of 35,000 bytes, and what the allocator adds.
+pub const STRANGER: u64 = 128;
+/// After a login: 64 KiB that are sealed and 128 KiB that the socket keeps back, replies of 256 KiB until
+/// nothing more is read, and a channel's window.
+pub const KNOWN: u64 = 1024;
+
+/// One line of the table.
+#[derive(Clone, Copy)]
+pub struct Attack {
+    pub name: &'static str,
+    /// In the short form; four times as many in the long one, where each needs no terminal of its own.
+    pub peers: u16,
+    /// Times that each peer attacks, at most, in the short form.
+    pub rounds: u32,
+    /// What one peer may cost, in KiB.
+    pub budget: u64,
+    pub run: fn(&Peer<'_>) -> Verdict,
+}
+
+/// KiB that a relay may keep, whatever it was: pages that the allocator has not given back, and spare
+/// buffers of 256 KiB.
+pub const ALLOCATOR: u64 = 6 << 10;
+/// Times that an echo is measured beside an attack, where it is slower than it may be: other work of the
+/// machine comes and goes, what an attack does to it stays.
+const TIMES: usize = 3;
+/// How long the relay has to be as it was before.
+const BACK: Duration = Duration::from_secs(10);
+
+impl Attack {
+    fn size(&self) -> (u16, u32, Duration) {
+        if long() {
+            let peers = (self.peers * 4).min(if self.budget == KNOWN { TERMINALS } else { 250 });
+            (peers, self.rounds.saturating_mul(10), Duration::from_secs(10))
+        } else {
+            (self.peers, self.rounds, Duration::from_millis(1000))
+        }
+    }
+}
+
+/// Threads of hostile peers give way to what is measured: a peer brings its own processors.
+pub fn give_way() {
+    let _ = rustix::process::setpriority_process(None, 10);
+}
+
+/// The echoes of this long with nobody hostile there.
+fn idle(beside: &Beside) -> Duration {
+    beside.echoes();
+    std::thread::sleep(if long() { Duration::from_secs(5) } else { Duration::from_millis(500) });
+    p99(beside.echoes())
+}
+
+/// What peers have said so far.
+#[derive(Default)]
+struct Said {
+    verdicts: Mutex<BTreeMap<String, u64>>,
+    wrongs: Mutex<Vec<String>>,
+}
+
+impl Said {
+    /// One peer's rounds.
+    fn attack(&self, attack: &Attack, rounds: u32, mut peer: Peer<'_>) {
+        give_way();
+        for round in 0..rounds {
+            if round > 0 && Instant::now() >= peer.until {
+                break;
+            }
+            peer.round = round;
+            match (attack.run)(&peer) {
+                Ok(said) => *lock(&self.verdicts).entry(said).or_default() += 1,
+                Err(Wrong(what)) => {
+                    lock(&self.wrongs).push(format!("peer {}: {what}", peer.number));
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// An attack that goes on.
+pub struct Begun<'scope> {
+    said: Arc<Said>,
+    peers: Vec<ScopedJoinHandle<'scope, ()>>,
+    before: Held,
+    row: Row,
+}
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The most that a process holds while `holds`, and by how much a sleep was late, at its p99.
+fn watch(pid: i32, mut holds: impl FnMut() -> bool) -> (u64, Duration) {
+    let (mut most, mut late) = (kib(pid), Vec::new());
+    while holds() {
+        most = most.max(kib(pid));
+        let begun = Instant::now();
+        std::thread::sleep(LOOK);
+        late.push(begun.elapsed().saturating_sub(LOOK));
+    }
+    (most.max(kib(pid)), p99(late))
+}
+
+/// Begins an attack and measures until it is over, or for as long as the table's rows are where it goes
+/// on: then `outlasts`. `row`: a number of its own.
+pub fn begin<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    arena: &'scope Arena,
+    beside: &Beside,
+    row: u8,
+    attack: Attack,
+    outlasts: bool,
+) -> Begun<'scope> {
+    let (pid, name) = (arena.pid(), attack.name);
+    let (peers, rounds, lasts) = attack.size();
+    let idle = idle(beside);
+    let before = Held::by(pid, arena.gate.admin);
+    let (moved, begun) = (beside.moved(), Instant::now());
+    let until = begun + lasts;
+    let said = Arc::new(Said::default());
+    let attackers: Vec<_> = (0..peers)
+        .map(|number| {
+            let said = Arc::clone(&said);
+            let peer = Peer { arena, row, number, round: 0, until };
+            scope.spawn(move || said.attack(&attack, rounds, peer))
+        })
+        .collect();
+    let mut row = Row {
+        attack: name,
+        peers,
+        rounds: 0,
+        kib: [before.kib, 0, 0],
+        idle,
+        echoes: 0,
+        late: Duration::ZERO,
+        beside: Duration::ZERO,
+        pace: 0.0,
+        verdicts: Vec::new(),
+    };
+    for time in 1..=u32::try_from(TIMES).unwrap_or(1) {
+        let (peak, late) = watch(pid, || {
+            let all = || attackers.iter().all(ScopedJoinHandle::is_finished);
+            if outlasts { Instant::now() < begun + lasts * time } else { !all() }
+        });
+        row.kib[1] = row.kib[1].max(peak);
+        let echoes = beside.echoes();
+        (row.echoes, row.beside, row.late) = (echoes.len(), p99(echoes), late);
+        if !outlasts || row.is_calm(long()) {
+            break;
+        }
+    }
+    let took = begun.elapsed();
+    let moved = beside.moved() - moved;
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let pace = moved as f64 / took.as_secs_f64() / 1e6;
+    row.pace = pace;
+    println!(
+        "{name}: {took:?}, {before:?}, peak {} KiB, echo {:?} of {}, idle {:?}, late {:?}",
+        row.kib[1], row.beside, row.echoes, row.idle, row.late
+    );
+    assert!(arena.gate.relay().is_running(), "{name}: the relay has ended");
+    assert!(beside.lives(), "{name}: a session beside it has ended");
+    let most = before.kib + u64::from(peers) * attack.budget + ALLOCATOR;
+    assert!(row.kib[1] <= most, "{name}: {} KiB at its peak, {most} may be", row.kib[1]);
+    assert!(moved > 0 && row.echoes > 0, "{name}: {moved} bytes and {} echoes", row.echoes);
+    assert!(!outlasts || row.is_calm(long()), "{name}: echoes beside it took {:?}", row.beside);
+    Begun { said, peers: attackers, before, row }
+}
+
+impl Begun<'_> {
+    /// What it has come to, once its peers have ended.
+    pub fn end(self, gate: &Gate, pid: i32) -> Row {
+        let Self { said, peers, before, mut row } = self;
+        let name = row.attack;
+        for peer in peers {
+            assert!(peer.join().is_ok(), "{name}: a peer panicked");
+        }
+        let wrongs = std::mem::take(&mut *lock(&said.wrongs));
+        assert!(wrongs.is_empty(), "{name}: {} peers: {:?}", wrongs.len(), wrongs.first());
+        row.verdicts = std::mem::take(&mut *lock(&said.verdicts)).into_iter().collect();
+        row.rounds = row.verdicts.iter().map(|(_, count)| count).sum();
+        assert!(row.rounds > 0, "{name}: nobody attacked");
+        let allowed = before.kib * 105 / 100 + ALLOCATOR;
+        let back = poll(BACK, || {
+            let after = Held::by(pid, gate.admin);
+            let is_back = after.kib <= allowed
+                && after.descriptors <= before.descriptors
+                && after.tasks <= before.tasks;
+            is_back.then_some(after)
+        });
+        let after = back.unwrap_or_else(|| Held::by(pid, gate.admin));
+        assert!(back.is_some(), "{name}: before {before:?}, afterwards {after:?}");
+        row.kib[2] = after.kib;
+        row
+    }
+}
+
+/// Runs an attack to its end.
+pub fn measured(arena: &Arena, beside: &Beside, row: u8, attack: Attack) -> Row {
+    let mut rows = (0..TIMES).map(|_| {
+        std::thread::scope(|scope| {
+            begin(scope, arena, beside, row, attack, false).end(&arena.gate, arena.pid())
+        })
+    });
+    let calm = rows.find(|row| row.is_calm(long()));
+    calm.unwrap_or_else(|| panic!("{}: each time echoes beside it took too long", attack.name))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
