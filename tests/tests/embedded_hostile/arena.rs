@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 use tidegate_ssh_client::hand::Hand;
 use tidegate_ssh_client::{Key, Offer};
 use tidegate_tests::clients::{Forward, Program};
@@ -122,7 +122,9 @@ impl Peer<'_> {
     }
 
     pub fn connect_from(&self, source: Ipv4Addr) -> io::Result<TcpStream> {
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        // No program that is started meanwhile keeps it open.
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
         bind(&socket, &SocketAddr::new(IpAddr::V4(source), 0))?;
         connect(&socket, &self.arena.gate.addr())?;
         let socket = TcpStream::from(socket);

@@ -10,8 +10,8 @@ use crate::attacks::FORGED;
 pub fn none(gate: &mut Gate) {
     let relay = gate.relay();
     let (log, out) = (relay.stderr(), relay.stdout());
-    gate.control(&["audit", "verify"]).ok();
     gate.stop();
+    gate.command(&["audit", "verify", &gate.state.to_string_lossy()]).ok();
     for line in log.lines() {
         assert!(!line.trim_start().starts_with(FORGED), "a line of the log: {line}");
         // 2026-11-23T09:00:00.000000Z  INFO …

@@ -52,6 +52,8 @@ pub struct Row {
     pub late: Duration,
     /// MB that were moved beside it in a second.
     pub pace: f64,
+    /// Whether memory was back in time.
+    pub is_back: bool,
     /// What peers were told or did, with how many of them.
     pub verdicts: Vec<(String, u64)>,
 }

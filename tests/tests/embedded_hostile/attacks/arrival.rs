@@ -14,7 +14,8 @@ pub const ATTACKS: &[Attack] = &[
         name: "connect and close, FIN and RST, as fast as it goes",
         peers: 16,
         rounds: 500,
-        budget: STRANGER,
+        // Ten of each may be under way.
+        budget: 10 * STRANGER,
         run: storm,
     },
     Attack { name: "TLS junk", peers: 16, rounds: 40, budget: STRANGER, run: tls_junk },

@@ -119,7 +119,11 @@ fn unknown(peer: &Peer<'_>) -> Verdict {
     let mut hand = peer.staff()?;
     match peer.round % 4 {
         0 => hand.say(&data(4711, b"x"))?,
-        1 => hand.say(&adjust(u32::MAX, 1))?,
+        1 => {
+            // A window for nobody does nothing, as it may have crossed a CLOSE.
+            hand.client.say(&adjust(u32::MAX, u32::MAX));
+            hand.say(&about(number::CHANNEL_EOF, u32::MAX))?;
+        }
         2 => {
             let channel = open(&mut hand, 0, (1 << 16, 1 << 15), WEB)?;
             hand.say(&about(number::CHANNEL_CLOSE, channel))?;
