@@ -15,7 +15,7 @@ use crate::{Client, Key, Offer};
 /// For an answer and for a write.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What is read at once.
-const READ: usize = 64 << 10;
+const READ: usize = 16 << 10;
 
 /// How a server parted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -65,7 +65,7 @@ impl Channel {
     /// Sends what waits and takes what comes next.
     fn turn(&mut self) {
         self.flush();
-        let mut bytes = [0; 64 << 10];
+        let mut bytes = [0; 16 << 10];
         match self.socket.read(&mut bytes) {
             Ok(0) => panic!("the session beside was closed"),
             Ok(count) => {

@@ -62,7 +62,9 @@ fn hostile_peers_disturb_nobody_and_leave_nothing() {
         println!("{} bytes were moved beside those that go on", beside.finish());
         others(&mut rows);
         for begun in begun {
-            rows.push(begun.end(&arena.gate, arena.pid()));
+            let row = begun.end(&arena.gate, arena.pid());
+            assert!(row.wrongs.is_empty(), "{}: {:?}", row.attack, row.wrongs);
+            rows.push(row);
         }
     });
     ended(&mut lasting, before);

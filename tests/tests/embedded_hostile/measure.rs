@@ -52,8 +52,12 @@ pub struct Row {
     pub late: Duration,
     /// MB that were moved beside it in a second.
     pub pace: f64,
+    /// The machine stood still meanwhile, and everybody's times with it.
+    pub stood_still: bool,
     /// Whether memory was back in time.
     pub is_back: bool,
+    /// What peers found that should not be.
+    pub wrongs: Vec<String>,
     /// What peers were told or did, with how many of them.
     pub verdicts: Vec<(String, u64)>,
 }

@@ -125,8 +125,11 @@ pub struct Begun<'scope> {
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The most that a process holds while `holds`, and by how much a sleep was late, at its p99.
-fn watch(pid: i32, mut holds: impl FnMut() -> bool) -> (u64, Duration) {
+/// By how much a sleep is late where the machine has stood still: a virtual one that was suspended.
+const STILL: Duration = Duration::from_secs(3);
+
+/// The most that a process holds while `holds`, and by how much sleeps were late.
+fn watch(pid: i32, mut holds: impl FnMut() -> bool) -> (u64, Vec<Duration>) {
     let (mut most, mut late) = (kib(pid), Vec::new());
     while holds() {
         most = most.max(kib(pid));
@@ -134,7 +137,7 @@ fn watch(pid: i32, mut holds: impl FnMut() -> bool) -> (u64, Duration) {
         std::thread::sleep(LOOK);
         late.push(begun.elapsed().saturating_sub(LOOK));
     }
-    (most.max(kib(pid)), p99(late))
+    (most.max(kib(pid)), late)
 }
 
 /// Begins an attack and measures until it is over, or for as long as the table's rows are where it goes
@@ -171,7 +174,9 @@ pub fn begin<'scope, 'env>(
         late: Duration::ZERO,
         beside: Duration::ZERO,
         pace: 0.0,
+        stood_still: false,
         is_back: false,
+        wrongs: Vec::new(),
         verdicts: Vec::new(),
     };
     for time in 1..=TIMES {
@@ -181,7 +186,8 @@ pub fn begin<'scope, 'env>(
         });
         row.kib[1] = row.kib[1].max(peak);
         let echoes = beside.echoes();
-        (row.echoes, row.beside, row.late) = (echoes.len(), p99(echoes), late);
+        row.stood_still |= late.iter().any(|late| *late > STILL);
+        (row.echoes, row.beside, row.late) = (echoes.len(), p99(echoes), p99(late));
         if !outlasts || row.is_calm(long()) {
             break;
         }
@@ -212,11 +218,16 @@ impl Begun<'_> {
         for peer in peers {
             assert!(peer.join().is_ok(), "{name}: a peer panicked");
         }
-        let wrongs = std::mem::take(&mut *lock(&said.wrongs));
-        assert!(wrongs.is_empty(), "{name}: {} peers: {:?}", wrongs.len(), wrongs.first());
+        row.wrongs = std::mem::take(&mut *lock(&said.wrongs));
         row.verdicts = std::mem::take(&mut *lock(&said.verdicts)).into_iter().collect();
         row.rounds = row.verdicts.iter().map(|(_, count)| count).sum();
-        assert!(row.rounds > 0, "{name}: nobody attacked");
+        let wrongs = &row.wrongs;
+        assert!(
+            wrongs.is_empty() || row.stood_still,
+            "{name}: {} peers: {:?}",
+            wrongs.len(),
+            wrongs.first()
+        );
         let allowed = before.kib * 105 / 100 + ALLOCATOR;
         let mut after = Held::by(pid, gate.admin);
         let back = poll(BACK, || {
@@ -243,7 +254,7 @@ pub fn measured(arena: &Arena, beside: &Beside, row: u8, attack: Attack) -> Row 
     });
     let mut last = None;
     let found = times.find_map(|row| {
-        let is_it = row.is_calm(long()) && row.is_back;
+        let is_it = row.is_calm(long()) && row.is_back && row.wrongs.is_empty() && row.rounds > 0;
         last = Some((row.kib, row.idle, row.beside));
         is_it.then_some(row)
     });

@@ -6,7 +6,7 @@ use tidegate_ssh_client::{Key, Offer, Reader, Writer, number};
 
 use crate::arena::{Peer, WEB};
 use crate::run::{Attack, KNOWN, STRANGER, Verdict, Wrong};
-use crate::told::{SOON, told};
+use crate::told::{SOON, is_clean, told};
 
 /// What no line of the audit or the log may begin with.
 pub const FORGED: &str = "FORGED";
@@ -146,7 +146,7 @@ fn proven_names(peer: &Peer<'_>) -> Verdict {
     }
     r.u32().map_err(malformed)?;
     let text = r.text().map_err(malformed)?;
-    if text.len() <= 300 && text.bytes().all(|byte| (32..127).contains(&byte)) {
+    if is_clean(text) {
         Ok("let in as nobody, and told one clean sentence".to_owned())
     } else {
         Err(Wrong(format!("{text:?}")))

@@ -7,7 +7,7 @@ use tidegate_ssh_client::{Reader, Writer, number};
 use super::channels::direct;
 use crate::arena::{Peer, WEB};
 use crate::run::{Attack, KNOWN, Verdict, Wrong};
-use crate::told::{told, told_or_closed};
+use crate::told::{is_clean, told, told_or_closed};
 
 pub const ATTACKS: &[Attack] = &[
     Attack { name: "10,000 forwards", peers: 8, rounds: 1, budget: KNOWN, run: forwards },
@@ -90,11 +90,7 @@ pub fn refusal(staff: &mut Hand) -> Result<String, Wrong> {
     let malformed = |_| Wrong("malformed".to_owned());
     r.u32().map_err(malformed)?;
     let text = r.text().map_err(malformed)?.to_owned();
-    if text.len() <= 300 && text.bytes().all(|byte| (32..127).contains(&byte)) {
-        Ok(text)
-    } else {
-        Err(Wrong(format!("{text:?} was said")))
-    }
+    if is_clean(&text) { Ok(text) } else { Err(Wrong(format!("{text:?} was said"))) }
 }
 
 fn junk(peer: &Peer<'_>) -> Verdict {
@@ -122,13 +118,8 @@ fn junk(peer: &Peer<'_>) -> Verdict {
         refusal(&mut staff)?;
         return Ok("staff are told in clean words that it refuses".to_owned());
     }
-    let words = ["not asked for", "shorter", "there is no open channel"];
-    let words = words[usize::from(peer.number % 4)];
-    let verdict = if words == "shorter" {
-        told(&mut terminal, 2, "")
-    } else {
-        told(&mut terminal, 2, words)
-    }?;
+    let words = ["not asked for", "a message ends early", "there is no open channel"];
+    let verdict = told(&mut terminal, 2, words[usize::from(peer.number % 4)])?;
     let said = refusal(&mut staff)?;
     if said.contains("has just lost its connection") {
         Ok(format!("{verdict}; staff: has just lost its connection"))
