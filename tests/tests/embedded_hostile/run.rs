@@ -70,7 +70,7 @@ impl Attack {
             let peers = (self.peers * 4).min(if self.budget == KNOWN { TERMINALS } else { 250 });
             (peers, self.rounds.saturating_mul(10), Duration::from_secs(10))
         } else {
-            (self.peers, self.rounds, Duration::from_millis(1000))
+            (self.peers, self.rounds, Duration::from_secs(1))
         }
     }
 }
@@ -142,8 +142,8 @@ fn watch(pid: i32, mut holds: impl FnMut() -> bool) -> (u64, Vec<Duration>) {
 
 /// Begins an attack and measures until it is over, or for as long as the table's rows are where it goes
 /// on: then `outlasts`. `row`: a number of its own.
-pub fn begin<'scope, 'env>(
-    scope: &'scope Scope<'scope, 'env>,
+pub fn begin<'scope>(
+    scope: &'scope Scope<'scope, '_>,
     arena: &'scope Arena,
     beside: &Beside,
     row: u8,

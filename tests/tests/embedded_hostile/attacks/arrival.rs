@@ -102,7 +102,7 @@ fn endless_banner(peer: &Peer<'_>) -> Verdict {
 
 fn storm(peer: &Peer<'_>) -> Verdict {
     for n in 0..10 {
-        let Ok(mut socket) = peer.connect() else { continue };
+        let mut socket = peer.connect()?;
         match n % 3 {
             0 => drop(socket),
             1 => {
@@ -204,7 +204,7 @@ fn binary(more: &[u8]) -> Vec<u8> {
 
 fn undeclared(peer: &Peer<'_>) -> Verdict {
     let words = "outside of the declared source ranges";
-    let sent = if peer.round % 2 == 0 { HEADER.into() } else { binary(&[]) };
+    let sent = if peer.round.is_multiple_of(2) { HEADER.into() } else { binary(&[]) };
     says(peer.connect()?, &[&sent[..], b"SSH-2.0-x\r\n"].concat(), words)
 }
 
@@ -219,6 +219,6 @@ fn oversized_tlvs(peer: &Peer<'_>) -> Verdict {
 
 fn two_headers(peer: &Peer<'_>) -> Verdict {
     let header = |first: bool| if first { HEADER.into() } else { binary(&[]) };
-    let sent = [header(peer.round % 2 == 0), header(peer.round % 4 < 2)].concat();
+    let sent = [header(peer.round.is_multiple_of(2)), header(peer.round % 4 < 2)].concat();
     says(peer.connect_from(BALANCERS)?, &sent, "a second PROXY protocol header")
 }

@@ -102,12 +102,12 @@ fn beyond(peer: &Peer<'_>) -> Verdict {
     let mut hand = peer.staff()?;
     if peer.round % 2 == 1 {
         let channel = open(&mut hand, 0, (0, 1 << 15), WEB)?;
-        hand.force(&data(channel, &[0; 33 << 10]))?;
+        hand.force(&data(channel, &vec![0; 33 << 10]))?;
         return told(&mut hand, 2, "got a packet beyond");
     }
     // The service has nowhere to go with what it echoes, so that the window is soon used up.
     let channel = open(&mut hand, 0, (0, 1 << 15), WEB)?;
-    let piece = data(channel, &[0; 32 << 10]);
+    let piece = data(channel, &vec![0; 32 << 10]);
     let mut sent = 0;
     while sent < 64 << 20 && hand.say(&piece).is_ok() {
         sent += 32 << 10;

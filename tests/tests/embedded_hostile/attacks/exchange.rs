@@ -77,7 +77,7 @@ fn lengths_under_keys(peer: &Peer<'_>) -> Verdict {
 
 fn insertion(peer: &Peer<'_>) -> Verdict {
     let ignore = [number::IGNORE, 0, 0, 0, 0];
-    if peer.round % 2 == 0 {
+    if peer.round.is_multiple_of(2) {
         // In front of the client's KEXINIT, so that sequence numbers are off by one later.
         let mut hand = Hand::silent(peer.connect()?, Offer::default())?;
         hand.client.greet();
@@ -94,7 +94,8 @@ fn insertion(peer: &Peer<'_>) -> Verdict {
 }
 
 fn kexinits(peer: &Peer<'_>) -> Verdict {
-    let mut hand = if peer.round % 2 == 0 { peer.hand()? } else { peer.hand()?.exchange()? };
+    let mut hand =
+        if peer.round.is_multiple_of(2) { peer.hand()? } else { peer.hand()?.exchange()? };
     for _ in 0..100 {
         let kexinit = hand.client.kexinit();
         if hand.force(&kexinit).is_err() {

@@ -116,7 +116,7 @@ fn replayed(peer: &Peer<'_>) -> Verdict {
 fn unproven_names(peer: &Peer<'_>) -> Verdict {
     let mut hand = peer.stranger()?;
     if peer.round % 7 == 6 {
-        hand.force(&request(&[b'\n'; 64 << 10], &peer.arena.mallory))?;
+        hand.force(&request(&vec![b'\n'; 64 << 10], &peer.arena.mallory))?;
         return told(&mut hand, 2, "a packet cannot have");
     }
     let user = name(peer.round);

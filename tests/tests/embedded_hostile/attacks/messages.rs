@@ -104,7 +104,10 @@ fn globals_read(peer: &Peer<'_>) -> Verdict {
 
 fn globals_unread(peer: &Peer<'_>) -> Verdict {
     let mut hand = peer.staff()?;
-    hand.socket.set_write_timeout(Some(Duration::from_millis(300)))?;
+    hand.socket.set_write_timeout(Some(Duration::from_millis(500)))?;
+    // Or its kernel would take some MiB of answers for it.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&hand.socket, 16 << 10)
+        .map_err(std::io::Error::from)?;
     let (begun, mut sent) = (Instant::now(), 0_u64);
     // Until the relay reads no more, or parts.
     let stood = loop {
@@ -118,7 +121,7 @@ fn globals_unread(peer: &Peer<'_>) -> Verdict {
                     "{sent} requests were taken of a peer that reads nothing"
                 )));
             }
-            Ok(()) if begun.elapsed() > Duration::from_secs(20) => break false,
+            Ok(()) if begun.elapsed() > Duration::from_mins(1) => break false,
             Ok(()) => {}
             Err(error) => {
                 let waits = [std::io::ErrorKind::WouldBlock, std::io::ErrorKind::TimedOut];

@@ -48,7 +48,7 @@ pub fn attached(peer: &Peer<'_>) -> Result<(Hand, String, u16), Wrong> {
 fn forwards(peer: &Peer<'_>) -> Verdict {
     let (mut terminal, _, _) = attached(peer)?;
     for port in 1..10_001 {
-        let address = if port % 2 == 0 { "" } else { "FORGED\n\u{1b}[2J" };
+        let address = if port & 1 == 0 { "" } else { "FORGED\n\u{1b}[2J" };
         terminal.client.say(&asks("tcpip-forward", address, port));
     }
     let _ = terminal.flush();

@@ -71,7 +71,7 @@ fn slow_bytes(peer: &Peer<'_>) -> Verdict {
     let begun = Instant::now();
     let mut socket = peer.connect()?;
     // A banner, and a packet of 30,000 bytes with its length, one byte after the other.
-    let bytes = [&b"SSH-2.0-slow\r\n"[..], &29_996_u32.to_be_bytes(), &[0; 29_996]].concat();
+    let bytes = [&b"SSH-2.0-slow\r\n"[..], &29_996_u32.to_be_bytes(), &vec![0; 29_996]].concat();
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
     // As many as come within twice the time.
     for byte in bytes.into_iter().take(400) {
