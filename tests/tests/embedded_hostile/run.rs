@@ -61,8 +61,11 @@ const LENT: u64 = 8 << 10;
 /// memory was not back. Other work of the machine comes and goes, and what the allocator keeps at the
 /// first time serves the second; what an attack does to an echo, and what it leaks, stays.
 const TIMES: u32 = 3;
-/// How long the relay has to be as it was before.
+/// How long memory has to be as it was before.
 const BACK: Duration = Duration::from_secs(5);
+/// And descriptors and tasks: what a login user who left had sent is given 30 s to arrive, where its
+/// terminal does not take it.
+const GONE: Duration = Duration::from_secs(35);
 
 impl Attack {
     fn size(&self) -> (u16, u32, Duration) {
@@ -230,7 +233,7 @@ impl Begun<'_> {
         );
         let allowed = before.kib * 105 / 100 + ALLOCATOR;
         let mut after = Held::by(pid, gate.admin);
-        let back = poll(BACK, || {
+        let back = poll(GONE, || {
             after = Held::by(pid, gate.admin);
             (after.descriptors <= before.descriptors && after.tasks <= before.tasks).then_some(())
         });
