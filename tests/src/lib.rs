@@ -19,6 +19,7 @@ pub mod kiosk;
 mod listener;
 pub mod manifest;
 pub mod operator;
+pub mod pattern;
 pub mod ports;
 pub mod process;
 pub mod procfs;

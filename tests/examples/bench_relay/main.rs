@@ -12,7 +12,6 @@ mod floor;
 mod idle;
 mod metric;
 mod opens;
-mod pattern;
 mod relays;
 mod service;
 mod session;
