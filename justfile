@@ -105,3 +105,7 @@ bench-policy *ARGS:
 # This relay against OpenSSH's sshd as the relay, and both against the floor; --short takes two minutes
 bench-relay *ARGS:
     scripts/bench-relay.sh {{ARGS}}
+
+# Half an hour of a thousand terminals, staff and hostile peers, with a plot and a verdict: just soak 120s
+soak *ARGS:
+    scripts/soak.sh {{ARGS}}
