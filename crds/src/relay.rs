@@ -75,7 +75,7 @@ pub struct RelaySpec {
     /// Where the replicas may connect to, beside DNS, the API server and their peers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Egress>,
-    /// Bounds on what is there at once.
+    /// Bounds on what is there at once, and on what may begin in a second.
     #[serde(default)]
     pub limits: RelayLimits,
     /// What the pods look like.

@@ -137,6 +137,8 @@ fn every_name_is_ours_or_the_process_s_and_no_label_names_an_object() {
             let bounded = [
                 "outcome",
                 "cap",
+                "table",
+                "room",
                 "cipher",
                 "method",
                 "role",
