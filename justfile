@@ -58,6 +58,10 @@ onetime-long:
 crowd:
     cargo test --locked -p tidegate-tests --test embedded_crowd -- --nocapture
 
+# Hostile peers, four times as many for ten seconds each, through an optimised build
+hostile *ARGS:
+    TIDEGATE_HOSTILE_LONG=1 cargo test --locked -p tidegate-tests --test embedded_hostile -- --nocapture --test-threads 1 {{ARGS}}
+
 # A server and a client of SSH over 20 million random steps: TIDEGATE_SEED=7 just ssh-sim
 ssh-sim:
     TIDEGATE_LONG=1 cargo test --locked --release -p tidegate-ssh-client --no-default-features --test sim -- --nocapture

@@ -30,10 +30,11 @@ flags=(-Cpasses=sancov-module -Ccodegen-units=1 -Clink-dead-code --cfg fuzzing)
 for option in level=4 inline-8bit-counters pc-table trace-compares; do
     flags+=("-Cllvm-args=-sanitizer-coverage-$option")
 done
-# With --target, so that what runs while it is built has no coverage.
-for crate in ssh transport crds relay; do
+# relay/fuzz and crds/fuzz are one workspace, which builds once what both stand on. With --target, so that
+# what runs while it is built has no coverage.
+for crate in ssh transport relay; do
     RUSTFLAGS="${flags[*]}" CARGO_TARGET_DIR=$target cargo build --locked --release \
-        --manifest-path "$crate/fuzz/Cargo.toml" --target "$host" --bins
+        --manifest-path "$crate/fuzz/Cargo.toml" --workspace --target "$host" --bins
 done
 [[ $seconds != --build ]] || exit 0
 # Of the whole workspace, as the tests are built: for one package alone cargo would compile other forms

@@ -75,7 +75,7 @@ pub struct RelaySpec {
     /// Where the replicas may connect to, beside DNS, the API server and their peers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Egress>,
-    /// Bounds on what is there at once.
+    /// Bounds on what is there at once, and on what may begin in a second.
     #[serde(default)]
     pub limits: RelayLimits,
     /// What the pods look like.
@@ -291,8 +291,8 @@ pub struct RelayLimits {
     #[serde(default = "default_per_source")]
     #[schemars(range(min = 1, max = 65536))]
     pub per_source: i32,
-    /// Key exchanges that peers of one source (/24 or /56) may begin a second, per replica; eight times
-    /// as many at once.
+    /// Handshakes of SSH and TLS that peers of one source (/24 or /56) may begin a second, per replica;
+    /// eight times as many at once.
     #[serde(default = "default_handshakes_per_source")]
     #[schemars(range(min = 1, max = 65536))]
     pub handshakes_per_source: i32,

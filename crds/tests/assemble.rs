@@ -563,7 +563,7 @@ fn window_in(name: usize, state: usize) -> Option<Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn what_edits_of_windows_make_is_what_a_look_at_all_makes(

@@ -39,6 +39,9 @@ pub(crate) struct Marks {
     what: u64,
 }
 
+/// Of whatever there is.
+const ANY: u64 = u64::MAX;
+
 impl Marks {
     /// Of whom a window names and what it selects.
     pub fn of_window(window: &Window) -> Self {
@@ -57,7 +60,7 @@ impl Marks {
                 }
                 _ => None,
             });
-            one.unwrap_or(u64::MAX)
+            one.unwrap_or(ANY)
         });
         Self { who: all(names.chain(groups)), what: all(named) | selected }
     }
@@ -65,14 +68,14 @@ impl Marks {
     /// Of a user, on whatever terminal.
     pub fn of_user(user: &LoginUser) -> Self {
         let groups = user.groups.iter().map(group);
-        Self { who: all(groups) | login(&user.login), what: u64::MAX }
+        Self { who: all(groups) | login(&user.login), what: ANY }
     }
 
     /// Of a terminal, for whomever.
     pub fn of_terminal(terminal: &Terminal) -> Self {
         let labels = terminal.labels.iter().map(|(key, value)| bit(&[key, value]));
         let name = bit(&[terminal.meta.key.name.as_str()]);
-        Self { who: u64::MAX, what: all(labels) | name }
+        Self { who: ANY, what: all(labels) | name }
     }
 
     /// Of this user on that terminal.
@@ -81,7 +84,9 @@ impl Marks {
     }
 
     fn meets(self, other: Self) -> bool {
-        self.who & other.who != 0 && self.what & other.what != 0
+        // A window that names nobody has no bit, and still selects terminals.
+        let common = |own: u64, other| other == ANY || own & other != 0;
+        common(self.who, other.who) && common(self.what, other.what)
     }
 }
 

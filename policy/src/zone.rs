@@ -150,9 +150,17 @@ fn stretch(zone: &TimeZone, instant: i64) -> Option<Stretch> {
     let offset = offset_at(at);
     // `preceding` looks strictly before.
     let begun = zone.preceding(at.saturating_add(1.second()).ok()?).next();
-    let (start, before) = match begun.map(|change| change.timestamp().as_second()) {
+    let (start, before) = match begun.map(|change| change.timestamp()) {
         None => (i64::MIN, offset),
-        Some(start) => (start, offset_at(Timestamp::from_second(start.checked_sub(1)?).ok()?)),
+        Some(mut start) => {
+            // Where a zone's rule for all years to come begins, jiff looks back by the rule to before that.
+            if offset_at(start) != offset {
+                let later = zone.following(start).map(|change| change.timestamp());
+                start = later.take_while(|change| *change <= at).last().unwrap_or(start);
+            }
+            let start = start.as_second();
+            (start, offset_at(Timestamp::from_second(start.checked_sub(1)?).ok()?))
+        }
     };
     let end = zone.following(at).next().map_or(i64::MAX, |change| change.timestamp().as_second());
     Some(Stretch { start, end, offset, before })
@@ -168,7 +176,7 @@ mod tests {
         for name in BUNDLED.available() {
             let Ok(zone) = Zone::parse(name.as_str()) else { continue };
             let own = zone.0.changes.iter().flat_map(|change| [change.at - 1, change.at]);
-            let others = [-62_135_596_800, -1, FROM - 1, FROM, TO - 1, TO, TO + 1, 253_402_300_000];
+            let others = [-62_135_596_800, -1, FROM - 1, FROM, TO - 1, TO, TO + 1, 253_402_207_000];
             // Every 71st day of two centuries, at odd hours.
             let days = (0..1_000).map(|n| n * 71 * 86_400 + n * 3_601 - 1_000_000_000);
             for instant in own.chain(others).chain(days) {

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 
 use common::policy::*;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tidegate_draw::cases;
@@ -663,6 +664,48 @@ proptest! {
             prop_assert_eq!(snapshot.users_of_window(window), users);
             let terminals: Vec<_> = snapshot.terminals().filter(|t| window.selects(t)).collect();
             prop_assert_eq!(snapshot.terminals_of_window(window), terminals);
+        }
+    }
+
+    /// Lists change their form with their length, and a window is listed under one of its labels.
+    #[test]
+    fn no_list_of_windows_loses_or_keeps_one(
+        (users, terminals) in (vec(any_user(), 5), vec(any_terminal(), 6)),
+        edits in vec((0..70_usize, proptest::option::weighted(0.7, any_window())), 50..250),
+    ) {
+        let mut snapshot = Snapshot::new(mesh());
+        for user in users {
+            snapshot.put_user(user);
+        }
+        for terminal in terminals {
+            snapshot.put_terminal(terminal);
+        }
+        for (n, window) in edits {
+            let name = format!("w{n}");
+            match window {
+                Some(mut window) => {
+                    window.meta.key.name = label(&name);
+                    snapshot.put_window(window);
+                }
+                None => ["acme", "beta", "prod"].iter().for_each(|at| snapshot.remove_window(&key(at, &name))),
+            }
+        }
+        let windows = |wanted: &dyn Fn(&Window) -> bool| -> Vec<_> {
+            let mut all: Vec<_> = snapshot.windows().filter(|window| wanted(window)).collect();
+            all.sort_by(|a, b| a.meta.by_age().cmp(&b.meta.by_age()));
+            all
+        };
+        for user in snapshot.users() {
+            let named = windows(&|window| window.names_user(user));
+            prop_assert_eq!(snapshot.windows_of_user(user), named);
+            for terminal in snapshot.terminals() {
+                let both = windows(&|window| window.names_user(user) && window.selects(terminal));
+                prop_assert_eq!(snapshot.windows_between(user, terminal), both);
+            }
+        }
+        for terminal in snapshot.terminals() {
+            let selected = windows(&|window| window.selects(terminal));
+            prop_assert_eq!(snapshot.windows_of_terminal(terminal), selected);
         }
     }
 

@@ -196,6 +196,14 @@ impl std::fmt::Display for Prefix {
     }
 }
 
+/// How many have had to make way, by the cap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GaveWay {
+    /// At the cap of all, or since descriptors or memory had run out.
+    pub unauthenticated: u64,
+    pub per_source: u64,
+}
+
 /// Who has a place, and who gives way: plain bookkeeping. Ids only ever grow, so the smallest of a
 /// prefix is its oldest.
 #[derive(Debug, Default)]
@@ -203,6 +211,7 @@ pub struct Ledger {
     places: HashMap<u64, Prefix>,
     prefixes: HashMap<Prefix, BTreeSet<u64>>,
     next: u64,
+    gave_way: GaveWay,
 }
 
 impl Ledger {
@@ -214,13 +223,7 @@ impl Ledger {
         caps: Caps,
         pick: &mut dyn FnMut(usize) -> usize,
     ) -> (u64, Vec<u64>) {
-        let mut evicted = Vec::new();
-        // More than one where the caps have become smaller.
-        while self.from(source) >= caps.per_source.max(1) {
-            let Some(id) = self.oldest(source) else { break };
-            self.leave(id);
-            evicted.push(id);
-        }
+        let mut evicted = self.make_way_for(source, caps);
         while self.len() >= caps.unauthenticated.max(1) {
             let Some(id) = self.make_way(pick) else { break };
             evicted.push(id);
@@ -242,7 +245,21 @@ impl Ledger {
         let prefix = *fullest.get(pick(fullest.len()))?;
         let id = self.oldest(prefix)?;
         self.leave(id);
+        self.gave_way.unauthenticated = self.gave_way.unauthenticated.saturating_add(1);
         Some(id)
+    }
+
+    /// Takes the places of the oldest of a prefix, until there is one for a newcomer of it: more than one
+    /// where the caps have become smaller.
+    fn make_way_for(&mut self, source: Prefix, caps: Caps) -> Vec<u64> {
+        let mut evicted = Vec::new();
+        while self.from(source) >= caps.per_source.max(1) {
+            let Some(id) = self.oldest(source) else { break };
+            self.leave(id);
+            self.gave_way.per_source = self.gave_way.per_source.saturating_add(1);
+            evicted.push(id);
+        }
+        evicted
     }
 
     /// The place of somebody who was behind a proxy counts with its own network from now on. Returns who
@@ -251,12 +268,7 @@ impl Ledger {
         if !self.leave(id) {
             return None;
         }
-        let mut evicted = Vec::new();
-        while self.from(source) >= caps.per_source.max(1) {
-            let Some(id) = self.oldest(source) else { break };
-            self.leave(id);
-            evicted.push(id);
-        }
+        let evicted = self.make_way_for(source, caps);
         self.places.insert(id, source);
         self.prefixes.entry(source).or_default().insert(id);
         Some(evicted)
@@ -301,7 +313,6 @@ struct Shared {
     caps: Caps,
     /// How each of those in the ledger is killed, where it is known already.
     kills: HashMap<u64, Kill>,
-    evicted: u64,
 }
 
 /// The budget of all listeners of one process. Clones share it.
@@ -339,9 +350,9 @@ impl Budget {
         self.lock().ledger.len()
     }
 
-    /// Connections that have had to make way since the start.
-    pub fn evicted(&self) -> u64 {
-        self.lock().evicted
+    /// Connections that have had to make way since this was asked last.
+    pub fn take_gave_way(&self) -> GaveWay {
+        std::mem::take(&mut self.lock().ledger.gave_way)
     }
 
     /// Gives a newcomer a place; whoever has to make way for it is killed when this returns.
@@ -372,7 +383,6 @@ impl Budget {
 
 impl Shared {
     fn take_kills(&mut self, evicted: &[u64]) -> Vec<Kill> {
-        self.evicted += evicted.len() as u64;
         evicted.iter().filter_map(|id| self.kills.remove(id)).collect()
     }
 }
@@ -529,7 +539,7 @@ mod tests {
         count(&first);
         let second = budget.admit(ip("192.0.2.1"));
         let third = budget.admit(ip("192.0.2.1"));
-        assert_eq!((killed.load(Ordering::Relaxed), budget.evicted()), (1, 1));
+        assert_eq!((killed.load(Ordering::Relaxed), budget.take_gave_way().per_source), (1, 1));
         assert!(!first.proven(), "too late");
         let fourth = budget.admit(ip("192.0.2.1"));
         count(&second);
@@ -538,6 +548,7 @@ mod tests {
         assert_eq!(budget.open(), 1);
         assert!(budget.make_way());
         assert!(!budget.make_way());
+        assert_eq!(budget.take_gave_way(), GaveWay { unauthenticated: 1, per_source: 1 });
         drop(fourth);
         assert_eq!(budget.open(), 0);
         assert!(budget.lock().kills.is_empty() && budget.lock().ledger.prefixes.is_empty());

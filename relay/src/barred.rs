@@ -1,5 +1,5 @@
-//! How many connections one key may have that is known and may not enter now: each is told why and
-//! lives on for a while (DESIGN.md section 6), and proving a key takes it off the budget of those that
+//! How many connections one key may have that is known and may not enter now, a login user's or a
+//! terminal's: each is told why and lives on for a while (DESIGN.md section 6), and proving a key takes it off the budget of those that
 //! have not. Touches nothing.
 
 use std::collections::HashMap;

@@ -80,7 +80,7 @@ impl Door {
             (TOO_MANY_PROBES, _) => Unproven::TooManyKeyProbes,
             (_, Closed::GaveWay) => Unproven::GaveWay,
             (_, Closed::LoginTimeout) => Unproven::LoginTimeout,
-            (_, Closed::Protocol) => Unproven::NotSsh,
+            (_, Closed::Protocol | Closed::Answered) => Unproven::NotSsh,
             _ => Unproven::UnknownKey,
         }
     }
@@ -170,9 +170,9 @@ pub async fn serve(
         let turned_away = door.why.load(Ordering::Acquire) != 0;
         let health_check = arrival.connection.ended() == Some(Ended::HealthCheck);
         let closed = match how_closed(&arrival.connection) {
+            // In whichever protocol, and also where its goodbye took too long.
+            _ if turned_away => Closed::Unauthenticated,
             Closed::Served => Closed::Unauthenticated,
-            // Its goodbye took too long.
-            Closed::Disconnected if turned_away => Closed::Unauthenticated,
             Closed::Disconnected => Closed::GaveWay,
             other => other,
         };
@@ -205,6 +205,8 @@ pub async fn serve(
             Event::Cancel(request) => cancel(&gate, role, request),
             Event::Refused { what } => never(&gate, role, what),
             Event::TooFast => too_fast(&gate, role),
+            // Like a service that is down: the client was told, and nobody decided about it.
+            Event::NoRoom(shortage) => gate.metrics.no_room(shortage),
             Event::Learned { host_keys } => {
                 for host_key in &host_keys {
                     gate.host_keys.accepted(&client, host_key);
@@ -285,7 +287,14 @@ impl Arrival {
         self.gate.trail.attached(&link, refused);
         let result = if barred.is_some() { Proof::Barred } else { Proof::Allowed };
         self.gate.metrics.authenticated(RoleLabel::Terminal, result);
-        let barred = barred.map(|(_, sentence)| sentence);
+        let barred = barred.map(|(_, sentence)| {
+            let place = self.gate.barred.enter(&link.key);
+            if place.is_none() {
+                self.gate.metrics.barred_turned_away();
+                link.peer.end(&sentence);
+            }
+            (sentence, place)
+        });
         Some(Role::Terminal(TerminalPeer::arrived(&self.gate, link, barred)))
     }
 

@@ -14,10 +14,11 @@ use prometheus::{
 use tidegate_crds::manifest;
 use tidegate_policy::way::{Transport, Way};
 
+use crate::accept::GaveWay;
 use crate::claim::Claimed;
 use crate::hostkeys::Count;
 use crate::lock::lock;
-use crate::ssh::{Cipher, Kex, Negotiated};
+use crate::ssh::{Cipher, Kex, Negotiated, Shortage};
 
 /// Each metric is registered once, with its help text, here.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub struct Metrics {
     barred: IntGauge,
     barred_turned_away: IntCounter,
     opened_too_fast: IntCounter,
+    no_room: IntCounterVec,
     authentications: IntCounterVec,
     ways: IntCounterVec,
     key_exchanges: IntCounterVec,
@@ -159,6 +161,16 @@ words! {
         Full = "full",
         Used = "used",
         Unavailable = "unavailable",
+    }
+}
+
+words! {
+    /// Where there was no room for a channel.
+    Room {
+        /// Its connection has as many as it may.
+        Connection = "connection",
+        /// The memory of all windows is used up.
+        Windows = "windows",
     }
 }
 
@@ -366,6 +378,12 @@ impl Metrics {
                 "tidegate_opens_too_fast_total",
                 "Channels that were refused, since their peer opened them too fast.",
             )?,
+            no_room: m.counters(
+                "tidegate_opens_without_room_total",
+                "Channels that were refused, since there was no room for them, by what there was none of.",
+                "room",
+                Room::ALL.iter().map(|w| w.word()),
+            )?,
             host_key_clients: m.own(IntGaugeVec::new(
                 Opts::new(
                     "tidegate_host_key_clients",
@@ -513,8 +531,12 @@ impl Metrics {
         set(&self.connections_unauthenticated, now);
     }
 
-    pub fn evicted(&self, cap: Cap) {
-        self.evictions.with_label_values(&[cap.word()]).inc();
+    pub fn evicted(&self, more: GaveWay) {
+        for (cap, more) in
+            [(Cap::Unauthenticated, more.unauthenticated), (Cap::PerSource, more.per_source)]
+        {
+            self.evictions.with_label_values(&[cap.word()]).inc_by(more);
+        }
     }
 
     pub fn unproven(&self, why: Unproven) {
@@ -535,6 +557,14 @@ impl Metrics {
 
     pub fn opened_too_fast(&self) {
         self.opened_too_fast.inc();
+    }
+
+    pub fn no_room(&self, shortage: Shortage) {
+        let room = match shortage {
+            Shortage::Channels => Room::Connection,
+            Shortage::Memory => Room::Windows,
+        };
+        self.no_room.with_label_values(&[room.word()]).inc();
     }
 
     pub fn authenticated(&self, role: Role, result: Proof) {

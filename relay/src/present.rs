@@ -299,6 +299,7 @@ impl Health for Gate {
         let policy = self.policy();
         let snapshot = &policy.snapshot;
         metrics.set_unauthenticated(self.budget.open());
+        metrics.evicted(self.budget.take_gave_way());
         metrics.set_sources(Sources::Exchanges, self.exchanges.len());
         metrics.set_sources(Sources::KeyProbes, self.probes.len());
         metrics.set_sources(Sources::Refusals, self.refusals.len());

@@ -98,12 +98,13 @@ mod tests {
     #[test]
     fn sources_without_end_take_a_bounded_place_and_none_is_lost() {
         let refusals = Refusals::default();
-        for n in 0..20_000 {
+        for n in 0..100_000 {
             refusals.note(source(n), Unproven::UnknownKey, at(0));
         }
         assert!(refusals.len() <= MOST + Unproven::ALL.len());
+        assert!(lock(&refusals.0).capacity() <= 2 * MOST);
         let lines = refusals.due(at(60), false);
-        assert_eq!(lines.iter().map(|line| line.count).sum::<u64>(), 20_000);
+        assert_eq!(lines.iter().map(|line| line.count).sum::<u64>(), 100_000);
         assert_eq!(lines[0].source, None);
     }
 }

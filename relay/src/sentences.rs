@@ -463,6 +463,22 @@ mod tests {
     }
 
     #[test]
+    fn the_docs_tell_what_a_peer_beyond_a_quota_is_told() {
+        let docs = include_str!("../../docs/quotas.md").split_whitespace().collect::<Vec<_>>();
+        let docs = docs.join(" ");
+        for sentence in [
+            TOO_MANY_HANDSHAKES.to_owned(),
+            TOO_MANY_KEY_PROBES.to_owned(),
+            TOO_MANY_OPENS.to_owned(),
+            no_room(),
+            too_many_refusals(crate::denies::DENIES),
+            too_many_sessions(&Login::parse("alice").unwrap(), 8),
+        ] {
+            assert!(docs.contains(&format!("\"{sentence}\"")), "{sentence}");
+        }
+    }
+
+    #[test]
     fn durations_read_as_the_resources_write_them() {
         for (seconds, text) in
             [(0, "0s"), (45, "45s"), (2700, "45m"), (9000, "2h30m"), (3601, "1h1s")]

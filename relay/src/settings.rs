@@ -18,7 +18,7 @@ pub struct Settings {
     /// The Relay's name.
     pub name: String,
     pub caps: Caps,
-    /// Key exchanges that peers of one source prefix may begin. Each costs us about a millisecond.
+    /// Handshakes of SSH and TLS that peers of one source prefix may begin. Each costs us up to a millisecond.
     pub exchanges: Rate,
     /// Sessions that one login user may have.
     pub sessions_per_user: u32,

@@ -16,9 +16,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use tidegate_policy::way::{Transport, Way};
+use tidegate_relay::accept::GaveWay;
 use tidegate_relay::hostkeys::Count;
 use tidegate_relay::metrics::{
-    Cap, ClaimResult, Closed, Direction, Metrics, ObjectKind, Opened, Proof, Role, Severity,
+    ClaimResult, Closed, Direction, Metrics, ObjectKind, Opened, Proof, Role, Severity,
 };
 
 const BEGIN: &str = "<!-- begin: generated from what is served -->\n";
@@ -136,6 +137,8 @@ fn every_name_is_ours_or_the_process_s_and_no_label_names_an_object() {
             let bounded = [
                 "outcome",
                 "cap",
+                "table",
+                "room",
                 "cipher",
                 "method",
                 "role",
@@ -148,6 +151,8 @@ fn every_name_is_ours_or_the_process_s_and_no_label_names_an_object() {
                 "version",
                 "le",
                 "transport",
+                // Of the limits by source.
+                "table",
                 // Of the listeners.
                 "port",
                 // Of the two host keys at most that are offered.
@@ -174,7 +179,7 @@ fn each_method_moves_its_own_metric() {
     m.connection_accepted();
     m.connection_closed(Closed::GaveWay);
     m.set_unauthenticated(7);
-    m.evicted(Cap::PerSource);
+    m.evicted(GaveWay { unauthenticated: 0, per_source: 1 });
     m.authenticated(Role::Terminal, Proof::Allowed);
     m.listens(80);
     m.came(Way { port: 5938, transport: Transport::WebSocketTls });

@@ -136,6 +136,13 @@ impl Core {
             self.transport.moved(message.len());
             return self.channel_data(message, now);
         }
+        let unknown = matches!(self.phase, Phase::Service | Phase::Auth);
+        if unknown
+            && kind == number::KEXINIT
+            && let Some(text) = door.turned_away()
+        {
+            return Err(Fatal::new(DisconnectCode::TooManyConnections, text));
+        }
         match self.transport.handle(message, now)? {
             Handled::Nothing => return Ok(None),
             Handled::Keys { opener, reset } => return self.keys(opener, reset),

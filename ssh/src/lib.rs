@@ -44,7 +44,7 @@ pub use cipher::{Opener, Sealer};
 pub use commands::{NoChannel, TooMany};
 pub use config::{Config, ExchangeLimits, Limits, OpenLimits, RekeyLimits, Windows};
 pub use core::Core;
-pub use event::{Event, RequestKind};
+pub use event::{Event, RequestKind, Shortage};
 pub use global::Token;
 pub use hostkey::HostKey;
 pub use message::{DisconnectCode, Fatal, OpenFailure};

@@ -12,6 +12,7 @@ pub mod delay;
 pub mod disk;
 pub mod fleet;
 pub mod gate;
+pub mod hand;
 pub mod http;
 pub mod interrupt;
 pub mod keys;

@@ -5,6 +5,9 @@
 //! Looks run on a blocking thread. A new policy is published before it is written down: a revocation
 //! never waits for the disk.
 
+#[cfg(test)]
+mod tests;
+
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -194,7 +197,7 @@ impl Source {
             outcome = files.look(now, true);
         }
         let mut memory = remembered.memory;
-        let assembled = build(&mut files, &mut memory, None, now);
+        let assembled = build(&mut files, &mut memory, None, now, &mut new_uid);
         let (as_of, unreadable) = match (outcome, seen) {
             (Ok(look), _) if look.complete => (now, None),
             (Ok(_), Some(seen)) => (seen.now(boot_id.as_deref()), None),
@@ -298,7 +301,7 @@ impl Source {
     /// Makes the policy anew from what is in force, and publishes it.
     fn rebuild(&mut self, now: Now) {
         let before = Some(&self.assembled);
-        self.assembled = build(&mut self.files, &mut self.memory, before, now);
+        self.assembled = build(&mut self.files, &mut self.memory, before, now, &mut new_uid);
         let unreadable = self.policy.unreadable.as_ref();
         let mut findings = findings(&self.assembled, &self.files, unreadable);
         // No Mesh, which is a finding: nobody is let in, and every session is cut.
@@ -372,18 +375,22 @@ impl Source {
     }
 }
 
+fn new_uid() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
 /// What is in force means; `before`: what it meant, which spares the work where windows alone changed.
 fn build(
     files: &mut Files,
     memory: &mut Memory,
     before: Option<&Assembled>,
     now: Now,
+    new_uid: &mut dyn FnMut() -> String,
 ) -> Assembled {
-    let mut new_uid = || uuid::Uuid::new_v4().to_string();
     let edits = files.edits();
     let revised = before
         .zip(edits)
-        .and_then(|(before, edits)| revise(before, memory, &edits, now.wall, &mut new_uid));
+        .and_then(|(before, edits)| revise(before, memory, &edits, now.wall, new_uid));
     let (assembled, next) = revised.unwrap_or_else(|| {
         let in_force = files.in_force();
         let inputs = Inputs {
@@ -391,7 +398,7 @@ fn build(
             refused: &in_force.refused,
             kept_files: &in_force.kept_files,
         };
-        assemble(&inputs, memory, now.wall, &mut new_uid)
+        assemble(&inputs, memory, now.wall, new_uid)
     });
     *memory = next;
     assembled

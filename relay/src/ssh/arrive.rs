@@ -11,11 +11,12 @@ use tidegate_transport::stack::Stack;
 use super::connection::{Arrived, Ended, Shared};
 use super::socket::{Socket, Written};
 use super::{Doorkeeper, VERSION, printable};
+use crate::clock;
 
 /// Bytes that are read at once.
 const READ: usize = 4096;
 /// How long one that is not served may take to close.
-const LEAVING: Duration = Duration::from_secs(1);
+pub(super) const LEAVING: Duration = Duration::from_secs(1);
 /// How often a write is tried again that no event tells of.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -26,6 +27,8 @@ pub(super) struct Ssh {
     pub first: Vec<u8>,
     /// The peer has our version line already.
     pub greeted: bool,
+    /// It has not begun within the grace: SSH is there to tell it so.
+    pub late: bool,
 }
 
 /// What came of one read.
@@ -85,7 +88,8 @@ async fn leave(socket: &Socket) {
     let _ = tokio::time::timeout(LEAVING, drain).await;
 }
 
-/// Takes bytes off the socket until SSH begins; else why it never does.
+/// Takes bytes off the socket until SSH begins; else why it never does. All of it has the login grace, and
+/// one that has our banner by then hears the rest by SSH.
 pub(super) async fn arrive(
     shared: &Shared,
     door: &dyn Doorkeeper,
@@ -95,9 +99,19 @@ pub(super) async fn arrive(
     let mut arrival = Arrival::new(offer);
     let mut source = None;
     let mut greeted = false;
+    let grace = clock::boot().plus(shared.settings.login_grace);
     loop {
+        let left = grace.since(clock::boot());
         let reading = read(socket, &mut arrival);
-        let came = tokio::time::timeout(shared.settings.sniff_silence, reading).await;
+        let came = tokio::time::timeout(left.min(shared.settings.sniff_silence), reading).await;
+        if came.is_err() && clock::boot() >= grace {
+            if !greeted {
+                shared.kill(Ended::Grace);
+                return Err(Ended::Grace);
+            }
+            let (stack, first) = arrival.finish();
+            return Ok(Ssh { stack, first, greeted, late: true });
+        }
         if source.is_none()
             && let Some(proxied) = arrival.proxied()
         {
@@ -114,18 +128,23 @@ pub(super) async fn arrive(
             }
             Err(_) => continue,
             Ok(Came::End) => return Err(Ended::NotSsh),
+            // A handshake of TLS costs a signature, as a key exchange of SSH does.
+            Ok(Came::Step(Step::Tls)) => match door.turned_away() {
+                None => arrival.begin_tls(),
+                Some(sentence) => arrival.turn_away(sentence),
+            },
             Ok(Came::Step(step)) => step,
         };
         if !write(socket, &mut arrival).await {
             return Err(Ended::NotSsh);
         }
         match step {
-            Step::More => {}
+            Step::More | Step::Tls => {}
             Step::Ssh => {
                 let (stack, first) = arrival.finish();
                 let source = source.unwrap_or(shared.peer);
                 shared.arrive(Arrived { source, transport: stack.transport() });
-                return Ok(Ssh { stack, first, greeted });
+                return Ok(Ssh { stack, first, greeted, late: false });
             }
             Step::Closed(closed) => {
                 let (ended, why) = match closed {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tidegate_policy::model::KeyBlob;
-use tidegate_ssh::{Core, Id, Negotiated, OpenFailure, Token};
+use tidegate_ssh::{Core, Id, Negotiated, OpenFailure, Shortage, Token};
 
 use super::channel::Channel;
 use super::connection::Shared;
@@ -28,6 +28,8 @@ pub enum Event {
     Learned { host_keys: Vec<KeyBlob> },
     /// A channel was refused, since the peer opens them too fast.
     TooFast,
+    /// A channel was refused, since there is no room for it.
+    NoRoom(Shortage),
     /// Something that a relay never does was refused, plainly.
     Refused { what: &'static str },
 }

@@ -49,7 +49,7 @@ use std::time::Duration;
 
 use tidegate_policy::model::KeyBlob;
 pub use tidegate_ssh::version::OURS as VERSION;
-pub use tidegate_ssh::{Cipher, Kex, Negotiated};
+pub use tidegate_ssh::{Cipher, Kex, Negotiated, Shortage};
 use tidegate_ssh::{Config, Limits};
 pub use tidegate_transport::tls;
 
@@ -79,8 +79,9 @@ pub trait Doorkeeper: Send + Sync {
     }
     /// The proxy says who is behind it, before anything is known of that peer.
     fn came_from(&self, _source: SocketAddr) {}
-    /// The peer speaks SSH, and nothing costly has been done for it: what it is told and sent away with
-    /// instead, if it is to be.
+    /// The peer begins what costs a signature, and nothing of that has been done: a handshake of TLS, its
+    /// first key exchange, or one more before a login. What it is told and sent away with instead, if it
+    /// is to be.
     fn turned_away(&self) -> Option<&'static str> {
         None
     }

@@ -106,7 +106,7 @@ async fn serve(shared: &Arc<Shared>, door: &dyn Doorkeeper, offer: Offer, task: 
     let arrived = tokio::select! {
         arrived = arriving => arrived,
         () = shared.socket.killed().cancelled() => return Ended::Killed,
-        () = tokio::time::sleep(grace) => {
+        () = tokio::time::sleep(grace.saturating_add(arrive::LEAVING)) => {
             shared.kill(Ended::Grace);
             return Ended::Grace;
         }
@@ -122,7 +122,9 @@ async fn serve(shared: &Arc<Shared>, door: &dyn Doorkeeper, offer: Offer, task: 
     }
     shared.socket.begin(ssh.stack, ssh.first);
     shared.speaking.store(true, Ordering::Release);
-    if let Some(sentence) = door.turned_away() {
+    if !ssh.late
+        && let Some(sentence) = door.turned_away()
+    {
         shared.disconnect(DisconnectCode::TooManyConnections, sentence);
     }
     task.run().await

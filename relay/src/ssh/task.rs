@@ -58,6 +58,10 @@ impl Door for AtDoor {
     fn had_enough(&mut self) -> Option<&'static str> {
         self.0.had_enough()
     }
+
+    fn turned_away(&mut self) -> Option<&'static str> {
+        self.0.turned_away()
+    }
 }
 
 /// What only the connection's own task touches.

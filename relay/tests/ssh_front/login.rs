@@ -213,7 +213,7 @@ fn a_crowd_from_one_source_makes_way_for_a_login() {
         (0..4).map(|_| TcpStream::connect(("127.0.0.1", gate.port)).unwrap()).collect();
     let staff = Running::start(gate.ssh(&["-W", "echo:22"], &[]));
     let connection = gate.authenticated();
-    assert_eq!(gate.budget.evicted(), 1);
+    assert_eq!(gate.budget.take_gave_way().per_source, 1);
     let (text, _) = until_closed(&mut crowd[0]);
     assert!(text.is_empty(), "the oldest made way");
     // One that has proven a key never does.

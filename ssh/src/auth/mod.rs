@@ -34,6 +34,11 @@ pub trait Door {
     fn had_enough(&mut self) -> Option<&'static str> {
         None
     }
+    /// Asked when the peer begins one more key exchange before a login: what it is told and sent away
+    /// with, if it is to be. About the first one its driver can ask before it begins.
+    fn turned_away(&mut self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Bytes that are kept of a user name.

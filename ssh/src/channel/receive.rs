@@ -13,7 +13,10 @@
 //!   WINDOW_ADJUST reaches it. What is watched is the first byte that only such a message allowed. If it
 //!   came after a gap that is long beside the pace before it, the peer stood still; and if that was
 //!   longer than our own side had let it wait for the message, then the path is the limit, not the
-//!   reader.
+//!   reader. A sender that was not scheduled for a while looks the same; but only where none of these
+//!   messages ever brought data sooner than the window passes at [`ENOUGH`], the path is that long.
+//!   On a short one a larger window does harm: OpenSSH's ssh buffers as much as its window allows, and
+//!   copies all of that for each packet.
 //!
 //! What has grown and is not needed is not given again: of a window of which less than half was used in
 //! [`IDLE`], what was used goes back to the share until the size is that of the beginning. What the peer
@@ -73,6 +76,9 @@ pub(crate) struct ReceiveWindow {
     /// When data came last.
     last: Duration,
     watch: Option<Watch>,
+    /// The least time from a WINDOW_ADJUST to the first data that it allowed: the path's round trip
+    /// takes no longer.
+    trip: Duration,
     /// When window was given again last, or was let go; `None` before.
     given: Option<Duration>,
     first: u32,
@@ -103,6 +109,7 @@ impl ReceiveWindow {
             owed: 0,
             last: Duration::ZERO,
             watch: None,
+            trip: Duration::MAX,
             given: None,
             first: size,
             usual,
@@ -166,6 +173,7 @@ impl ReceiveWindow {
     /// The first data that the watched WINDOW_ADJUST allowed is here.
     fn arrived(&mut self, bytes: u32, now: Duration) {
         let Some(watch) = self.watch.take() else { return };
+        self.trip = self.trip.min(now.saturating_sub(watch.at));
         if let Some(rate) = self.rate {
             // There are no gaps where little is given at a time. What came on time took the path's
             // round trip, or less than a slow sender takes.
@@ -181,8 +189,9 @@ impl ReceiveWindow {
         let before = self.last.saturating_sub(watch.at);
         let usual = before.saturating_mul(bytes).checked_div(watch.bytes).unwrap_or_default();
         let nanos = u64::from(self.size).saturating_mul(1_000_000_000) / ENOUGH;
-        let worth = Duration::from_nanos(nanos).saturating_add(usual.saturating_mul(2));
-        if gap >= worth && gap >= watch.waited {
+        let full = Duration::from_nanos(nanos);
+        let worth = full.saturating_add(usual.saturating_mul(2));
+        if gap >= worth && gap >= watch.waited && self.trip >= full {
             self.grow(self.most);
         }
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::client::{End, Framed, Relay};
-use crate::arrival::{Closed, Offer};
+use crate::arrival::{Arrival, Closed, Offer, Step};
 use crate::tls::{self, config};
 
 const NAME: &str = "relay.example.com";
@@ -130,6 +130,34 @@ fn tls_has_ssh_or_http_inside_and_no_tls() {
             assert_eq!(client.tls.reader().read(&mut rest).unwrap(), 0, "a close_notify came");
         }
     }
+}
+
+#[test]
+fn tls_begins_when_the_driver_has_been_asked() {
+    let mut client = Client::new(1, vec![4096]);
+    let mut hello = Vec::new();
+    client.tls.write_tls(&mut hello).unwrap();
+    let offer = || Offer { tls: Some(Arc::clone(&certificate().relay)), proxy: true };
+    let header = b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n";
+    let (first, rest) = hello.split_at(100);
+    let mut arrival = Arrival::new(offer());
+    assert_eq!(arrival.receive(&[&header[..], first].concat()), Step::Tls);
+    assert_eq!(arrival.proxied().unwrap().source, "192.0.2.7:1".parse().unwrap());
+    assert!(arrival.stack().output().is_empty() && !arrival.may_greet());
+    // One that does not answer has lost nothing.
+    assert_eq!(arrival.receive(rest), Step::Tls);
+    assert_eq!(arrival.begin_tls(), Step::More);
+    assert!(arrival.stack().output().len() > 100, "the relay's part of the handshake");
+    assert_eq!(arrival.begin_tls(), Step::More, "once");
+
+    let mut arrival = Arrival::new(offer());
+    arrival.receive(header);
+    assert_eq!(arrival.receive(&hello), Step::Tls);
+    let Step::Closed(Closed::Refused(fault)) = arrival.turn_away("too many") else { panic!() };
+    assert_eq!(fault.to_string(), "too many");
+    // access_denied.
+    assert_eq!(arrival.stack().output().as_slice(), [21, 3, 3, 0, 2, 2, 49]);
+    assert_eq!(arrival.receive(&hello), Step::More);
 }
 
 #[test]

@@ -194,7 +194,9 @@ fn a_certificate_of_a_secret_is_mounted_and_named() {
         ["--tls-cert", "/etc/tidegate-tls/tls.crt", "--tls-key", "/etc/tidegate-tls/tls.key"]
     );
     let volume = yaml(pod.volumes.as_ref().unwrap().last().unwrap());
-    assert!(volume.contains("secretName: relay-tls") && volume.contains("optional: true"));
+    assert!(
+        volume.contains(r#""secretName": "relay-tls""#) && volume.contains(r#""optional": true"#)
+    );
     let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
     assert!(mounts.iter().any(|it| it.mount_path == "/etc/tidegate-tls" && it.name == "tls"));
 }

@@ -29,36 +29,49 @@ impl Named {
         old: Option<&Read>,
         new: Option<&Read>,
     ) -> BTreeSet<ObjectRef> {
-        let mut changed = BTreeSet::new();
-        let mut before: BTreeMap<&ObjectRef, &Document> = BTreeMap::new();
-        for object in old.into_iter().flat_map(objects).map(|(object, _)| object) {
-            changed.insert(object.clone());
-            if let Some(places) = self.0.get_mut(object) {
+        let (before, after) = (objects(old), objects(new));
+        for object in before.keys() {
+            if let Some(places) = self.0.get_mut(*object) {
                 places.retain(|place| place.file != *file);
+                if places.is_empty() {
+                    self.0.remove(*object);
+                }
             }
         }
-        before.extend(old.into_iter().flat_map(|read| &read.documents).map(|d| (&d.reference, d)));
-        for (object, document) in new.into_iter().flat_map(objects) {
-            let places = self.0.entry(object.clone()).or_default();
+        for (object, documents) in &after {
+            let places = self.0.entry((*object).clone()).or_default();
             let at = places.partition_point(|place| place.file <= *file);
-            places.insert(at, Place { file: Arc::clone(file), document });
-            let own = document.and_then(|index| new?.documents.get(index));
-            match (before.get(object), own) {
-                (Some(before), Some(own)) if before.same(own) => drop(changed.remove(object)),
-                _ => drop(changed.insert(object.clone())),
-            }
+            let own = documents.iter();
+            let own = own.map(|at| Place { file: Arc::clone(file), document: *at });
+            drop(places.splice(at..at, own));
         }
-        for object in &changed {
-            if self.0.get(object).is_some_and(Vec::is_empty) {
-                self.0.remove(object);
-            }
-        }
-        changed
+        // One that a file has twice applies from neither place, and does when either goes.
+        let differs = |object: &ObjectRef| {
+            let (was, is) = (only(old, before.get(object)), only(new, after.get(object)));
+            was.zip(is).is_none_or(|(was, is)| !was.same(is))
+        };
+        let all = before.keys().chain(after.keys()).copied();
+        all.filter(|object| differs(object)).cloned().collect()
     }
 }
 
-/// The objects that a content names, each with its document's index where it is valid.
-fn objects(read: &Read) -> impl Iterator<Item = (&ObjectRef, Option<usize>)> {
-    let valid = read.documents.iter().enumerate().map(|(at, it)| (&it.reference, Some(at)));
-    valid.chain(read.refused.iter().map(|(object, _)| (object, None)))
+/// A content's document of an object, if that is all it says of it.
+fn only<'a>(read: Option<&'a Read>, at: Option<&Vec<Option<usize>>>) -> Option<&'a Document> {
+    match at?.as_slice() {
+        [at] => read?.documents.get((*at)?),
+        _ => None,
+    }
+}
+
+/// The objects that a content names, each with its documents' indexes; `None`: one that is not valid.
+fn objects(read: Option<&Read>) -> BTreeMap<&ObjectRef, Vec<Option<usize>>> {
+    let mut objects: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let Some(read) = read else { return objects };
+    for (at, document) in read.documents.iter().enumerate() {
+        objects.entry(&document.reference).or_default().push(Some(at));
+    }
+    for (object, _) in &read.refused {
+        objects.entry(object).or_default().push(None);
+    }
+    objects
 }

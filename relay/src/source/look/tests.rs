@@ -285,6 +285,24 @@ fn a_document_that_moves_to_another_file_is_never_missing() {
 }
 
 #[test]
+fn what_a_file_has_twice_is_told_of_when_either_goes() {
+    let mut bench = Bench::new(&[("a.yaml", "w 1\nw 2")]);
+    for text in ["x 1\nw 2", "w 1\nx 2"] {
+        // What stays has not moved, and comes into force all the same.
+        bench.write("a.yaml", text);
+        assert!(bench.files.look(bench.at(), true).unwrap().changed);
+        let edits = bench.files.edits().unwrap();
+        let told = edits
+            .iter()
+            .any(|(it, sight)| *it == object("w") && matches!(sight, Sight::Document(_)));
+        assert!(told, "{edits:?}");
+        bench.write("a.yaml", "w 1\nw 2");
+        assert!(bench.files.look(bench.at(), true).unwrap().changed);
+        assert!(bench.files.edits().is_none(), "neither applies: that takes a look at all");
+    }
+}
+
+#[test]
 fn an_unreadable_file_keeps_its_objects_and_says_since_when() {
     let mut bench = Bench::new(&[("a.yaml", "w 1"), ("b.yaml", "x 1")]);
     bench.write("a.yaml", "!");

@@ -157,6 +157,21 @@ fn a_path_of_200_ms_fills() {
 }
 
 #[test]
+fn a_near_sender_that_now_and_then_stands_still_gets_no_larger_window() {
+    let share = share(256 << 20);
+    let mut window = ReceiveWindow::new(windows(), &share).unwrap();
+    let mut now = ms(1000);
+    for packet in 0..10_000 {
+        // Others have the processor.
+        now += if packet % 7 == 0 { ms(10) } else { Duration::from_micros(100) };
+        window.received(STOPPED, now).unwrap();
+        window.consumed(STOPPED);
+        window.due(now);
+    }
+    assert!(window.size() <= 512 * KB, "{}", window.size());
+}
+
+#[test]
 fn an_idle_window_gives_back_what_it_has_grown() {
     let share = share(256 << 20);
     let mut window = ReceiveWindow::new(windows(), &share).unwrap();
@@ -188,7 +203,8 @@ fn an_idle_window_gives_back_what_it_has_grown() {
         now += IDLE;
     }
     assert_eq!((window.size(), share.taken()), (64 * KB, 64 * 1024));
-    // And it grows anew.
+    // And it grows anew. `run` begins at an earlier instant.
+    window.watch = None;
     run(&mut window, (ms(200), Duration::from_micros(330), ms(0)), 3000);
     assert_eq!(window.size(), 8192 * KB);
 }
