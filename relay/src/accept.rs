@@ -407,6 +407,11 @@ impl Ticket {
         }
     }
 
+    /// Whether it has had to make way, while no key was proven.
+    pub fn gave_way(&self) -> bool {
+        !self.budget.lock().ledger.places.contains_key(&self.id)
+    }
+
     /// The connection came through a proxy, from this source.
     pub fn came_from(&self, source: IpAddr) {
         let mut shared = self.budget.lock();

@@ -35,6 +35,9 @@ use crate::view::{self, Output};
 /// How long a login user who may not enter is told so before the connection is closed.
 const BARRED: Duration = Duration::from_secs(30);
 
+/// How long a peer may take to read an answer; what it has not taken then is not kept for it.
+const REPLY: Duration = Duration::from_mins(2);
+
 /// Offers of unknown keys by peers of one source prefix: fifty agents with twenty keys each at once. One
 /// costs a look-up; who offers more asks which keys there are.
 const PROBES: Rate = Rate { per_second: 100, burst: 1000 };
@@ -172,8 +175,9 @@ pub async fn serve(
         let closed = match how_closed(&arrival.connection) {
             // In whichever protocol, and also where its goodbye took too long.
             _ if turned_away => Closed::Unauthenticated,
-            Closed::Served => Closed::Unauthenticated,
-            Closed::Disconnected => Closed::GaveWay,
+            Closed::Disconnected if ticket.gave_way() => Closed::GaveWay,
+            // The other one by a goodbye of ours that it did not answer.
+            Closed::Served | Closed::Disconnected => Closed::Unauthenticated,
             other => other,
         };
         if !health_check {
@@ -182,8 +186,10 @@ pub async fn serve(
         gate.metrics.connection_closed(closed);
         return;
     };
+    let source = door.source();
     drop(door);
     if !ticket.proven() {
+        gate.unproven(source, Unproven::GaveWay);
         gate.metrics.connection_closed(Closed::GaveWay);
         return;
     }
@@ -191,6 +197,7 @@ pub async fn serve(
     let Some(role) = arrival.recognise(who) else {
         // The key was taken away between its proof and now.
         arrival.connection.kill();
+        gate.unproven(source, Unproven::UnknownKey);
         gate.metrics.connection_closed(Closed::Unauthenticated);
         return;
     };
@@ -354,7 +361,10 @@ fn session(gate: &Arc<Gate>, role: &Role, request: SessionRequest, port: u16) {
         Role::Staff(link) => {
             let (gate, link) = (Arc::clone(gate), Arc::clone(link));
             gate.tasks.clone().spawn("view", async move {
-                gate.show(&link, request, port).await;
+                // It is never closed.
+                if let Ok(_place) = link.views.acquire().await {
+                    gate.show(&link, request, port).await;
+                }
             });
         }
         Role::Terminal(peer) => peer.session(gate, request),
@@ -370,9 +380,11 @@ fn session(gate: &Arc<Gate>, role: &Role, request: SessionRequest, port: u16) {
 /// Writes the answer to a session channel and ends it; a peer that went away meanwhile is none of our
 /// concern.
 pub async fn reply(mut channel: SessionChannel, output: Output) {
-    let said = channel.stdout(output.stdout.as_bytes()).await.is_ok()
-        && channel.stderr(output.stderr.as_bytes()).await.is_ok();
-    if said {
+    let saying = async {
+        channel.stdout(output.stdout.as_bytes()).await?;
+        channel.stderr(output.stderr.as_bytes()).await
+    };
+    if let Ok(Ok(())) = tokio::time::timeout(REPLY, saying).await {
         channel.finish(u8::try_from(output.exit).unwrap_or(1));
     }
 }

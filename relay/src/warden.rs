@@ -105,12 +105,13 @@ pub fn before_write(gate: &Arc<Gate>) {
     }
     let now = clock::now();
     let checked = gate.last_look.warden.get();
-    let outlived = due(&gate.sessions.all(), |session| {
+    let sessions = gate.sessions.all();
+    let outlived = due(&sessions, |session| {
         session.is_due(now).then(|| end::deadline(gate, session, now, checked))
     });
-    let sessions: Vec<_> = outlived.iter().map(|(session, _)| Arc::clone(session)).collect();
     end::all(gate, outlived);
-    for session in sessions {
+    // Those too that another writer is ending at this moment, and has not come to close yet.
+    for session in sessions.iter().filter(|session| session.is_due(now)) {
         session.staff.peer.kill();
         session.terminal.peer.kill();
     }

@@ -272,7 +272,8 @@ impl Batch {
                     continue;
                 }
                 let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
-                if run.len().saturating_add(leg.core.output().len()) >= RUN {
+                let ahead = run.len().saturating_add(leg.core.output().len());
+                if ahead.saturating_add(frame.len()) > RUN {
                     to.write_run(&mut leg, swept, buffer.get(run).unwrap_or_default());
                     run = frame.start..frame.start;
                 }

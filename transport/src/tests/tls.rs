@@ -7,6 +7,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use super::client::{End, Framed, Relay};
 use crate::arrival::{Arrival, Closed, Offer, Step};
 use crate::tls::{self, config};
+use crate::websocket::client::Handshake;
 
 const NAME: &str = "relay.example.com";
 
@@ -234,6 +235,37 @@ fn a_peer_that_reads_nothing_makes_nothing_grow() {
         stack.receive(&mut buffer, crate::layer::HEADROOM..all).unwrap();
         assert!(stack.output().len() < 1024, "{}", stack.output().len());
     }
+}
+
+#[test]
+fn a_peer_of_a_websocket_in_tls_that_reads_nothing_makes_nothing_grow() {
+    let mut relay = end(false);
+    let mut client = Client::new(1, vec![4096]);
+    let handshake = Handshake::new("relay.example.com", *b"the sample nonce");
+    client.send(&handshake.request);
+    client.settle(&mut relay);
+    // Frames of a client: a ping of 125 bytes, and data that pays for it.
+    let masked = |kind: u8, payload: &[u8]| {
+        let head = [kind, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
+        [&head, payload].concat()
+    };
+    client.send(&masked(0x82, b"SSH-2.0-x\r\n"));
+    client.settle(&mut relay);
+    let mut most = 0;
+    for _ in 0..2000 {
+        client.send(&masked(0x89, &[7; 125]));
+        client.send(&masked(0x82, b"data"));
+        let mut raw = Vec::new();
+        while client.tls.wants_write() {
+            client.tls.write_tls(&mut raw).unwrap();
+        }
+        let Relay::Ssh(stack) = &mut relay.relay else { panic!() };
+        let mut buffer = [&vec![0; crate::layer::HEADROOM], &raw[..]].concat();
+        let all = buffer.len();
+        stack.receive(&mut buffer, crate::layer::HEADROOM..all).unwrap();
+        most = most.max(stack.output().len());
+    }
+    assert!((crate::stack::FULL..crate::stack::FULL + 1024).contains(&most), "{most}");
 }
 
 proptest! {
