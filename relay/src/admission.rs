@@ -96,7 +96,8 @@ async fn admit(
     })?;
     let (candidate, id, claim) = claim(gate, staff, &allow).await?;
     reach(Point::Claimed);
-    let session = make(staff, allow, candidate, id, &link, claim);
+    let rate = gate.settings().bandwidth_per_session;
+    let session = make(staff, allow, candidate, id, &link, claim, rate);
     let _settled = Settled(Arc::clone(&session));
     // The warden sees the session from here on, and so do the ends of its two connections; what came
     // before that is seen here.
@@ -216,6 +217,7 @@ fn make(
     id: SessionId,
     link: &Arc<TerminalLink>,
     claim: Option<Claim>,
+    rate: Option<u64>,
 ) -> Arc<Session> {
     let now = clock::now();
     let admission = Admission {
@@ -227,7 +229,7 @@ fn make(
         opened_at: now.wall,
         deadline: candidate.deadline,
     };
-    Session::new(id, admission, Arc::clone(staff), Arc::clone(link), claim, now)
+    Session::new(id, admission, Arc::clone(staff), Arc::clone(link), claim, rate, now)
 }
 
 /// Says when dropped that a session which has not been written down will not be: however an admission

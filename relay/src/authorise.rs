@@ -26,8 +26,13 @@ pub fn authorise(gate: &Gate, staff: &StaffLink, wanted: &Wanted) -> Result<Allo
         return Err(Refused::new(RefuseCode::ConnectFailed, "Draining", sentences::draining()));
     }
     let policy = gate.policy();
-    let request =
-        Request { staff: &staff.who, host: &wanted.host, port: wanted.port, agent: false };
+    let request = Request {
+        staff: &staff.who,
+        host: &wanted.host,
+        port: wanted.port,
+        agent: false,
+        way: Some(staff.peer.way),
+    };
     let mut allow = match decide(&policy.snapshot, &request, now.wall) {
         Decision::Allow(allow) => allow,
         Decision::Deny(deny) => {

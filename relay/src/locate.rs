@@ -108,7 +108,7 @@ impl TerminalLink {
     /// Opens the terminal's channel for `forward`, on behalf of `login`; waits for the terminal at most
     /// [`DIAL`]. A channel that it confirms later is closed at once.
     pub async fn dial(&self, forward: &Forward, login: &Login) -> Result<Channel, DialError> {
-        let _dial = self.dials.begin(login, &forward.service).ok_or(DialError::Silent)?;
+        let _dial = self.dials.begin(login, &forward.service).ok_or(DialError::Full)?;
         let open = self.peer.connection.open_forwarded(&forward.host, forward.port, ORIGINATOR);
         match tokio::time::timeout(DIAL, open).await {
             Ok(Ok(channel)) => Ok(channel),

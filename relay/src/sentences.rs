@@ -13,6 +13,7 @@ use tidegate_policy::text::show_duration;
 use crate::claim::{self, Holder};
 use crate::clock;
 use crate::locate::LastSeen;
+use crate::metrics::Unproven;
 use crate::view::{clean, utc};
 
 /// Bytes of a terminal's own words that are passed on; with them a sentence stays under 300.
@@ -110,6 +111,30 @@ pub fn too_many_sessions(login: &Login, limit: u32) -> String {
     format!(
         "{login} has {limit} sessions open, which is the most a login user may have; end one first"
     )
+}
+
+/// For a connection whose key exchange would be one too many of its source.
+pub const TOO_MANY_HANDSHAKES: &str = "too many connections begin at once from your network; \
+    wait some seconds and connect again";
+/// For one that offered a key which nobody has, where its source did so too often.
+pub const TOO_MANY_KEY_PROBES: &str = "too many unknown keys were offered from your network; \
+    name the right one with -i and IdentitiesOnly=yes, and connect again in a minute";
+/// As the SSH core words it.
+pub const TOO_MANY_OPENS: &str =
+    "channels are opened too fast on this connection; use one for longer, or wait a moment";
+
+/// For the trail: what the connections had in common that are counted in one line.
+pub fn unproven(why: Unproven) -> &'static str {
+    match why {
+        Unproven::UnknownKey => "connections that proved no known key",
+        Unproven::LoginTimeout => "connections that proved no key in time",
+        Unproven::NotSsh => "connections that broke the protocol, or spoke another one",
+        Unproven::GaveWay => "connections that gave way to newer ones before a login",
+        Unproven::TooManyHandshakes => "connections beyond the key exchanges of one source",
+        Unproven::TooManyKeyProbes => {
+            "connections that offered too many unknown keys of one source"
+        }
+    }
 }
 
 pub fn too_many_refusals(count: u32) -> String {
@@ -382,6 +407,9 @@ mod tests {
             ("audit_unavailable", audit_unavailable()),
             ("draining", draining()),
             ("too_many_sessions", too_many_sessions(&alice, 8)),
+            ("too_many_handshakes", TOO_MANY_HANDSHAKES.to_owned()),
+            ("too_many_key_probes", TOO_MANY_KEY_PROBES.to_owned()),
+            ("too_many_opens", TOO_MANY_OPENS.to_owned()),
             ("too_many_refusals", too_many_refusals(20)),
             ("deadline, closes", deadline(&closes, &closes.window, closes.deadline)),
             ("deadline, longest session", deadline(&longest, &longest.window, longest.deadline)),
@@ -432,6 +460,22 @@ mod tests {
             text, expected,
             "TIDEGATE_BLESS=1 cargo test -p tidegate-relay rewrites {golden}"
         );
+    }
+
+    #[test]
+    fn the_docs_tell_what_a_peer_beyond_a_quota_is_told() {
+        let docs = include_str!("../../docs/quotas.md").split_whitespace().collect::<Vec<_>>();
+        let docs = docs.join(" ");
+        for sentence in [
+            TOO_MANY_HANDSHAKES.to_owned(),
+            TOO_MANY_KEY_PROBES.to_owned(),
+            TOO_MANY_OPENS.to_owned(),
+            no_room(),
+            too_many_refusals(crate::denies::DENIES),
+            too_many_sessions(&Login::parse("alice").unwrap(), 8),
+        ] {
+            assert!(docs.contains(&format!("\"{sentence}\"")), "{sentence}");
+        }
     }
 
     #[test]

@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use futures_util::future::join_all;
 use tidegate_crds::compile::RelaySettings;
 
 use crate::accept::{self, Listener};
 use crate::admin::{self, Admin};
 use crate::audit::{self, Audit, Event, What};
+use crate::certificate::{self, StateDirectory};
 use crate::claim::{AnyClaims, Claims as _, FileClaims, KubeClaims};
 use crate::clock;
-use crate::connection::{self, KnownKeys};
+use crate::connection::{self, Door};
 use crate::control::Control;
 use crate::end::{self, Ending};
 use crate::gate::{Gate, Parts};
@@ -32,7 +34,7 @@ use crate::sentences;
 use crate::signals::{Signals, Told};
 use crate::source::{self, Feed};
 use crate::ssh::{BeforeWrite, Server, Settings as SshSettings};
-use crate::state::StateDir;
+use crate::state::{StateDir, StateError};
 use crate::supervisor::Supervisor;
 use crate::trail::{Trail, Who};
 use crate::warden;
@@ -63,6 +65,12 @@ pub struct ServeArgs {
     /// In a cluster: the relays' SSH host key A, never written; key B is looked for in FILE_b
     #[arg(long, value_name = "FILE")]
     pub host_key: Option<PathBuf>,
+    /// The certificate of TLS, PEM, its chain behind it; without it the relay makes one for itself
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate, PEM; both files are read anew when they change and at SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Directory of what the relay keeps: its host key, audit log, claims, session records
     #[arg(long, value_name = "DIR")]
     pub state: PathBuf,
@@ -192,7 +200,14 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
             warden::before_write(&gate);
         }
     }));
+    for address in &bound {
+        metrics.listens(address.port());
+    }
     let server = Arc::new(Server::new(settings, tasks.clone()));
+    let mut certificates =
+        certificate::Following::new(certificates(args, &state)?, feed.clone(), Arc::clone(&server));
+    certificates.look();
+    tasks.critical("certificates", certificates.run());
     tasks.critical("warden", warden::watch(Arc::clone(&gate)));
     tasks.critical("settings", follow(Arc::clone(&gate), feed.clone(), declared));
     let (following, offering) = (Arc::clone(&gate), Arc::clone(&server));
@@ -228,6 +243,17 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     result
 }
 
+/// Where the certificate of TLS comes from.
+fn certificates(args: &ServeArgs, state: &StateDir) -> Result<certificate::From, StateError> {
+    let own = StateDirectory::of(state)?;
+    Ok(match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => {
+            certificate::From::Files { certificate: certificate.clone(), key: key.clone(), or: own }
+        }
+        _ => certificate::From::Own(own),
+    })
+}
+
 /// The addresses to listen on: those of the command line, else the Relay's listeners on every
 /// address of the machine, IPv4 and IPv6.
 fn addresses(args: &ServeArgs, relay: &RelaySettings) -> Vec<SocketAddr> {
@@ -259,12 +285,14 @@ fn listen(gate: &Arc<Gate>, server: &Arc<Server>, listener: Listener) {
     let budget = gate.budget.clone();
     let accepting = accept::accept(listener, budget, move |socket, peer, port, ticket| {
         serving.metrics.connection_accepted();
-        let door = Arc::new(KnownKeys(Arc::clone(&serving)));
-        let (connection, events) = server.start(socket, peer, door);
+        let ticket = Arc::new(ticket);
+        let door = Arc::new(Door::new(&serving, peer.ip(), &ticket));
+        let asked = Arc::clone(&door);
+        let (connection, events) = server.start(socket, peer, asked);
         let evicted = connection.clone();
         ticket.on_eviction(move || evicted.kill());
         let gate = Arc::clone(&serving);
-        let serve = connection::serve(gate, connection, events, port, ticket);
+        let serve = connection::serve(gate, connection, events, door, port, ticket);
         serving.tasks.spawn("connection", serve);
     });
     let draining = gate.drained();
@@ -326,7 +354,12 @@ async fn keep_house(gate: Arc<Gate>, state: StateDir) {
         for terminal in gate.registry.all() {
             gate.trail.repeats(Who::Terminal(&terminal), false);
         }
-        gate.trail.unauthenticated(gate.take_unproven());
+        let boot = clock::boot();
+        for line in gate.refusals.due(boot, false) {
+            gate.trail.note(gate.trail.unauthenticated(line));
+        }
+        gate.exchanges.trim(boot);
+        gate.probes.trim(boot);
         gate.forget_host_key_clients(snapshot);
         let (state, seen) = (state.clone(), gate.registry.remember(now));
         let clients = Arc::clone(&gate);
@@ -379,6 +412,11 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     };
     if tokio::time::timeout(LAST_LINES, none).await.is_err() {
         tracing::error!("ends of sessions are not written down; the next start will end them");
+    }
+    let last = gate.refusals.due(clock::boot(), true).into_iter();
+    let last = last.map(|line| gate.trail.audit.record(gate.trail.unauthenticated(line)));
+    if tokio::time::timeout(LAST_LINES, join_all(last)).await.is_err() {
+        tracing::error!("refusals before a login are not in the audit log");
     }
     let stop =
         Event { relay_pod: Some(gate.name.clone()), ..Event::new(What::Stop, clock::now().wall) };

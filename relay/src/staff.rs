@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tidegate_policy::decide::Staff;
 use tidegate_policy::model::Label;
+use tokio::sync::Semaphore;
 
 use crate::lock::lock;
 use crate::peer::Peer;
@@ -21,7 +22,13 @@ pub struct StaffLink {
     sessions: Mutex<Carried>,
     /// Held while a session on a target is being made, so that parallel opens make one.
     making: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<()>>>>,
+    /// Places for views that are made and written at once.
+    pub views: Semaphore,
 }
+
+/// Views of one connection that are made and written at once; others wait. An answer is kept until the
+/// peer has taken it.
+const VIEWS: usize = 4;
 
 /// The sessions of one connection.
 #[derive(Debug, Default)]
@@ -33,7 +40,13 @@ struct Carried {
 
 impl StaffLink {
     pub fn new(who: Staff, peer: Peer) -> Arc<Self> {
-        Arc::new(Self { who, peer, sessions: Mutex::default(), making: Mutex::default() })
+        Arc::new(Self {
+            who,
+            peer,
+            sessions: Mutex::default(),
+            making: Mutex::default(),
+            views: Semaphore::new(VIEWS),
+        })
     }
 
     /// The live session on a target, which a further channel joins.

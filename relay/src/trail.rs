@@ -18,15 +18,13 @@ use crate::locate::TerminalLink;
 use crate::metrics::{Direction, Metrics};
 use crate::peer::Peer;
 use crate::record::{Begun, Ended, EndedBy, Records};
+use crate::refusals::Line;
 use crate::sentences;
 use crate::session::Session;
 use crate::ssh::{Negotiated, RefuseCode};
 use crate::staff::StaffLink;
 use crate::supervisor::Supervisor;
 use crate::view::clean;
-
-/// The only transport until sniffing tells of others.
-const TRANSPORT: &str = "SSH";
 
 /// An authenticated peer that is refused something.
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +137,9 @@ impl Trail {
         let (bytes_in, bytes_out) = session.uncounted();
         self.metrics.bytes(Direction::In, bytes_in);
         self.metrics.bytes(Direction::Out, bytes_out);
+        let (held_in, held_out) = session.take_held_back();
+        self.metrics.held_back(Direction::In, held_in);
+        self.metrics.held_back(Direction::Out, held_out);
     }
 
     /// A login user's channel is refused; durable when this returns. Repeats are counted and follow.
@@ -258,19 +259,27 @@ impl Trail {
         self.note(self.terminal_event(What::Detach, link));
     }
 
-    /// Refusals before authentication since the last call, if there were any.
-    pub fn unauthenticated(self: &Arc<Self>, count: u64) {
-        if count > 0 {
-            let reason = Reason {
-                code: "UnknownKey".to_owned(),
-                sentence: "connections that proved no known key".to_owned(),
-            };
-            self.note(Event {
-                decision: Some(Verdict::Deny),
-                reason: Some(reason),
-                count: Some(count),
-                ..Event::new(What::DenyAggregate, clock::now().wall)
-            });
+    /// The line of refusals before a login. It names the source's network.
+    pub fn unauthenticated(&self, line: Line) -> Event {
+        let reason = Reason {
+            code: line.why.word().to_owned(),
+            sentence: sentences::unproven(line.why).to_owned(),
+        };
+        Event {
+            decision: Some(Verdict::Deny),
+            reason: Some(reason),
+            count: Some(line.count),
+            source_address: line.source.map(|source| source.to_string()),
+            relay_pod: Some(self.relay_pod.clone()),
+            ..Event::new(What::DenyAggregate, clock::now().wall)
+        }
+    }
+
+    /// A channel was refused, since too many were opened in too short a time.
+    pub fn too_fast(self: &Arc<Self>, peer: Who<'_>) {
+        let event = self.denied(peer, "a channel", "TooManyOpens", sentences::TOO_MANY_OPENS);
+        if let Some(event) = event {
+            self.note(event);
         }
     }
 
@@ -332,8 +341,8 @@ impl Trail {
     fn peer_event(&self, what: What, peer: &Peer, time: Timestamp) -> Event {
         Event {
             source_address: Some(peer.from.to_string()),
-            transport: Some(TRANSPORT.to_owned()),
-            listener_port: Some(peer.listener_port),
+            transport: Some(peer.way.transport.as_str().to_owned()),
+            listener_port: Some(peer.way.port),
             client: Some(peer.client.clone()),
             relay_pod: Some(self.relay_pod.clone()),
             ..Event::new(what, time)

@@ -70,6 +70,7 @@ fn arrive<'a>(proxy: bool, parts: impl IntoIterator<Item = &'a [u8]>) -> Came {
         }
         let Some(there) = &mut arrival else { break };
         match there.receive(part) {
+            Step::Tls => promise(false, "TLS begins where none is offered"),
             Step::More => kept = kept.saturating_add(part.len()),
             Step::Ssh => ssh = arrival.take().map(Arrival::finish),
             Step::Closed(closed) => {

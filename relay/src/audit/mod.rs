@@ -18,7 +18,7 @@ mod files;
 mod head;
 mod left_open;
 mod line;
-mod log;
+pub(crate) mod log;
 mod verify;
 mod writer;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub use naming::{Bind, Named, name_service};
 
+use crate::barred;
 use crate::clock;
 use crate::end::{self, Ending};
 use crate::gate::Gate;
@@ -31,14 +32,26 @@ pub struct TerminalPeer {
     refusal: Arc<Mutex<Option<String>>>,
     /// It is known, but may not attach now.
     barred: bool,
+    /// Its place among the connections of such a key.
+    _place: Option<barred::Place>,
 }
 
 impl TerminalPeer {
     /// A terminal has logged in: it has to offer something before long. `barred` says why it may not
-    /// attach now.
-    pub fn arrived(gate: &Arc<Gate>, link: Arc<TerminalLink>, barred: Option<String>) -> Self {
+    /// attach now, and has its place among those of the key, if there was one left.
+    pub fn arrived(
+        gate: &Arc<Gate>,
+        link: Arc<TerminalLink>,
+        barred: Option<(String, Option<barred::Place>)>,
+    ) -> Self {
         let is_barred = barred.is_some();
-        let peer = Self { link, refusal: Arc::new(Mutex::new(barred)), barred: is_barred };
+        let (refusal, place) = barred.unzip();
+        let peer = Self {
+            link,
+            refusal: Arc::new(Mutex::new(refusal)),
+            barred: is_barred,
+            _place: place.flatten(),
+        };
         let (gate, link) = (Arc::clone(gate), Arc::clone(&peer.link));
         let refusal = Arc::clone(&peer.refusal);
         gate.clone().tasks.spawn("terminal without a service", async move {
@@ -76,7 +89,10 @@ impl TerminalPeer {
                 }
             }
         }
-        self.link.stirred.notify_one();
+        // What is barred has no more time for what it asks.
+        if !self.barred {
+            self.link.stirred.notify_one();
+        }
     }
 
     /// Writes down that it was refused something; too often is the end of its connection.
