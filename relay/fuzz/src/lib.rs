@@ -22,20 +22,24 @@ pub mod record;
 #[path = "../../src/state.rs"]
 pub mod state;
 
+// The folder of a module that has no file is said, since there is none.
+#[path = "."]
 pub mod claim {
-    #[path = "../../../src/claim/files.rs"]
+    #[path = "../../src/claim/files.rs"]
     pub mod files;
-    #[path = "../../../src/claim/table.rs"]
+    #[path = "../../src/claim/table.rs"]
     pub mod table;
     pub use table::Holder;
 }
 
+#[path = "."]
 pub mod source {
-    #[path = "../../../src/source/remember.rs"]
+    #[path = "../../src/source/remember.rs"]
     pub mod remember;
 
+    #[path = "."]
     pub mod kube {
-        #[path = "../../../../src/source/kube/journal.rs"]
+        #[path = "../../src/source/kube/journal.rs"]
         pub mod journal;
     }
 }
