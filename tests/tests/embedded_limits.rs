@@ -237,7 +237,10 @@ fn an_idle_terminal_of_attach_during_window_leaves_with_the_last_of_its_windows(
     assert!(late <= 2 * ON_TIME, "{late:?} after the last had closed");
 
     // What is taken away is seen at once, whatever was found before.
+    let applied = || metric(kiosk.gate.admin, "tidegate_policy_snapshots_applied_total");
+    let before = applied();
     kiosk.gate.put(&alice_everywhere("one"));
+    eventually("the policy is in force", SOON, || applied() > before);
     kiosk.attach();
     let client = kiosk.client.take().expect("the terminal's client");
     kiosk.gate.remove(&alice_everywhere("one"));

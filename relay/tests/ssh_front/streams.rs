@@ -213,9 +213,9 @@ fn a_connection_has_only_so_many_channels() {
     gate.authenticated();
     let greet = || {
         let mut socket = dial(&local);
-        socket.write_all(b"hi").unwrap();
         let mut answer = [0; 2];
-        let got = socket.read_exact(&mut answer).is_ok();
+        // One that is refused may be closed before it has said anything.
+        let got = socket.write_all(b"hi").is_ok() && socket.read_exact(&mut answer).is_ok();
         (socket, got)
     };
     let first = greet();

@@ -20,7 +20,8 @@ pub(crate) struct Opens {
 }
 
 impl Opens {
-    /// One more: whether it may be opened. An error ends the connection.
+    /// One more: whether it may be opened (RFC 4254 section 5.1: a side may refuse). An error ends the
+    /// connection.
     pub fn one_more(&mut self, limits: &OpenLimits, now: Duration) -> Result<bool, Fatal> {
         if self.paid <= now {
             *self = Self { paid: now, refused: 0 };
