@@ -98,7 +98,8 @@ async fn a_killed_writer_loses_nothing_that_it_acknowledged() {
         // As a power cut might leave it: a part of one more line.
         // Killed in the middle of a rotation, it has none.
         if round % 3 == 0
-            && let Ok(mut file) = fs::OpenOptions::new().append(true).open(audit.join("audit.jsonl"))
+            && let Ok(mut file) =
+                fs::OpenOptions::new().append(true).open(audit.join("audit.jsonl"))
         {
             file.write_all(br#"{"seq":99"#).unwrap();
         }
