@@ -58,8 +58,12 @@ start() {
     if pid_of "$1" >/dev/null; then
         return
     fi
-    setsid "$folder/run" </dev/null >>"$folder/log" 2>&1 9>&- &
+    # The shell gives it its group before it goes on: a caller that ends the group of this script as
+    # soon as the script is through does not meet it there.
+    set -m
+    "$folder/run" </dev/null >>"$folder/log" 2>&1 9>&- &
     pid=$!
+    set +m
     echo "$pid $(started_at "$pid")" >"$folder/pid"
 }
 
