@@ -22,12 +22,12 @@ pub struct Snapshot {
     users: OrdMap<ObjectKey, Arc<LoginUser>>,
     terminals: OrdMap<ObjectKey, Arc<Terminal>>,
     windows: OrdMap<ObjectKey, Arc<Window>>,
-    logins: Claims<Login>,
-    user_keys: Claims<KeyBlob>,
+    logins: Claims<Login, LoginUser>,
+    user_keys: Claims<KeyBlob, LoginUser>,
     members: Many<Label>,
-    terminal_names: Claims<Label>,
-    terminal_keys: Claims<KeyBlob>,
-    listen_ports: Claims<u16>,
+    terminal_names: Claims<Label, Terminal>,
+    terminal_keys: Claims<KeyBlob, Terminal>,
+    listen_ports: Claims<u16, Terminal>,
     /// Windows by what they name, as written: logins, groups, terminals of their namespace.
     windows_by_login: Lists<Login>,
     windows_by_group: Lists<Label>,
@@ -55,8 +55,9 @@ impl PartialEq for Snapshot {
 }
 
 /// Values that belong to one object each. The claimants in the order in which they came: the first
-/// has it.
-type Claims<K> = HashMap<K, Arc<[ObjectKey]>>;
+/// has it. They are here themselves, not by their keys: a decision finds three of them, and a look for a
+/// key among 10,000 is a walk through memory that no cache holds.
+type Claims<K, T> = HashMap<K, Arc<[Arc<T>]>>;
 
 /// Values that many users share.
 type Many<K> = HashMap<K, OrdSet<ObjectKey>>;
@@ -64,17 +65,35 @@ type Many<K> = HashMap<K, OrdSet<ObjectKey>>;
 /// Values that many windows share.
 type Lists<K> = HashMap<K, Listed>;
 
-fn claim<K: Hash + Eq + Clone>(claims: &mut Claims<K>, value: &K, key: &ObjectKey) {
-    let held = claims.get(value).map_or(&[][..], |held| held);
-    if !held.contains(key) {
-        let held = held.iter().chain([key]).cloned().collect();
-        claims.insert(value.clone(), held);
+/// What claims values.
+trait Object {
+    fn key(&self) -> &ObjectKey;
+}
+
+impl Object for LoginUser {
+    fn key(&self) -> &ObjectKey {
+        &self.meta.key
     }
 }
 
-fn release<K: Hash + Eq + Clone>(claims: &mut Claims<K>, value: &K, key: &ObjectKey) {
+impl Object for Terminal {
+    fn key(&self) -> &ObjectKey {
+        &self.meta.key
+    }
+}
+
+/// In place of its former version, else behind all others.
+fn claim<K: Hash + Eq + Clone, T: Object>(claims: &mut Claims<K, T>, value: &K, object: &Arc<T>) {
+    let held = claims.get(value).map_or(&[][..], |held| held);
+    let at = held.iter().position(|other| other.key() == object.key()).unwrap_or(held.len());
+    let (before, after) = (held.iter().take(at), held.iter().skip(at.saturating_add(1)));
+    let held = before.chain([object]).chain(after).cloned().collect();
+    claims.insert(value.clone(), held);
+}
+
+fn release<K: Hash + Eq + Clone, T: Object>(claims: &mut Claims<K, T>, value: &K, key: &ObjectKey) {
     let Some(held) = claims.get(value) else { return };
-    let held: Arc<[ObjectKey]> = held.iter().filter(|other| *other != key).cloned().collect();
+    let held: Arc<[Arc<T>]> = held.iter().filter(|other| other.key() != key).cloned().collect();
     if held.is_empty() {
         claims.remove(value);
     } else {
@@ -83,21 +102,23 @@ fn release<K: Hash + Eq + Clone>(claims: &mut Claims<K>, value: &K, key: &Object
 }
 
 /// Moves an object's claims from its former values to its new ones; what stays keeps its place.
-fn reclaim<K: Hash + Eq + Clone>(claims: &mut Claims<K>, old: &[&K], new: &[&K], key: &ObjectKey) {
+fn reclaim<K: Hash + Eq + Clone, T: Object>(
+    claims: &mut Claims<K, T>,
+    old: &[&K],
+    new: &[&K],
+    key: &ObjectKey,
+    object: Option<&Arc<T>>,
+) {
     for value in old.iter().filter(|value| !new.contains(value)) {
         release(claims, value, key);
     }
-    for value in new {
-        claim(claims, value, key);
+    for (value, object) in new.iter().flat_map(|value| object.map(|object| (value, object))) {
+        claim(claims, value, object);
     }
 }
 
-fn holder<'a, K: Hash + Eq, T>(
-    claims: &Claims<K>,
-    objects: &'a OrdMap<ObjectKey, Arc<T>>,
-    value: &K,
-) -> Option<&'a Arc<T>> {
-    objects.get(claims.get(value)?.first()?)
+fn holder<'a, K: Hash + Eq, T>(claims: &'a Claims<K, T>, value: &K) -> Option<&'a Arc<T>> {
+    claims.get(value)?.first()
 }
 
 fn relist<'a, K: Hash + Eq + Clone + 'a>(
@@ -214,9 +235,9 @@ impl Snapshot {
         let (old, fresh) = (old.as_deref(), new.as_deref());
         let logins = |user: Option<&'_ LoginUser>| user.map(|user| user.login.clone());
         let (was, is) = (logins(old), logins(fresh));
-        reclaim(&mut self.logins, &refs(&was), &refs(&is), key);
+        reclaim(&mut self.logins, &refs(&was), &refs(&is), key, new.as_ref());
         let (was, is) = (keys(old.map(|u| &u.public_keys)), keys(fresh.map(|u| &u.public_keys)));
-        reclaim(&mut self.user_keys, &was, &is, key);
+        reclaim(&mut self.user_keys, &was, &is, key, new.as_ref());
         let groups =
             |user: Option<&LoginUser>| user.map(|user| user.groups.clone()).unwrap_or_default();
         relist(&mut self.members, &groups(old), &groups(fresh), key);
@@ -240,15 +261,15 @@ impl Snapshot {
         let (old, fresh) = (old.as_deref(), new.as_deref());
         let name = Some(key.name.clone());
         let (was, is) = (old.and(name.as_ref()), fresh.and(name.as_ref()));
-        reclaim(&mut self.terminal_names, was.as_slice(), is.as_slice(), key);
+        reclaim(&mut self.terminal_names, was.as_slice(), is.as_slice(), key, new.as_ref());
         let (was, is) = (keys(old.map(|t| &t.public_keys)), keys(fresh.map(|t| &t.public_keys)));
-        reclaim(&mut self.terminal_keys, &was, &is, key);
+        reclaim(&mut self.terminal_keys, &was, &is, key, new.as_ref());
         let ports = |terminal: Option<&Terminal>| -> Vec<u16> {
             let services = terminal.map_or(&[][..], |terminal| &terminal.services);
             services.iter().filter_map(|service| service.listen_port).collect()
         };
         let (was, is) = (ports(old), ports(fresh));
-        reclaim(&mut self.listen_ports, &refs(&was), &refs(&is), key);
+        reclaim(&mut self.listen_ports, &refs(&was), &refs(&is), key, new.as_ref());
         match new {
             Some(terminal) => self.terminals.insert(key.clone(), terminal),
             None => self.terminals.remove(key),
@@ -304,25 +325,25 @@ impl Snapshot {
     }
 
     pub fn user(&self, login: &Login) -> Option<&Arc<LoginUser>> {
-        holder(&self.logins, &self.users, login)
+        holder(&self.logins, login)
     }
 
     pub fn user_by_key(&self, key: &KeyBlob) -> Option<&Arc<LoginUser>> {
-        holder(&self.user_keys, &self.users, key)
+        holder(&self.user_keys, key)
     }
 
     /// By its name, which is unique in the mesh.
     pub fn terminal(&self, name: &Label) -> Option<&Arc<Terminal>> {
-        holder(&self.terminal_names, &self.terminals, name)
+        holder(&self.terminal_names, name)
     }
 
     pub fn terminal_by_key(&self, key: &KeyBlob) -> Option<&Arc<Terminal>> {
-        holder(&self.terminal_keys, &self.terminals, key)
+        holder(&self.terminal_keys, key)
     }
 
     /// The terminal that declares this listenPort on one of its services.
     pub fn terminal_by_listen_port(&self, port: u16) -> Option<&Arc<Terminal>> {
-        holder(&self.listen_ports, &self.terminals, &port)
+        holder(&self.listen_ports, &port)
     }
 
     pub fn window(&self, key: &ObjectKey) -> Option<&Arc<Window>> {
