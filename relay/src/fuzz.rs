@@ -4,7 +4,7 @@
 //!
 //! `relay/fuzz` compiles this and the readers without the rest of the relay: see its `src/lib.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -189,18 +189,27 @@ fn kept(state: &StateDir, input: &[u8]) {
         text.extend_from_slice(line);
     }
     write(state.root(), "policy.journal", Some(&text));
-    let Ok(found) = journal::find(&path) else { return };
-    let Some(found) = found else { return };
+    let Ok(Some(found)) = journal::find(&path) else { return };
     promise(found.length <= text.len() as u64, "a commit is within the file");
-    let mut entries = 0;
-    let replayed = journal::replay(&path, found.length, |_| entries += 1);
-    promise(replayed.is_ok(), "what was found is replayed");
-    if journal::compact(&path).is_ok() {
-        let again = journal::find(&path).ok().flatten();
-        let same =
-            |again: journal::Found| format!("{:?}", again.commit) == format!("{:?}", found.commit);
-        promise(again.is_some_and(same), "a commit outlives it");
-    }
+    let objects = replayed(&path, &found);
+    promise(journal::compact(&path).is_ok(), "what has a commit is compacted");
+    let Ok(Some(again)) = journal::find(&path) else {
+        return promise(false, "a commit outlives it");
+    };
+    promise(format!("{:?}", again.commit) == format!("{:?}", found.commit), "and is the same");
+    promise(again.head == found.head, "as is whose it is");
+    promise(replayed(&path, &again) == objects, "and the policy");
+}
+
+/// The objects of a journal, each by its name.
+fn replayed(path: &Path, found: &journal::Found) -> BTreeMap<String, serde_json::Value> {
+    let mut objects = BTreeMap::new();
+    let read = journal::replay(path, found.length, |entry| match entry {
+        journal::Entry::Put(object, value) => drop(objects.insert(object.to_string(), value)),
+        journal::Entry::Remove(object) => drop(objects.remove(&object.to_string())),
+    });
+    promise(read.is_ok(), "what was found is replayed");
+    objects
 }
 
 #[cfg(test)]
