@@ -320,9 +320,15 @@ impl Arrival {
         };
         let link = StaffLink::new(who, peer);
         let Some(deny) = refused else {
-            self.gate.trail.login(&link, None);
-            self.gate.staff.insert(Arc::clone(&link));
-            return Role::Staff(link);
+            let most = self.gate.settings().connections_per_user;
+            if self.gate.staff.insert(Arc::clone(&link), most) {
+                self.gate.trail.login(&link, None);
+                return Role::Staff(link);
+            }
+            let sentence = sentences::too_many_connections(&link.who.login, most);
+            self.gate.trail.login(&link, Some(("TooManyConnections", &sentence)));
+            link.peer.end(&sentence);
+            return Role::Barred(sentence, None);
         };
         let sentence = deny.to_string();
         self.gate.trail.login(&link, Some((deny.reason.code(), &sentence)));

@@ -425,6 +425,31 @@ fn a_key_that_is_barred_has_four_connections_and_the_fifth_is_closed_at_once() {
 }
 
 #[test]
+fn a_login_user_has_so_many_connections_and_the_next_is_told_why() {
+    let kiosk = Kiosk::with(|setup| {
+        setup
+            .relay_spec("  limits: {connectionsPerUser: 3}\n")
+            .window(alice_everywhere("berlin").user("bob"))
+    });
+    let alice = kiosk.gate.staff("alice");
+    let mut held: Vec<_> =
+        (0..3).map(|n| Proc::start(format!("held {n}"), &mut alice.relay(&["-N"]))).collect();
+    let of_alice = |line: &&Value| line["event"] == "Login" && line["user"] == "alice";
+    eventually("three are there", SOON, || kiosk.gate.audit().iter().filter(of_alice).count() == 3);
+    for n in 0..5 {
+        let next = Proc::start(format!("next {n}"), &mut alice.relay(&["-N"])).finish(SOON);
+        let told = "alice has 3 connections open, which is the most a login user may have";
+        assert!(next.code != Some(0) && next.stderr.contains(told), "{next:?}");
+    }
+    assert!(held.iter().all(Proc::is_running), "those that were there stay");
+    kiosk.gate.staff("bob").view(&["whoami"]).ok();
+    held.pop();
+    eventually("its place is given back", SOON, || alice.view(&["whoami"]).code == Some(0));
+    let denies = "tidegate_denies_total{reason=\"TooManyConnections\"}";
+    assert!(metric(kiosk.gate.admin, denies) >= Some(5.0));
+}
+
+#[test]
 fn a_barred_terminal_has_no_more_time_for_what_it_asks() {
     let mut kiosk = Kiosk::detached(|setup| setup.window(alice_everywhere("berlin")));
     let suspended = kiosk.gate.terminal("kiosk-17").suspended();
