@@ -119,6 +119,10 @@ pub fn too_many_connections(login: &Login, limit: u32) -> String {
     )
 }
 
+/// Of known keys that may not enter, where so many are refused that they are not told apart.
+pub const MANY_AT_THE_DOOR: &str =
+    "more known keys were refused than are told apart; see the lines of the same minute for some";
+
 /// For a connection whose key exchange would be one too many of its source.
 pub const TOO_MANY_HANDSHAKES: &str = "too many connections begin at once from your network; \
     wait some seconds and connect again";
