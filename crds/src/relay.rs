@@ -296,6 +296,10 @@ pub struct RelayLimits {
     #[serde(default = "default_handshakes_per_source")]
     #[schemars(range(min = 1, max = 65536))]
     pub handshakes_per_source: i32,
+    /// Connections of one login user, with or without a session, per replica.
+    #[serde(default = "default_connections_per_user")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub connections_per_user: i32,
     /// Live sessions of one login user, per replica.
     #[serde(default = "default_sessions_per_user")]
     #[schemars(range(min = 1, max = 65536))]
@@ -312,6 +316,7 @@ impl Default for RelayLimits {
             unauthenticated: default_unauthenticated(),
             per_source: default_per_source(),
             handshakes_per_source: default_handshakes_per_source(),
+            connections_per_user: default_connections_per_user(),
             sessions_per_user: default_sessions_per_user(),
             bandwidth_per_session: None,
         }
@@ -327,6 +332,10 @@ fn default_per_source() -> i32 {
 }
 
 fn default_handshakes_per_source() -> i32 {
+    64
+}
+
+fn default_connections_per_user() -> i32 {
     64
 }
 

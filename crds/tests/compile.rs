@@ -351,6 +351,12 @@ fn a_mesh_and_a_relay_become_policy() {
         (limits.unauthenticated, limits.per_source, limits.sessions_per_user),
         (1024, 128, 8)
     );
+    assert_eq!(limits.connections_per_user, 64);
+    let connections = |most: u32| {
+        relay(with(common::relay(), "/spec/limits", json!({"connectionsPerUser": most})))
+    };
+    assert_eq!(connections(65_536).unwrap().limits.connections_per_user, 65_536);
+    refused(connections(0), "spec.limits.connectionsPerUser", "must be from 1 to 65536");
     let issuer = relay(with(common::relay(), "/spec/tls", json!({"issuerRef": {"name": "x"}})));
     refused(issuer, "spec.tls.issuerRef", "not supported");
     let bandwidth = |quantity: &str| {

@@ -274,7 +274,14 @@ async fn further(
     session: &Arc<Session>,
     allow: &Allow,
 ) -> Result<(Arc<Session>, Channel), Refused> {
-    let (link, channel) = locate(gate, staff, allow).await?;
+    let (link, channel) = if paced(session).await {
+        // It may have waited long.
+        let allow = authorise(gate, staff, wanted)?;
+        still_live(session)?;
+        locate(gate, staff, &allow).await?
+    } else {
+        locate(gate, staff, allow).await?
+    };
     // A dial may take seconds: the decision has to hold now, by this session's own window.
     let allow = authorise(gate, staff, wanted)?;
     warden::review(gate, session, clock::now());
@@ -295,4 +302,18 @@ async fn further(
     }
     still_live(session)?;
     Ok((Arc::clone(session), channel))
+}
+
+/// Waits until the session's pace lets one more channel begin, or the session has ended; whether it
+/// waited. Its connection's end is one of the session's, too. What it waits for is bounded by the
+/// windows of the channels that a connection may have.
+async fn paced(session: &Session) -> bool {
+    let now = clock::now().boot;
+    let Some(at) = session.pace.as_ref().and_then(|pace| pace.begins_at(now)) else { return false };
+    tokio::select! {
+        biased;
+        () = session.ended() => {}
+        () = tokio::time::sleep(at.since(now)) => {}
+    }
+    true
 }

@@ -49,11 +49,11 @@ const TOO_MANY_PROBES: u8 = 2;
 /// peers of a source have asked too much. Who is behind a proxy counts with its own network from then on.
 pub struct Door {
     gate: Arc<Gate>,
-    peer: Prefix,
+    peer: IpAddr,
     /// Whether the peer is a declared proxy.
     behind_proxy: bool,
     /// Who is behind the proxy that the peer is.
-    behind: OnceLock<Prefix>,
+    behind: OnceLock<IpAddr>,
     /// Its place among the unauthenticated.
     ticket: Arc<Ticket>,
     /// Why it was sent away, as far as that is known here.
@@ -64,7 +64,7 @@ impl Door {
     pub fn new(gate: &Arc<Gate>, peer: IpAddr, ticket: &Arc<Ticket>) -> Self {
         Self {
             gate: Arc::clone(gate),
-            peer: Prefix::of(peer),
+            peer,
             behind_proxy: gate.settings().is_proxy(peer),
             behind: OnceLock::new(),
             ticket: Arc::clone(ticket),
@@ -72,8 +72,12 @@ impl Door {
         }
     }
 
-    fn source(&self) -> Prefix {
+    fn address(&self) -> IpAddr {
         *self.behind.get().unwrap_or(&self.peer)
+    }
+
+    fn source(&self) -> Prefix {
+        Prefix::of(self.address())
     }
 
     /// Why a connection ended without a proven key.
@@ -97,7 +101,7 @@ impl Door {
 impl Doorkeeper for Door {
     fn offered(&self, _user: &str, key: &KeyBlob) -> bool {
         let known = self.knows(key);
-        if !known && !self.gate.probes.may(self.source(), PROBES, clock::boot()) {
+        if !known && !self.gate.probes.may(self.address(), PROBES, clock::boot()) {
             self.why.store(TOO_MANY_PROBES, Ordering::Release);
         }
         known
@@ -110,7 +114,7 @@ impl Doorkeeper for Door {
 
     fn turned_away(&self) -> Option<&'static str> {
         let rate = self.gate.settings().exchanges;
-        if self.gate.exchanges.may(self.source(), rate, clock::boot()) {
+        if self.gate.exchanges.may(self.address(), rate, clock::boot()) {
             return None;
         }
         self.why.store(HANDSHAKES, Ordering::Release);
@@ -126,7 +130,7 @@ impl Doorkeeper for Door {
     }
 
     fn came_from(&self, source: SocketAddr) {
-        let _ = self.behind.set(Prefix::of(source.ip()));
+        let _ = self.behind.set(source.ip());
         self.ticket.came_from(source.ip());
     }
 }
@@ -316,9 +320,15 @@ impl Arrival {
         };
         let link = StaffLink::new(who, peer);
         let Some(deny) = refused else {
-            self.gate.trail.login(&link, None);
-            self.gate.staff.insert(Arc::clone(&link));
-            return Role::Staff(link);
+            let most = self.gate.settings().connections_per_user;
+            if self.gate.staff.insert(Arc::clone(&link), most) {
+                self.gate.trail.login(&link, None);
+                return Role::Staff(link);
+            }
+            let sentence = sentences::too_many_connections(&link.who.login, most);
+            self.gate.trail.login(&link, Some(("TooManyConnections", &sentence)));
+            link.peer.end(&sentence);
+            return Role::Barred(sentence, None);
         };
         let sentence = deny.to_string();
         self.gate.trail.login(&link, Some((deny.reason.code(), &sentence)));

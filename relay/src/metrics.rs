@@ -362,7 +362,7 @@ impl Metrics {
             )?,
             sources: m.gauges(
                 "tidegate_sources",
-                "Source prefixes of which something is kept, by the table.",
+                "Source prefixes, and addresses of them, of which something is kept, by the table.",
                 "table",
                 Sources::ALL.iter().map(|w| w.word()),
             )?,

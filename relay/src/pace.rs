@@ -14,6 +14,10 @@ use crate::ssh::Direction;
 /// What may be behind at once: timers tick in milliseconds, and keys that are typed need no timer.
 const SLACK: Duration = Duration::from_millis(10);
 
+/// So far may a session be ahead of its rate where one more channel begins: as much as a channel that is
+/// held to it has for a window.
+const AHEAD: Duration = Duration::from_millis(100);
+
 /// The pace of one session. All of its channels share it, in the order in which their bytes come.
 #[derive(Debug)]
 pub struct Pace {
@@ -45,6 +49,15 @@ impl Pace {
         *free = (*free).max(slack).plus(takes);
         (*free > now).then_some(*free)
     }
+
+    /// When one more channel may begin, whose first window is given without asking; `None`: at once.
+    /// What has passed until now has taken its time then, but for [`AHEAD`], so that channels one after
+    /// the other carry no more than one.
+    pub fn begins_at(&self, now: Boot) -> Option<Boot> {
+        let free = (*lock(&self.there)).max(*lock(&self.back));
+        let at = Boot::from_start(free.since_start().saturating_sub(AHEAD));
+        (at > now).then_some(at)
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +79,17 @@ mod tests {
         assert_eq!(there(10, 3_600_000), None);
         assert_eq!(there(10, 3_600_000), Some(at(3_600_010)));
         assert_eq!(there(5, 3_600_020), None);
+    }
+
+    #[test]
+    fn one_more_channel_begins_once_what_has_passed_has_taken_its_time() {
+        let pace = Pace::new(1000, at(0));
+        assert_eq!(pace.begins_at(at(0)), None);
+        pace.passed(Direction::There, 90, at(0));
+        assert_eq!(pace.begins_at(at(0)), None, "as far ahead as a window");
+        pace.passed(Direction::Back, 700, at(0));
+        assert_eq!(pace.begins_at(at(0)), Some(at(600)), "by the way that is behind more");
+        assert_eq!(pace.begins_at(at(600)), None);
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! Refusals before a login, counted by source prefix and reason: each pair becomes one line of the
-//! trail a minute, however many peers come (invariants 7 and 8). Touches nothing.
+//! trail a minute, however many peers come (invariants 7 and 8). Of known keys that may not enter the
+//! first is written down at once, and the others likewise. Touches nothing.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use tidegate_policy::model::KeyBlob;
+
 use crate::accept::Prefix;
+use crate::audit::Event;
 use crate::clock::Boot;
 use crate::lock::lock;
 use crate::metrics::Unproven;
@@ -65,9 +69,69 @@ impl Refusals {
     }
 }
 
+/// A known key that may not enter, from one source, by one transport and for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Refused {
+    pub key: KeyBlob,
+    pub source: Prefix,
+    pub transport: &'static str,
+    pub code: &'static str,
+}
+
+#[derive(Debug)]
+struct Again {
+    counted: Counted,
+    /// What the line says; of those that are not told apart, nothing about anybody.
+    line: Event,
+}
+
+/// Refusals of known keys.
+#[derive(Debug, Default)]
+pub struct AtTheDoor(Mutex<HashMap<Result<Refused, &'static str>, Again>>);
+
+impl AtTheDoor {
+    /// One more. `true`: it is the first of its minute, to be written down at once. Any other is counted,
+    /// and `line` follows when its minute is over; `others` where too many are told apart already.
+    pub fn note(&self, refused: Refused, line: Event, others: Event, now: Boot) -> bool {
+        let mut table = lock(&self.0);
+        let key = Ok(refused);
+        if let Some(seen) = table.get_mut(&key) {
+            seen.counted.count = seen.counted.count.saturating_add(1);
+            return false;
+        }
+        let counted = |count| Counted { first: now, count };
+        if table.len() < MOST {
+            table.insert(key, Again { counted: counted(0), line });
+            return true;
+        }
+        let Ok(Refused { code, .. }) = key else { return false };
+        let new = || Again { counted: counted(0), line: others };
+        let seen = table.entry(Err(code)).or_insert_with(new);
+        seen.counted.count = seen.counted.count.saturating_add(1);
+        false
+    }
+
+    /// Takes the lines of those whose minute is over, or of all.
+    pub fn due(&self, now: Boot, all: bool) -> Vec<Event> {
+        let mut table = lock(&self.0);
+        let over = |it: &Counted| all || now.since(it.first) >= TOGETHER;
+        let due = table.extract_if(|_, again| over(&again.counted));
+        let lines = due.filter(|(_, again)| again.counted.count > 0);
+        let lines = lines
+            .map(|(_, Again { counted, line })| Event { count: Some(counted.count), ..line })
+            .collect();
+        table.shrink_to_fit();
+        lines
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
+
+    use jiff::Timestamp;
+
+    use crate::audit::What;
 
     use super::*;
 
@@ -106,5 +170,37 @@ mod tests {
         let lines = refusals.due(at(60), false);
         assert_eq!(lines.iter().map(|line| line.count).sum::<u64>(), 100_000);
         assert_eq!(lines[0].source, None);
+    }
+
+    fn knock(at_the_door: &AtTheDoor, n: u32, second: u64) -> bool {
+        let key = KeyBlob::new(n.to_be_bytes().to_vec());
+        let refused = Refused { key, source: source(1), transport: "SSH", code: "UserSuspended" };
+        let event = Event::new(What::DenyAggregate, Timestamp::UNIX_EPOCH);
+        let line = Event { user: Some(n.to_string()), ..event.clone() };
+        at_the_door.note(refused, line, event, at(second))
+    }
+
+    #[test]
+    fn a_known_key_is_written_down_once_a_minute_and_counted() {
+        let at_the_door = AtTheDoor::default();
+        assert!(knock(&at_the_door, 1, 0) && knock(&at_the_door, 2, 0));
+        for second in 0..50 {
+            assert!(!knock(&at_the_door, 1, second));
+        }
+        assert_eq!(at_the_door.due(at(59), false), []);
+        let [line] = &at_the_door.due(at(60), false)[..] else { panic!("one had more than one") };
+        assert_eq!((line.user.as_deref(), line.count), (Some("1"), Some(50)));
+        assert!(knock(&at_the_door, 1, 61), "a new minute");
+        assert!(at_the_door.due(at(61), true).is_empty() && lock(&at_the_door.0).is_empty());
+    }
+
+    #[test]
+    fn known_keys_without_end_take_a_bounded_place_and_none_is_lost() {
+        let at_the_door = AtTheDoor::default();
+        let written = (0..100_000).filter(|n| knock(&at_the_door, *n, 0)).count();
+        assert!(written <= MOST && lock(&at_the_door.0).len() <= MOST + 1);
+        let [line] = &at_the_door.due(at(60), false)[..] else { panic!("those beyond share one") };
+        let counted = usize::try_from(line.count.unwrap()).unwrap();
+        assert_eq!((line.user.as_deref(), written + counted), (None, 100_000));
     }
 }

@@ -113,6 +113,16 @@ pub fn too_many_sessions(login: &Login, limit: u32) -> String {
     )
 }
 
+pub fn too_many_connections(login: &Login, limit: u32) -> String {
+    format!(
+        "{login} has {limit} connections open, which is the most a login user may have; end one first"
+    )
+}
+
+/// Of known keys that may not enter, where so many are refused that they are not told apart.
+pub const MANY_AT_THE_DOOR: &str =
+    "more known keys were refused than are told apart; see the lines of the same minute for some";
+
 /// For a connection whose key exchange would be one too many of its source.
 pub const TOO_MANY_HANDSHAKES: &str = "too many connections begin at once from your network; \
     wait some seconds and connect again";
@@ -407,6 +417,7 @@ mod tests {
             ("audit_unavailable", audit_unavailable()),
             ("draining", draining()),
             ("too_many_sessions", too_many_sessions(&alice, 8)),
+            ("too_many_connections", too_many_connections(&alice, 64)),
             ("too_many_handshakes", TOO_MANY_HANDSHAKES.to_owned()),
             ("too_many_key_probes", TOO_MANY_KEY_PROBES.to_owned()),
             ("too_many_opens", TOO_MANY_OPENS.to_owned()),
@@ -473,6 +484,7 @@ mod tests {
             no_room(),
             too_many_refusals(crate::denies::DENIES),
             too_many_sessions(&Login::parse("alice").unwrap(), 8),
+            too_many_connections(&Login::parse("alice").unwrap(), 64),
         ] {
             assert!(docs.contains(&format!("\"{sentence}\"")), "{sentence}");
         }

@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::origin::{self, Origin};
 use crate::published::Published;
 use crate::record::{EndedBy, Records};
+use crate::refusals::AtTheDoor;
 use crate::sentences;
 use crate::signals::{Signals, Told};
 use crate::source::{self, Feed};
@@ -171,6 +172,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
         relay_pod: name.clone(),
+        at_the_door: AtTheDoor::default(),
     });
     let gate = Gate::new(Parts {
         name: name.clone(),
@@ -358,6 +360,9 @@ async fn keep_house(gate: Arc<Gate>, state: StateDir) {
         for line in gate.refusals.due(boot, false) {
             gate.trail.note(gate.trail.unauthenticated(line));
         }
+        for line in gate.trail.turned_away(false) {
+            gate.trail.note(line);
+        }
         gate.exchanges.trim(boot);
         gate.probes.trim(boot);
         gate.forget_host_key_clients(snapshot);
@@ -414,9 +419,11 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
         tracing::error!("ends of sessions are not written down; the next start will end them");
     }
     let last = gate.refusals.due(clock::boot(), true).into_iter();
-    let last = last.map(|line| gate.trail.audit.record(gate.trail.unauthenticated(line)));
+    let last = last.map(|line| gate.trail.unauthenticated(line));
+    let last = last.chain(gate.trail.turned_away(true));
+    let last = last.map(|line| gate.trail.audit.record(line));
     if tokio::time::timeout(LAST_LINES, join_all(last)).await.is_err() {
-        tracing::error!("refusals before a login are not in the audit log");
+        tracing::error!("refusals at the door are not in the audit log");
     }
     let stop =
         Event { relay_pod: Some(gate.name.clone()), ..Event::new(What::Stop, clock::now().wall) };

@@ -20,6 +20,8 @@ pub struct Settings {
     pub caps: Caps,
     /// Handshakes of SSH and TLS that peers of one source prefix may begin. Each costs us up to a millisecond.
     pub exchanges: Rate,
+    /// Connections that one login user may have.
+    pub connections_per_user: u32,
     /// Sessions that one login user may have.
     pub sessions_per_user: u32,
     /// Bytes a second of one session, each way.
@@ -48,6 +50,7 @@ impl From<&RelaySettings> for Settings {
                 per_second: relay.limits.handshakes_per_source,
                 burst: relay.limits.handshakes_per_source.saturating_mul(BURST),
             },
+            connections_per_user: relay.limits.connections_per_user,
             sessions_per_user: relay.limits.sessions_per_user,
             bandwidth_per_session: relay.limits.bandwidth_per_session,
             drain: relay.drain_timeout.unsigned_abs(),

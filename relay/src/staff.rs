@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use tidegate_policy::decide::Staff;
-use tidegate_policy::model::Label;
+use tidegate_policy::model::{Label, Login};
 use tokio::sync::Semaphore;
 
 use crate::lock::lock;
@@ -87,25 +87,47 @@ impl StaffLink {
 
 /// The login users' connections to this replica.
 #[derive(Debug, Default)]
-pub struct StaffLinks {
-    links: Mutex<HashMap<u64, Arc<StaffLink>>>,
+pub struct StaffLinks(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    links: HashMap<u64, Arc<StaffLink>>,
+    /// How many of them each login user has.
+    counts: HashMap<Login, u32>,
 }
 
 impl StaffLinks {
-    pub fn insert(&self, link: Arc<StaffLink>) {
-        lock(&self.links).insert(link.peer.id, link);
+    /// Takes in one more connection; `false`: its login user has `most` already.
+    pub fn insert(&self, link: Arc<StaffLink>, most: u32) -> bool {
+        let mut table = lock(&self.0);
+        let count = table.counts.get(&link.who.login).copied().unwrap_or(0);
+        if count >= most {
+            return false;
+        }
+        table.counts.insert(link.who.login.clone(), count.saturating_add(1));
+        table.links.insert(link.peer.id, link);
+        true
     }
 
     pub fn remove(&self, link: &StaffLink) {
-        lock(&self.links).remove(&link.peer.id);
+        let mut table = lock(&self.0);
+        if table.links.remove(&link.peer.id).is_none() {
+            return;
+        }
+        if let Some(count) = table.counts.get_mut(&link.who.login) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                table.counts.remove(&link.who.login);
+            }
+        }
     }
 
     pub fn all(&self) -> Vec<Arc<StaffLink>> {
-        lock(&self.links).values().cloned().collect()
+        lock(&self.0).links.values().cloned().collect()
     }
 
     pub fn len(&self) -> usize {
-        lock(&self.links).len()
+        lock(&self.0).links.len()
     }
 
     pub fn is_empty(&self) -> bool {

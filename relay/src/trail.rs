@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
-use tidegate_policy::model::{Label, Login, ObjectKey};
+use tidegate_policy::model::{KeyBlob, Label, Login, ObjectKey};
 
+use crate::accept::Prefix;
 use crate::admission::Refused;
 use crate::audit::{Audit, AuditError, Event, Reason, Verdict, What, WindowRef};
 use crate::authorise::Wanted;
@@ -18,7 +19,7 @@ use crate::locate::TerminalLink;
 use crate::metrics::{Direction, Metrics};
 use crate::peer::Peer;
 use crate::record::{Begun, Ended, EndedBy, Records};
-use crate::refusals::Line;
+use crate::refusals::{self, AtTheDoor, Line};
 use crate::sentences;
 use crate::session::Session;
 use crate::ssh::{Negotiated, RefuseCode};
@@ -50,6 +51,8 @@ pub struct Trail {
     pub metrics: Arc<Metrics>,
     pub tasks: Supervisor,
     pub relay_pod: String,
+    /// Known keys that may not enter, as far as they are not written down.
+    pub at_the_door: AtTheDoor,
 }
 
 impl Trail {
@@ -230,28 +233,59 @@ impl Trail {
             let entry = Entry::refused(event.time, "", "", code, sentence);
             self.history.note(&staff.who.login, entry);
         }
-        self.arrived(event, refused);
+        self.arrived(event, &staff.who.key, &staff.peer, refused);
     }
 
     /// A terminal proved its key: attached, or refused.
     pub fn attached(self: &Arc<Self>, link: &TerminalLink, refused: Option<(&'static str, &str)>) {
         let event = with_exchange(self.terminal_event(What::Attach, link), &link.peer);
-        self.arrived(event, refused);
+        self.arrived(event, &link.key, &link.peer, refused);
     }
 
-    /// Writes down that a peer proved its key, and whether it may enter.
-    fn arrived(self: &Arc<Self>, event: Event, refused: Option<(&'static str, &str)>) {
-        self.note(match refused {
-            None => Event { decision: Some(Verdict::Allow), ..event },
-            Some((code, sentence)) => {
-                self.metrics.denied(code);
-                Event {
-                    decision: Some(Verdict::Deny),
-                    reason: Some(Reason { code: code.to_owned(), sentence: sentence.to_owned() }),
-                    ..event
-                }
-            }
-        });
+    /// Writes down that a peer proved its key, and whether it may enter. Of those that may not, one a
+    /// minute for each key, source, transport and reason, and how many more there were.
+    fn arrived(
+        self: &Arc<Self>,
+        event: Event,
+        key: &KeyBlob,
+        peer: &Peer,
+        refused: Option<(&'static str, &str)>,
+    ) {
+        let Some((code, sentence)) = refused else {
+            return self.note(Event { decision: Some(Verdict::Allow), ..event });
+        };
+        self.metrics.denied(code);
+        let source = Prefix::of(peer.from.ip());
+        let transport = peer.way.transport.as_str();
+        let counted = |sentence: &str| Event {
+            decision: Some(Verdict::Deny),
+            reason: Some(Reason { code: code.to_owned(), sentence: sentence.to_owned() }),
+            relay_pod: Some(self.relay_pod.clone()),
+            ..Event::new(What::DenyAggregate, event.time)
+        };
+        let line = Event {
+            user: event.user.clone(),
+            key_fingerprint: event.key_fingerprint.clone(),
+            terminal: event.terminal.clone(),
+            terminal_key_fingerprint: event.terminal_key_fingerprint.clone(),
+            source_address: Some(source.to_string()),
+            transport: Some(transport.to_owned()),
+            ..counted(sentence)
+        };
+        let others = counted(sentences::MANY_AT_THE_DOOR);
+        let reason = line.reason.clone();
+        let refused = refusals::Refused { key: key.clone(), source, transport, code };
+        if self.at_the_door.note(refused, line, others, clock::boot()) {
+            self.note(Event { decision: Some(Verdict::Deny), reason, ..event });
+        }
+    }
+
+    /// Lines of known keys that were refused more often than it is written down at once: those whose
+    /// minute is over, or all.
+    pub fn turned_away(&self, all: bool) -> Vec<Event> {
+        let time = clock::now().wall;
+        let lines = self.at_the_door.due(clock::boot(), all).into_iter();
+        lines.map(|line| Event { time, ..line }).collect()
     }
 
     /// A terminal's connection is gone.

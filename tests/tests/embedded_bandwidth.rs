@@ -1,9 +1,12 @@
 //! `bandwidthPerSession`: a session is held to it, each way, smoothly and without the loss of a byte;
-//! a neighbour on the same connection of the terminal does not feel it.
+//! a neighbour on the same connection of the terminal does not feel it, and no new channel gets round it.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use tidegate_ssh_client::Key;
 use tidegate_tests::disk::sha256;
+use tidegate_tests::hand::{DISCONNECT, Hand, OPEN_CONFIRMATION, OPEN_FAILURE};
 use tidegate_tests::http::metric;
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::{Kiosk, Proc, SOON};
@@ -101,4 +104,52 @@ fn without_the_limit_a_session_is_as_fast_as_it_can_be() {
     assert!(took < Duration::from_secs(FILE / RATE), "{took:?}");
     let held = "tidegate_session_bytes_held_back_total{direction=\"out\"}";
     assert_eq!(metric(kiosk.gate.admin, held), Some(0.0));
+}
+
+/// A number as SSH has it.
+fn word(number: u32) -> [u8; 4] {
+    number.to_be_bytes()
+}
+
+fn text(bytes: &[u8]) -> Vec<u8> {
+    [&word(u32::try_from(bytes.len()).expect("short")), bytes].concat()
+}
+
+/// Carries one window's bytes there and back on a channel of its own.
+fn one_window(hand: &mut Hand, number: u32) {
+    const WINDOW: usize = 64 << 10;
+    let to = [text(b"kiosk-17"), word(443).to_vec(), text(b"127.0.0.1"), word(1).to_vec()].concat();
+    let sizes = [word(number), word(1 << 20), word(32 << 10)].concat();
+    hand.client.say(&[&[90][..], &text(b"direct-tcpip"), &sizes, &to].concat());
+    let told = hand.next(&[OPEN_CONFIRMATION, OPEN_FAILURE, DISCONNECT]).expect("an answer");
+    assert_eq!(told[0], OPEN_CONFIRMATION, "{}", String::from_utf8_lossy(&told));
+    assert_eq!(told[9..13], word(64 << 10), "the first window");
+    let remote = &told[5..9];
+    for _ in 0..2 {
+        hand.client.say(&[&[94], remote, &text(&vec![b'x'; WINDOW / 2])].concat());
+    }
+    let mut back = 0;
+    while back < WINDOW {
+        let data = hand.next(&[94, 97]).expect("an echo");
+        assert_eq!(data[0], 94, "closed");
+        back += data.len() - 9;
+    }
+    hand.client.say(&[&[97], remote].concat());
+}
+
+#[test]
+fn channels_one_after_the_other_are_held_to_it_in_sum() {
+    const CHANNELS: u32 = 17;
+    let kiosk = kiosk("{bandwidthPerSession: 256Ki}");
+    let key = Key::read(&kiosk.gate.key("alice").path);
+    let mut hand = Hand::new(Ipv4Addr::LOCALHOST, &kiosk.gate).login("alice", &key);
+    let begun = Instant::now();
+    for number in 0..CHANNELS {
+        one_window(&mut hand, number);
+    }
+    // The last needs not have taken its time, nor what comes at once.
+    let took = begun.elapsed();
+    println!("{CHANNELS} windows of 64 KiB took {took:?}");
+    assert!(took > Duration::from_millis(3500), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }

@@ -100,6 +100,8 @@ pub struct Arrival {
     state: State,
     /// What came and belongs to nobody yet.
     seen: Vec<u8>,
+    /// How far a head of HTTP in it was looked at.
+    head: http::Scan,
     stack: Stack,
     proxied: Option<Proxied>,
     /// It got our banner already, so that it can only speak SSH.
@@ -113,6 +115,7 @@ impl Arrival {
             offer,
             state,
             seen: Vec::new(),
+            head: http::Scan::default(),
             stack: Stack::default(),
             proxied: None,
             greeted: false,
@@ -196,7 +199,7 @@ impl Arrival {
                     Some(_) => return Err(self.not_ssh()),
                 },
                 State::BeforeTls => return Ok(Step::Tls),
-                State::Head => match http::read(&self.seen) {
+                State::Head => match self.head.read(&self.seen) {
                     http::Head::NeedMore => return Ok(Step::More),
                     http::Head::Whole { request, consumed } => {
                         self.seen.drain(..consumed);

@@ -39,6 +39,8 @@ pub struct RelayLimits {
     pub per_source: u32,
     /// Key exchanges that those may begin a second.
     pub handshakes_per_source: u32,
+    /// Connections of one login user.
+    pub connections_per_user: u32,
     /// Live sessions of one login user.
     pub sessions_per_user: u32,
     /// Bytes per second of one session, each way, at least [`LEAST_BANDWIDTH`]; `None`: no limit.
@@ -130,6 +132,8 @@ pub fn relay(resource: &Relay) -> Result<RelaySettings, Vec<Refusal>> {
     let per_source = limit("spec.limits.perSource", spec.limits.per_source, 1);
     let handshakes_per_source =
         limit("spec.limits.handshakesPerSource", spec.limits.handshakes_per_source, 1);
+    let connections_per_user =
+        limit("spec.limits.connectionsPerUser", spec.limits.connections_per_user, 1);
     let sessions_per_user = limit("spec.limits.sessionsPerUser", spec.limits.sessions_per_user, 1);
     let bandwidth = spec.limits.bandwidth_per_session.as_ref().map(|quantity| {
         let bytes = bytes(quantity).filter(|bytes| *bytes >= LEAST_BANDWIDTH);
@@ -156,6 +160,7 @@ pub fn relay(resource: &Relay) -> Result<RelaySettings, Vec<Refusal>> {
                 unauthenticated: unauthenticated?,
                 per_source: per_source?,
                 handshakes_per_source: handshakes_per_source?,
+                connections_per_user: connections_per_user?,
                 sessions_per_user: sessions_per_user?,
                 bandwidth_per_session: bandwidth.map_or(Some(None), |it| it.map(Some))?,
             },

@@ -116,7 +116,8 @@ pub fn hostile_source(kind: usize, worker: usize) -> Ipv4Addr {
 impl Stage {
     /// Declares all of it and starts the relay.
     pub fn set(plan: &Plan) -> Self {
-        let mut setup = Setup::new().build(plan.build);
+        let mut setup =
+            Setup::new().build(plan.build).relay_spec("  limits: {connectionsPerUser: 10000}\n");
         for first in (0..plan.staff).step_by(SESSIONS_EACH) {
             let slot = Slot(first);
             setup = setup.user(user(&slot.login(), &slot.key()).group(GROUP));

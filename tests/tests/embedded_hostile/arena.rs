@@ -61,7 +61,7 @@ impl Arena {
         let mut storm = SupportWindow::open("storm", "mallory", "kiosk-17").services(&services);
         let mut setup = Setup::new()
             .build(build)
-            .relay_spec("  limits: {sessionsPerUser: 1000}\n")
+            .relay_spec("  limits: {sessionsPerUser: 1000, connectionsPerUser: 10000}\n")
             .relay_spec("  exposure: {type: NodePort, proxyProtocol: {from: [127.0.9.0/24]}}\n")
             .user(LoginUser::new("alice"))
             .user(LoginUser::new("mallory"))
