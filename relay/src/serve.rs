@@ -156,6 +156,10 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         audit::Settings {
             rotate_at: args.audit_rotate,
             copy_to: args.audit_stdout.then(|| Box::new(std::io::stdout()) as _),
+            written: {
+                let metrics = Arc::clone(&metrics);
+                Box::new(move |lines, took| metrics.audit_written(lines, took))
+            },
             ..audit::Settings::new(|| clock::now().wall)
         },
     )?;

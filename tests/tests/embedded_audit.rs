@@ -64,6 +64,11 @@ fn invariant_7_a_session_leaves_its_lines() {
     assert_eq!((&end["bytesIn"], &end["bytesOut"]), (&4.into(), &4.into()));
     assert!(end["overrunMs"].is_u64(), "{end}");
     verify(gate).ok();
+    eventually("each line is counted", SOON, || {
+        let lines = u32::try_from(gate.audit().len()).expect("a short trail");
+        metric(gate.admin, "tidegate_audit_records_total") == Some(f64::from(lines))
+    });
+    assert!(metric(gate.admin, "tidegate_audit_fsync_seconds_count") > Some(0.0));
 }
 
 #[test]
