@@ -184,7 +184,12 @@ impl Connection {
         let (answer, wait) = oneshot::channel();
         let asked = async {
             self.commands.send(command(answer)).await.map_err(|_| ended())?;
-            wait.await.map_err(|_| ended())?
+            tokio::select! {
+                biased;
+                answer = wait => answer.map_err(|_| ended())?,
+                // What is sent while the receiver goes may stay in the channel, with its answer's sender.
+                () = self.commands.closed() => Err(ended()),
+            }
         };
         timeout(PATIENCE, asked).await.map_err(|_| late())?
     }
