@@ -112,7 +112,8 @@ fn reclaim<K: Hash + Eq + Clone, T: Object>(
     for value in old.iter().filter(|value| !new.contains(value)) {
         release(claims, value, key);
     }
-    for (value, object) in new.iter().flat_map(|value| object.map(|object| (value, object))) {
+    for value in new {
+        let Some(object) = object else { break };
         claim(claims, value, object);
     }
 }
