@@ -1,11 +1,13 @@
 //! Terminals' connections: which services they offer (`-R` as the clients really send it), what
 //! becomes of the ones that offer none, and of two that fight for one name.
 
+mod links;
 mod naming;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use links::{Entered, TerminalLinks, most};
 pub use naming::{Bind, Named, name_service};
 
 use crate::barred;
@@ -20,8 +22,8 @@ use crate::ssh::{ForwardRequest, SessionRequest};
 use crate::trail::Who;
 use crate::view::{self, clean};
 
-/// A terminal that offers nothing this long after its login or its last request, or since its last
-/// service was taken out of the policy, is told why and closed: its client would idle for ever.
+/// A terminal that offers nothing this long after its login or since it offered its last service is
+/// told why and closed: its client would idle for ever.
 const NOTHING_OFFERED: Duration = Duration::from_secs(2);
 
 /// What a terminal's connection keeps between its requests.
@@ -64,6 +66,7 @@ impl TerminalPeer {
     pub fn left(&self, gate: &Arc<Gate>) {
         self.link.leave();
         gate.registry.remove(&self.link, clock::now().wall);
+        gate.terminals.remove(&self.link);
         if !self.barred {
             gate.trail.detached(&self.link);
             gate.trail.repeats(Who::Terminal(&self.link), true);
@@ -88,10 +91,6 @@ impl TerminalPeer {
                     *lock(&self.refusal) = Some(sentence);
                 }
             }
-        }
-        // What is barred has no more time for what it asks.
-        if !self.barred {
-            self.link.stirred.notify_one();
         }
     }
 
@@ -166,13 +165,12 @@ impl TerminalPeer {
     }
 }
 
-/// Closes a connection that holds no forward, 2 s after its login, its last request or the loss of
-/// its last forward.
+/// Closes a connection that holds no forward when it is looked at: 2 s after its login or the loss of
+/// its last one. What it asks for meanwhile gives it no more time.
 async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Option<String>>) {
     loop {
         tokio::select! {
             () = link.peer.connection.closed() => return,
-            () = link.stirred.notified() => continue,
             () = tokio::time::sleep(NOTHING_OFFERED) => {}
         }
         if link.forwards().is_empty() {
@@ -185,10 +183,12 @@ async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Opti
             link.peer.end(&sentence);
             return;
         }
-        // It offers something. What changes that stirs it, but for a takeover, which closes it.
-        tokio::select! {
-            () = link.peer.connection.closed() => return,
-            () = link.stirred.notified() => {}
+        // A takeover that leaves it nothing closes it, and does not tell.
+        while !link.forwards().is_empty() {
+            tokio::select! {
+                () = link.peer.connection.closed() => return,
+                () = link.lost.notified() => {}
+            }
         }
     }
 }
