@@ -438,11 +438,10 @@ fn forward(gate: &Arc<Gate>, role: &Role, request: ForwardRequest) {
 }
 
 fn cancel(gate: &Arc<Gate>, role: &Role, request: CancelRequest) {
-    let had = match role {
-        Role::Terminal(peer) => gate.registry.withdraw(&peer.link, &request.host, request.port),
-        Role::Staff(_) | Role::Barred(..) => false,
-    };
-    if had { request.grant() } else { request.refuse() }
+    match role {
+        Role::Terminal(peer) => peer.cancel(gate, request),
+        Role::Staff(_) | Role::Barred(..) => request.refuse(),
+    }
 }
 
 fn never(gate: &Arc<Gate>, role: &Role, what: &'static str) {

@@ -140,6 +140,10 @@ pub const TOO_MANY_KEY_PROBES: &str = "too many unknown keys were offered from y
 pub const TOO_MANY_OPENS: &str =
     "channels are opened too fast on this connection; use one for longer, or wait a moment";
 
+/// For a terminal that offers and takes back without end.
+pub const TOO_MANY_FORWARDS: &str =
+    "services are offered or taken back too fast on this connection; offer each once";
+
 /// For the trail: what the connections had in common that are counted in one line.
 pub fn unproven(why: Unproven) -> &'static str {
     match why {
@@ -429,6 +433,7 @@ mod tests {
             ("too_many_handshakes", TOO_MANY_HANDSHAKES.to_owned()),
             ("too_many_key_probes", TOO_MANY_KEY_PROBES.to_owned()),
             ("too_many_opens", TOO_MANY_OPENS.to_owned()),
+            ("too_many_forwards", TOO_MANY_FORWARDS.to_owned()),
             ("too_many_refusals", too_many_refusals(20)),
             ("deadline, closes", deadline(&closes, &closes.window, closes.deadline)),
             ("deadline, longest session", deadline(&longest, &longest.window, longest.deadline)),
@@ -489,6 +494,7 @@ mod tests {
             TOO_MANY_HANDSHAKES.to_owned(),
             TOO_MANY_KEY_PROBES.to_owned(),
             TOO_MANY_OPENS.to_owned(),
+            TOO_MANY_FORWARDS.to_owned(),
             no_room(),
             too_many_refusals(crate::denies::DENIES),
             too_many_sessions(&Login::parse("alice").unwrap(), 8),

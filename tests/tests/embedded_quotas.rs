@@ -582,6 +582,37 @@ fn a_terminal_that_offers_and_takes_back_has_no_more_time_for_it() {
     assert!(told, "it is still there");
 }
 
+#[test]
+fn a_terminal_that_offers_and_takes_back_without_end_is_sent_away() {
+    let kiosk = Kiosk::detached(|setup| setup.window(alice_everywhere("berlin")));
+    let key = Key::read(&kiosk.gate.key("kiosk-17").path);
+    let mut hand = Hand::new(Ipv4Addr::LOCALHOST, &kiosk.gate).login("terminal", &key);
+    // 255 of 256 at once.
+    for turn in 0..255 {
+        let name = if turn % 2 == 0 { "tcpip-forward" } else { "cancel-tcpip-forward" };
+        hand.client.say(&forward(name, 20_017));
+        // REQUEST_SUCCESS, REQUEST_FAILURE.
+        let answer = hand.next(&[81, 82, DISCONNECT]).expect("an answer");
+        assert_eq!(answer[0], 81, "{turn}");
+    }
+    let mut more = 0..5000;
+    let goodbye = more.find_map(|_| {
+        hand.client.say(&forward("tcpip-forward", 20_017));
+        let answer = hand.next(&[81, 82, DISCONNECT]).expect("an answer, or a goodbye");
+        (answer[0] == DISCONNECT).then_some(answer)
+    });
+    let goodbye = goodbye.expect("a goodbye");
+    assert!(says(&goodbye, "offered or taken back too fast"), "{goodbye:?}");
+    eventually("it is in the audit, once", SOON, || {
+        let lines = kiosk.gate.audit();
+        let of = |line: &&Value| line["reason"]["code"] == "TooManyForwards";
+        lines.iter().filter(of).count() == 1
+    });
+    let log = kiosk.gate.relay().stderr();
+    let told = log.lines().filter(|line| line.contains("terminal offers a service")).count();
+    assert_eq!(told, 1, "{log}");
+}
+
 /// tcpip-forward, or its cancelling, for a port of localhost.
 fn forward(name: &str, port: u32) -> Vec<u8> {
     let words = [&[80][..], &text(name.as_bytes()), &[1], &text(b"localhost")];

@@ -1,15 +1,20 @@
 //! Terminals' connections: which services they offer (`-R` as the clients really send it), what
 //! becomes of the ones that offer none, and of two that fight for one name.
 
+mod asks;
 mod links;
 mod naming;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use tidegate_policy::model::Label;
 
 pub use links::{Entered, TerminalLinks, most};
 pub use naming::{Bind, Named, name_service};
 
+use self::asks::Asks;
 use crate::barred;
 use crate::clock;
 use crate::end::{self, Ending};
@@ -18,7 +23,7 @@ use crate::locate::{Forward, Offered, PROBE, TerminalLink};
 use crate::lock::lock;
 use crate::sentences;
 use crate::session::EndedBy;
-use crate::ssh::{ForwardRequest, SessionRequest};
+use crate::ssh::{CancelRequest, ForwardRequest, SessionRequest};
 use crate::trail::Who;
 use crate::view::{self, clean};
 
@@ -34,6 +39,9 @@ pub struct TerminalPeer {
     refusal: Arc<Mutex<Option<String>>>,
     /// It is known, but may not attach now.
     barred: bool,
+    asks: Asks,
+    /// Services that it has offered on this connection: the log has told of them.
+    logged: Mutex<HashSet<Label>>,
     /// Its place among the connections of such a key.
     _place: Option<barred::Place>,
 }
@@ -52,6 +60,8 @@ impl TerminalPeer {
             link,
             refusal: Arc::new(Mutex::new(refusal)),
             barred: is_barred,
+            asks: Asks::default(),
+            logged: Mutex::default(),
             _place: place.flatten(),
         };
         let (gate, link) = (Arc::clone(gate), Arc::clone(&peer.link));
@@ -78,8 +88,31 @@ impl TerminalPeer {
         end::all(gate, carried.map(|session| (session, ending())));
     }
 
+    /// Answers a `cancel-tcpip-forward`.
+    pub fn cancel(&self, gate: &Gate, request: CancelRequest) {
+        let had =
+            self.may_ask(gate) && gate.registry.withdraw(&self.link, &request.host, request.port);
+        if had { request.grant() } else { request.refuse() }
+    }
+
+    /// Counts a request to offer a service or to take it back; too many in too short a time are the end
+    /// of its connection.
+    fn may_ask(&self, gate: &Gate) -> bool {
+        let within = self.asks.one_more(clock::boot());
+        // What it had sent before it was told is no news.
+        if !within && !self.link.peer.is_gone() {
+            let sentence = sentences::TOO_MANY_FORWARDS;
+            self.refused(gate, "a forward", "TooManyForwards", sentence);
+            self.link.peer.end(sentence);
+        }
+        within
+    }
+
     /// Answers a `tcpip-forward`.
     pub fn forward(&self, gate: &Arc<Gate>, request: ForwardRequest) {
+        if !self.may_ask(gate) {
+            return request.refuse();
+        }
         let bind = Bind { address: request.host.clone(), port: request.port };
         match self.grant(gate, &bind) {
             Ok(port) => request.grant(port),
@@ -141,7 +174,12 @@ impl TerminalPeer {
             Offered::TakenOver { from, first } => taken_over(gate, from, first),
             Offered::Contended => return Err(("Contended", sentences::contended(name))),
         }
-        tracing::info!(terminal = %name, service = %service.name, from = %link.peer.from, "terminal offers a service");
+        let from = link.peer.from;
+        if lock(&self.logged).insert(service.name.clone()) {
+            tracing::info!(terminal = %name, service = %service.name, %from, "terminal offers a service");
+        } else {
+            tracing::debug!(terminal = %name, service = %service.name, %from, "terminal offers a service again");
+        }
         Ok(port)
     }
 
