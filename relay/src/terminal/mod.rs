@@ -27,8 +27,8 @@ use crate::ssh::{CancelRequest, ForwardRequest, SessionRequest};
 use crate::trail::Who;
 use crate::view::{self, clean};
 
-/// A terminal that offers nothing this long after its login or since it offered its last service is
-/// told why and closed: its client would idle for ever.
+/// A terminal that offers nothing this long after its login or the loss of its last service is told why
+/// and closed: its client would idle for ever.
 const NOTHING_OFFERED: Duration = Duration::from_secs(2);
 
 /// What a terminal's connection keeps between its requests.
