@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidegate_policy::decide::{Deny, Reason, Staff, admit_staff, may_attach};
-use tidegate_policy::model::{KeyBlob, Login};
+use tidegate_policy::model::{KeyBlob, Login, Terminal};
 
 use crate::accept::{Prefix, Ticket};
 use crate::admission;
@@ -28,7 +28,7 @@ use crate::ssh::{
     Negotiated, OpenRequest, RefuseCode, SessionChannel, SessionRequest,
 };
 use crate::staff::StaffLink;
-use crate::terminal::TerminalPeer;
+use crate::terminal::{self, Entered, TerminalPeer};
 use crate::trail::Who;
 use crate::view::{self, Output};
 
@@ -294,10 +294,17 @@ impl Arrival {
         };
         let peer = self.peer(client, negotiated, now);
         let link = TerminalLink::new(terminal.meta.key.clone(), key, peer);
-        let refused = barred.as_ref().map(|(code, sentence)| (*code, sentence.as_str()));
+        let full = if barred.is_none() { self.attach(terminal, &link) } else { None };
+        let refused = barred.as_ref().or(full.as_ref());
+        let result = if refused.is_some() { Proof::Barred } else { Proof::Allowed };
+        let refused = refused.map(|(code, sentence)| (*code, sentence.as_str()));
         self.gate.trail.attached(&link, refused);
-        let result = if barred.is_some() { Proof::Barred } else { Proof::Allowed };
         self.gate.metrics.authenticated(RoleLabel::Terminal, result);
+        if let Some((_, sentence)) = full {
+            link.peer.end(&sentence);
+            let peer = TerminalPeer::arrived(&self.gate, link, Some((sentence, None)));
+            return Some(Role::Terminal(peer));
+        }
         let barred = barred.map(|(_, sentence)| {
             let place = self.gate.barred.enter(&link.key);
             if place.is_none() {
@@ -307,6 +314,26 @@ impl Arrival {
             (sentence, place)
         });
         Some(Role::Terminal(TerminalPeer::arrived(&self.gate, link, barred)))
+    }
+
+    /// Takes in one more connection of a terminal that may attach; the code and the sentence where it
+    /// has too many.
+    fn attach(
+        &self,
+        terminal: &Terminal,
+        link: &Arc<TerminalLink>,
+    ) -> Option<(&'static str, String)> {
+        let most = terminal::most(terminal);
+        let sentence = sentences::terminal_crowded(&link.terminal.name, most);
+        match self.gate.terminals.insert(link, most) {
+            Entered::There => None,
+            Entered::InPlaceOf(oldest) => {
+                self.gate.trail.gave_way(&oldest, ("TooManyConnections", &sentence));
+                oldest.peer.end(&sentence);
+                None
+            }
+            Entered::Full => Some(("TooManyConnections", sentence)),
+        }
     }
 
     fn staff(&self, user: &str, login: Login, key: KeyBlob, peer: Peer) -> Role {
@@ -411,11 +438,10 @@ fn forward(gate: &Arc<Gate>, role: &Role, request: ForwardRequest) {
 }
 
 fn cancel(gate: &Arc<Gate>, role: &Role, request: CancelRequest) {
-    let had = match role {
-        Role::Terminal(peer) => gate.registry.withdraw(&peer.link, &request.host, request.port),
-        Role::Staff(_) | Role::Barred(..) => false,
-    };
-    if had { request.grant() } else { request.refuse() }
+    match role {
+        Role::Terminal(peer) => peer.cancel(gate, request),
+        Role::Staff(_) | Role::Barred(..) => request.refuse(),
+    }
 }
 
 fn never(gate: &Arc<Gate>, role: &Role, what: &'static str) {

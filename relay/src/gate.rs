@@ -25,6 +25,7 @@ use crate::source::{self, Feed, Policy};
 use crate::sources::Sources;
 use crate::staff::StaffLinks;
 use crate::supervisor::Supervisor;
+use crate::terminal::TerminalLinks;
 use crate::trail::Trail;
 use crate::warden::LastLook;
 
@@ -50,6 +51,7 @@ pub struct Gate {
     feed: Feed,
     pub registry: Registry,
     pub staff: StaffLinks,
+    pub terminals: TerminalLinks,
     pub sessions: Sessions,
     pub claims: AnyClaims,
     pub trail: Arc<Trail>,
@@ -82,6 +84,7 @@ impl Gate {
             feed: parts.policy,
             registry: Registry::default(),
             staff: StaffLinks::default(),
+            terminals: TerminalLinks::default(),
             sessions: Sessions::default(),
             claims: parts.claims,
             trail: parts.trail,

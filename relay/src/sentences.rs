@@ -119,6 +119,13 @@ pub fn too_many_connections(login: &Login, limit: u32) -> String {
     )
 }
 
+pub fn terminal_crowded(terminal: &Label, limit: usize) -> String {
+    format!(
+        "{terminal} has {limit} connections open, one for each service and some to spare, which is \
+         the most it may have; end one first"
+    )
+}
+
 /// Of known keys that may not enter, where so many are refused that they are not told apart.
 pub const MANY_AT_THE_DOOR: &str =
     "more known keys were refused than are told apart; see the lines of the same minute for some";
@@ -132,6 +139,10 @@ pub const TOO_MANY_KEY_PROBES: &str = "too many unknown keys were offered from y
 /// As the SSH core words it.
 pub const TOO_MANY_OPENS: &str =
     "channels are opened too fast on this connection; use one for longer, or wait a moment";
+
+/// For a terminal that offers and takes back without end.
+pub const TOO_MANY_FORWARDS: &str =
+    "services are offered or taken back too fast on this connection; offer each once";
 
 /// For the trail: what the connections had in common that are counted in one line.
 pub fn unproven(why: Unproven) -> &'static str {
@@ -418,9 +429,11 @@ mod tests {
             ("draining", draining()),
             ("too_many_sessions", too_many_sessions(&alice, 8)),
             ("too_many_connections", too_many_connections(&alice, 64)),
+            ("terminal_crowded", terminal_crowded(&kiosk, 9)),
             ("too_many_handshakes", TOO_MANY_HANDSHAKES.to_owned()),
             ("too_many_key_probes", TOO_MANY_KEY_PROBES.to_owned()),
             ("too_many_opens", TOO_MANY_OPENS.to_owned()),
+            ("too_many_forwards", TOO_MANY_FORWARDS.to_owned()),
             ("too_many_refusals", too_many_refusals(20)),
             ("deadline, closes", deadline(&closes, &closes.window, closes.deadline)),
             ("deadline, longest session", deadline(&longest, &longest.window, longest.deadline)),
@@ -481,10 +494,12 @@ mod tests {
             TOO_MANY_HANDSHAKES.to_owned(),
             TOO_MANY_KEY_PROBES.to_owned(),
             TOO_MANY_OPENS.to_owned(),
+            TOO_MANY_FORWARDS.to_owned(),
             no_room(),
             too_many_refusals(crate::denies::DENIES),
             too_many_sessions(&Login::parse("alice").unwrap(), 8),
             too_many_connections(&Login::parse("alice").unwrap(), 64),
+            terminal_crowded(&Label::parse("kiosk-17").unwrap(), 9),
         ] {
             assert!(docs.contains(&format!("\"{sentence}\"")), "{sentence}");
         }

@@ -242,6 +242,11 @@ impl Trail {
         self.arrived(event, &link.key, &link.peer, refused);
     }
 
+    /// A terminal's connection is ended for a newer one's sake.
+    pub fn gave_way(self: &Arc<Self>, link: &TerminalLink, why: (&'static str, &str)) {
+        self.arrived(self.terminal_event(What::Deny, link), &link.key, &link.peer, Some(why));
+    }
+
     /// Writes down that a peer proved its key, and whether it may enter. Of those that may not, one a
     /// minute for each key, source, transport and reason, and how many more there were.
     fn arrived(

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidegate_ssh_client::{Client, Key, Offer};
+use tidegate_tests::clients::Program;
 use tidegate_tests::hand::{
     AUTH_FAILURE, AUTH_PK_OK, AUTH_SUCCESS, DISCONNECT, Hand, OPEN_CONFIRMATION, OPEN_FAILURE,
     connect_from,
@@ -489,10 +490,8 @@ fn a_barred_terminal_has_no_more_time_for_what_it_asks() {
         .into_iter()
         .map(|mut hand| {
             std::thread::spawn(move || {
-                let forward = [&[80][..], &text(b"tcpip-forward"), &[1], &text(b"localhost")];
-                let forward = [&forward.concat()[..], &20_017_u32.to_be_bytes()].concat();
                 while !hand.over {
-                    hand.client.say(&forward);
+                    hand.client.say(&forward("tcpip-forward", 20_017));
                     // REQUEST_FAILURE.
                     match hand.next(&[82, DISCONNECT]) {
                         Some(told) if told[0] == DISCONNECT => return says(&told, "suspended"),
@@ -505,6 +504,119 @@ fn a_barred_terminal_has_no_more_time_for_what_it_asks() {
         .collect();
     assert!(asking.into_iter().all(|hand| hand.join().expect("an answer")), "all are told why");
     assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_terminal_has_so_many_connections_and_the_oldest_idle_one_gives_way() {
+    let mut kiosk = Kiosk::open(&[alice_everywhere("berlin")]);
+    let mut echo = kiosk.gate.staff("alice").w("kiosk-17", 443);
+    echo.write(b"x").expect("an open channel");
+    echo.await_bytes(1, SOON);
+    let key = Key::read(&kiosk.gate.key("kiosk-17").path);
+    // Twelve with its client, within the 2 s that an idle one has; then one more in the place of each.
+    let flood = |gate: &Gate| {
+        let login = || Hand::new(Ipv4Addr::LOCALHOST, gate).login("terminal", &key);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| (0..8).map(|_| login()).collect())).collect();
+            let hands = threads.into_iter().map(|thread| thread.join().expect("logins"));
+            hands.flat_map(|hands: Vec<_>| hands).collect::<Vec<Hand>>()
+        })
+    };
+    let told = |hand: &mut Hand| {
+        let told = hand.next(&[DISCONNECT]).expect("a goodbye");
+        let crowded = says(&told, "kiosk-17 has 12 connections open, one for each service");
+        assert!(crowded || says(&told, "no service was offered"), "{told:?}");
+        usize::from(crowded)
+    };
+    let gave_way: usize = flood(&kiosk.gate).iter_mut().map(told).sum();
+    assert!((1..=32 - 11).contains(&gave_way), "{gave_way}");
+    // The one that offers stays through it, and one that comes into the crowd takes over from it.
+    let client = kiosk.client.as_ref().expect("a client");
+    assert!(client.is_running(), "the terminal's client stays");
+    echo.write(b"x").expect("an open channel");
+    echo.await_bytes(2, SOON);
+    let crowd = flood(&kiosk.gate);
+    let newer = kiosk.gate.clients_of("kiosk-17").start(Program::OpenSsh, &kiosk.forwards());
+    let older = kiosk.client.take().expect("a client").finish(SOON);
+    assert!(older.stderr.contains("a newer connection of kiosk-17 has taken over"), "{older:?}");
+    assert!(newer.is_running());
+    drop(crowd);
+    drop(newer);
+    let denies = "tidegate_denies_total{reason=\"TooManyConnections\"}";
+    let denied = metric(kiosk.gate.admin, denies).expect("a count");
+    assert!(denied >= 1.0);
+    kiosk.gate.stop();
+    // The first has a line of its own; the others share one a minute.
+    let lines = kiosk.gate.audit();
+    let of = |line: &&Value| line["reason"]["code"] == "TooManyConnections";
+    let lines: Vec<_> = lines.iter().filter(of).collect();
+    assert!((1..=4).contains(&lines.len()), "{lines:?}");
+    assert!(lines.iter().all(|line| line["terminal"] == "kiosk-17"), "{lines:?}");
+}
+
+#[test]
+fn a_terminal_that_offers_and_takes_back_has_no_more_time_for_it() {
+    let kiosk = Kiosk::detached(|setup| setup.window(alice_everywhere("berlin")));
+    let key = Key::read(&kiosk.gate.key("kiosk-17").path);
+    let mut hand = Hand::new(Ipv4Addr::LOCALHOST, &kiosk.gate).login("terminal", &key);
+    let begun = Instant::now();
+    let told = loop {
+        for name in ["tcpip-forward", "cancel-tcpip-forward"] {
+            hand.client.say(&forward(name, 20_017));
+            // REQUEST_SUCCESS.
+            match hand.next(&[81, DISCONNECT]) {
+                Some(answer) if answer[0] == DISCONNECT => hand.over = true,
+                Some(_) => {}
+                None => hand.over = true,
+            }
+        }
+        if hand.over {
+            break true;
+        }
+        if begun.elapsed() > Duration::from_secs(15) {
+            break false;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    };
+    assert!(told, "it is still there");
+}
+
+#[test]
+fn a_terminal_that_offers_and_takes_back_without_end_is_sent_away() {
+    let kiosk = Kiosk::detached(|setup| setup.window(alice_everywhere("berlin")));
+    let key = Key::read(&kiosk.gate.key("kiosk-17").path);
+    let mut hand = Hand::new(Ipv4Addr::LOCALHOST, &kiosk.gate).login("terminal", &key);
+    // 255 of 256 at once.
+    for turn in 0..255 {
+        let name = if turn % 2 == 0 { "tcpip-forward" } else { "cancel-tcpip-forward" };
+        hand.client.say(&forward(name, 20_017));
+        // REQUEST_SUCCESS, REQUEST_FAILURE.
+        let answer = hand.next(&[81, 82, DISCONNECT]).expect("an answer");
+        assert_eq!(answer[0], 81, "{turn}");
+    }
+    let mut more = 0..5000;
+    let goodbye = more.find_map(|_| {
+        hand.client.say(&forward("tcpip-forward", 20_017));
+        let answer = hand.next(&[81, 82, DISCONNECT]).expect("an answer, or a goodbye");
+        (answer[0] == DISCONNECT).then_some(answer)
+    });
+    let goodbye = goodbye.expect("a goodbye");
+    assert!(says(&goodbye, "offered or taken back too fast"), "{goodbye:?}");
+    eventually("it is in the audit, once", SOON, || {
+        let lines = kiosk.gate.audit();
+        let of = |line: &&Value| line["reason"]["code"] == "TooManyForwards";
+        lines.iter().filter(of).count() == 1
+    });
+    let log = kiosk.gate.relay().stderr();
+    let told = log.lines().filter(|line| line.contains("terminal offers a service")).count();
+    assert_eq!(told, 1, "{log}");
+}
+
+/// tcpip-forward, or its cancelling, for a port of localhost.
+fn forward(name: &str, port: u32) -> Vec<u8> {
+    let words = [&[80][..], &text(name.as_bytes()), &[1], &text(b"localhost")];
+    [&words.concat()[..], &port.to_be_bytes()].concat()
 }
 
 /// What a request for a login is answered with, whole.
