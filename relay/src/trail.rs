@@ -153,7 +153,10 @@ impl Trail {
         if refused.why == RefuseCode::Prohibited {
             peer.denies().count();
         }
-        if let Some(event) = self.denied(peer, &target, refused.code, &refused.sentence)
+        let what =
+            refused.target.as_ref().map(|(terminal, service)| format!("{terminal} {service}"));
+        let what = what.as_deref().unwrap_or(&target);
+        if let Some(event) = self.denied(peer, what, &target, refused.code, &refused.sentence)
             && let Err(error) = self.audit.record(event).await
         {
             tracing::error!(%error, "a refusal is not in the audit log");
@@ -163,7 +166,7 @@ impl Trail {
     /// Something that is no channel to a terminal is refused (X11, an agent, `-R`).
     pub fn refused(self: &Arc<Self>, peer: Who<'_>, what: &str, code: &'static str, why: &str) {
         peer.denies().count();
-        if let Some(event) = self.denied(peer, what, code, why) {
+        if let Some(event) = self.denied(peer, what, what, code, why) {
             self.note(event);
         }
     }
@@ -171,6 +174,7 @@ impl Trail {
     fn denied(
         &self,
         peer: Who<'_>,
+        what: &str,
         target: &str,
         code: &'static str,
         sentence: &str,
@@ -182,7 +186,7 @@ impl Trail {
             let entry = Entry::refused(now.wall, terminal, service, code, sentence);
             self.history.note(&staff.who.login, entry);
         }
-        if peer.denies().note(target, code, sentence, now) == Noted::Again {
+        if peer.denies().note(what, target, code, sentence, now) == Noted::Again {
             return None;
         }
         match peer {
@@ -202,12 +206,13 @@ impl Trail {
                 let (terminal, service) = parts(target);
                 Event {
                     terminal: Some(terminal.to_owned()).filter(|terminal| !terminal.is_empty()),
-                    service: Some(service.to_owned()),
+                    service: Some(service.to_owned()).filter(|service| !service.is_empty()),
                     ..self.staff_event(What::Deny, link, clock::now().wall)
                 }
             }
             Who::Terminal(link) => {
-                Event { service: Some(target.to_owned()), ..self.terminal_event(What::Deny, link) }
+                let service = Some(target.to_owned()).filter(|target| !target.is_empty());
+                Event { service, ..self.terminal_event(What::Deny, link) }
             }
         };
         Event {
@@ -311,8 +316,8 @@ impl Trail {
 
     /// A channel was refused, since too many were opened in too short a time.
     pub fn too_fast(self: &Arc<Self>, peer: Who<'_>) {
-        let event = self.denied(peer, "a channel", "TooManyOpens", sentences::TOO_MANY_OPENS);
-        if let Some(event) = event {
+        let (what, why) = ("a channel", sentences::TOO_MANY_OPENS);
+        if let Some(event) = self.denied(peer, what, what, "TooManyOpens", why) {
             self.note(event);
         }
     }
