@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
 use tidegate_policy::model::{KeyBlob, Label, Login, ObjectKey};
+use tokio_util::task::TaskTracker;
 
 use crate::accept::Prefix;
 use crate::admission::Refused;
@@ -53,6 +54,8 @@ pub struct Trail {
     pub relay_pod: String,
     /// Known keys that may not enter, as far as they are not written down.
     pub at_the_door: AtTheDoor,
+    /// Lines that are on their way, and connections that have one to come.
+    pub to_come: TaskTracker,
 }
 
 impl Trail {
@@ -332,8 +335,9 @@ impl Trail {
 
     /// Writes an event down without waiting for the disk.
     pub fn note(self: &Arc<Self>, event: Event) {
-        let trail = Arc::clone(self);
+        let (trail, to_come) = (Arc::clone(self), self.to_come.token());
         self.tasks.spawn("audit line", async move {
+            let _to_come = to_come;
             if let Err(error) = trail.audit.record(event).await {
                 tracing::error!(%error, "an event is not in the audit log");
             }

@@ -60,6 +60,10 @@ impl TerminalPeer {
         peer
     }
 
+    pub fn is_barred(&self) -> bool {
+        self.barred
+    }
+
     /// The connection has ended, and with it the sessions that it carried.
     pub fn left(&self, gate: &Arc<Gate>) {
         self.link.leave();
@@ -169,10 +173,12 @@ impl TerminalPeer {
 /// Closes a connection that holds no forward, 2 s after its login, its last request or the loss of
 /// its last forward.
 async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Option<String>>) {
+    let closing = gate.closing();
     loop {
         tokio::select! {
             () = link.peer.connection.closed() => return,
             () = link.stirred.notified() => continue,
+            () = closing.cancelled() => return link.peer.end(&sentences::drained()),
             () = tokio::time::sleep(NOTHING_OFFERED) => {}
         }
         if link.forwards().is_empty() {
@@ -188,6 +194,7 @@ async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Opti
         // It offers something. What changes that stirs it, but for a takeover, which closes it.
         tokio::select! {
             () = link.peer.connection.closed() => return,
+            () = closing.cancelled() => return link.peer.end(&sentences::drained()),
             () = link.stirred.notified() => {}
         }
     }
