@@ -402,11 +402,13 @@ async fn drain(gate: &Arc<Gate>, signals: &mut Signals) {
 async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     lastseen::save(state, gate.registry.remember(clock::now().wall));
     gate.host_keys.save(state);
+    gate.drain();
+    // First: a terminal that goes would be the reason of its sessions' ends.
+    end_all(gate);
     gate.close();
     gate.trail.to_come.close();
     let none = async {
         let none = || async { tokio::join!(gate.sessions.none(), gate.trail.to_come.wait()) };
-        end_all(gate);
         // One that was being admitted comes into its table only now.
         while tokio::time::timeout(ONE_MORE, none()).await.is_err() {
             end_all(gate);
