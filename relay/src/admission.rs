@@ -20,7 +20,7 @@ use crate::metrics::Opened;
 use crate::sentences;
 use crate::session::{EndedBy, Session, SessionId};
 use crate::ssh::{Channel, OpenRequest, RefuseCode};
-use crate::staff::StaffLink;
+use crate::staff::{StaffLink, Target};
 use crate::warden;
 
 /// The code where the login user went before her channel was opened.
@@ -33,11 +33,17 @@ pub struct Refused {
     /// A stable CamelCase word for metrics, the audit and `--json`.
     pub code: &'static str,
     pub sentence: String,
+    /// What it was, by whichever name it was asked for; `None` where the policy refuses it.
+    pub target: Option<Target>,
 }
 
 impl Refused {
     pub fn new(why: RefuseCode, code: &'static str, sentence: String) -> Self {
-        Self { why, code, sentence }
+        Self { why, code, sentence, target: None }
+    }
+
+    pub fn of(self, target: Target) -> Self {
+        Self { target: Some(target), ..self }
     }
 }
 
@@ -74,7 +80,24 @@ async fn admit(
 ) -> Result<(Arc<Session>, Channel), Refused> {
     let allow = authorise(gate, staff, wanted)?;
     reach(Point::Authorised);
-    let target = (allow.terminal.meta.key.name.clone(), allow.service.name.clone());
+    let target = target(&allow);
+    let admitted = admit_to(gate, staff, wanted, allow, target.clone()).await;
+    admitted.map_err(|refused| refused.of(target))
+}
+
+/// What is decided about, by its own names.
+pub fn target(allow: &Allow) -> Target {
+    (allow.terminal.meta.key.name.clone(), allow.service.name.clone())
+}
+
+/// `allow` is the first decision, about `target`.
+async fn admit_to(
+    gate: &Arc<Gate>,
+    staff: &Arc<StaffLink>,
+    wanted: &Wanted,
+    allow: Allow,
+    target: Target,
+) -> Result<(Arc<Session>, Channel), Refused> {
     // One session is made at a time on one target; parallel channels of a client then join it.
     let making = staff.making(&target);
     let guard = making.lock().await;

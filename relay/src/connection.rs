@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidegate_policy::decide::{Deny, Reason, Staff, admit_staff, may_attach};
+use tidegate_policy::decide::{self, Deny, Staff, admit_staff, may_attach};
 use tidegate_policy::model::{KeyBlob, Login, Terminal};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::accept::{Prefix, Ticket};
 use crate::admission;
@@ -25,7 +26,7 @@ use crate::sentences;
 use crate::sources::Rate;
 use crate::ssh::{
     Authenticated, CancelRequest, Connection, Doorkeeper, Ended, Event, Events, ForwardRequest,
-    Negotiated, OpenRequest, RefuseCode, SessionChannel, SessionRequest,
+    Negotiated, OpenRequest, Reason, RefuseCode, SessionChannel, SessionRequest,
 };
 use crate::staff::StaffLink;
 use crate::terminal::{self, Entered, TerminalPeer};
@@ -144,6 +145,16 @@ enum Role {
     Barred(String, #[expect(dead_code, reason = "given back when dropped")] Option<barred::Place>),
 }
 
+impl Role {
+    fn is_barred(&self) -> bool {
+        match self {
+            Self::Staff(_) => false,
+            Self::Terminal(peer) => peer.is_barred(),
+            Self::Barred(..) => true,
+        }
+    }
+}
+
 /// What came in on one connection, before anyone is known. After a panic, at whatever step, the
 /// connection is closed and counted when this is dropped: none is left that nobody serves.
 struct Arrival {
@@ -197,6 +208,12 @@ pub async fn serve(
         gate.metrics.connection_closed(Closed::GaveWay);
         return;
     }
+    let to_come = gate.trail.to_come.token();
+    if gate.is_closing() {
+        arrival.connection.disconnect(Reason::ByApplication, &sentences::drained());
+        gate.metrics.connection_closed(Closed::Served);
+        return;
+    }
     let (client, host_key) = (who.key.clone(), who.host_key.clone());
     let Some(role) = arrival.recognise(who) else {
         // The key was taken away between its proof and now.
@@ -206,7 +223,9 @@ pub async fn serve(
         return;
     };
     gate.host_keys.accepted(&client, &host_key);
-    let present = Present { arrival: &arrival, role };
+    // One that may not enter has its line by now, and may take its time.
+    let to_come = Some(to_come).filter(|_| !role.is_barred());
+    let present = Present { arrival: &arrival, role, _to_come: to_come };
     let role = &present.role;
     while let Some(event) = events.recv().await {
         match event {
@@ -236,6 +255,8 @@ pub async fn serve(
 struct Present<'a> {
     arrival: &'a Arrival,
     role: Role,
+    /// Lines are to come when it ends.
+    _to_come: Option<TaskTrackerToken>,
 }
 
 impl Drop for Present<'_> {
@@ -342,7 +363,7 @@ impl Arrival {
         let refused = if Login::parse(user).is_ok_and(|typed| typed == login) {
             admit_staff(&self.gate.policy().snapshot, &who, now).err()
         } else {
-            let reason = Reason::WrongLogin { typed: user.to_owned(), owner: login };
+            let reason = decide::Reason::WrongLogin { typed: user.to_owned(), owner: login };
             Some(Deny { reason, next_opening: None })
         };
         let link = StaffLink::new(who, peer);
@@ -379,7 +400,9 @@ fn open(gate: &Arc<Gate>, role: &Role, request: OpenRequest) {
     match role {
         Role::Staff(link) => {
             let (gate, link) = (Arc::clone(gate), Arc::clone(link));
+            let open = link.opens.token();
             gate.tasks.clone().spawn("session channel", async move {
+                let _open = open;
                 admission::open(&gate, &link, request).await;
             });
         }
@@ -484,7 +507,15 @@ fn leave(gate: &Arc<Gate>, role: &Role) {
                     end::staff_left(&gate, &session);
                 });
             }
-            gate.trail.repeats(Who::Staff(link), true);
+            // A channel that is being opened learns only now that nobody waits for it.
+            let (gate, link, to_come) =
+                (Arc::clone(gate), Arc::clone(link), gate.trail.to_come.token());
+            gate.tasks.clone().spawn("last refusals", async move {
+                let _to_come = to_come;
+                link.opens.close();
+                link.opens.wait().await;
+                gate.trail.repeats(Who::Staff(&link), true);
+            });
         }
         Role::Terminal(peer) => peer.left(gate),
         Role::Barred(..) => {}

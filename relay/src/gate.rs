@@ -73,6 +73,7 @@ pub struct Gate {
     pub refusals: Refusals,
     pub barred: Barred,
     draining: CancellationToken,
+    closing: CancellationToken,
 }
 
 impl Gate {
@@ -102,6 +103,7 @@ impl Gate {
             refusals: Refusals::default(),
             barred: Barred::default(),
             draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
         });
         gate.last_look.begin();
         gate
@@ -162,6 +164,21 @@ impl Gate {
 
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
+    }
+
+    /// From now on connections end, and whoever proves a key is sent away without a line.
+    pub fn close(&self) {
+        self.drain();
+        self.closing.cancel();
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// Cancelled when the gate closes.
+    pub fn closing(&self) -> CancellationToken {
+        self.closing.clone()
     }
 
     /// Cancelled when the gate drains.

@@ -145,7 +145,12 @@ words! {
 
 words! {
     /// The tables that are kept of sources.
-    Sources { Exchanges = "exchanges", KeyProbes = "key_probes", Refusals = "refusals" }
+    Sources {
+        Exchanges = "exchanges",
+        KeyProbes = "key_probes",
+        Refusals = "refusals",
+        AtTheDoor = "at_the_door",
+    }
 }
 
 words! {

@@ -303,6 +303,7 @@ impl Health for Gate {
         metrics.set_sources(Sources::Exchanges, self.exchanges.len());
         metrics.set_sources(Sources::KeyProbes, self.probes.len());
         metrics.set_sources(Sources::Refusals, self.refusals.len());
+        metrics.set_sources(Sources::AtTheDoor, self.trail.at_the_door.len());
         metrics.set_barred(self.barred.len());
         metrics.set_terminals(self.registry.connected(), self.registry.contended(now));
         metrics.set_host_key_clients(&self.host_key_counts());

@@ -16,8 +16,10 @@ use crate::metrics::Unproven;
 
 /// Refusals of one kind within this time become one line.
 const TOGETHER: Duration = Duration::from_mins(1);
-/// Pairs that are counted apart; the sources of any more are not told apart.
+/// Pairs that are counted apart; the sources of any more are not told apart. As many known keys are.
 const MOST: usize = 1024;
+/// Refusals of one known key that are told apart; of any more the line names its owner and the reason.
+const OF_ONE_KEY: usize = 16;
 
 #[derive(Debug)]
 struct Counted {
@@ -87,26 +89,53 @@ struct Again {
 
 /// Refusals of known keys.
 #[derive(Debug, Default)]
-pub struct AtTheDoor(Mutex<HashMap<Result<Refused, &'static str>, Again>>);
+pub struct AtTheDoor(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    keys: HashMap<KeyBlob, OfKey>,
+    /// Of keys that are not told apart, by their code.
+    others: HashMap<&'static str, Again>,
+}
+
+/// Refusals of one key: what one peer from many sources fills is its own.
+#[derive(Debug, Default)]
+struct OfKey {
+    /// By source, transport and code.
+    apart: HashMap<(Prefix, &'static str, &'static str), Again>,
+    others: HashMap<&'static str, Again>,
+}
+
+impl OfKey {
+    fn len(&self) -> usize {
+        self.apart.len().saturating_add(self.others.len())
+    }
+}
 
 impl AtTheDoor {
     /// One more. `true`: it is the first of its minute, to be written down at once. Any other is counted,
-    /// and `line` follows when its minute is over; `others` where too many are told apart already.
+    /// and `line` follows when its minute is over, without its source where those of the key are too
+    /// many; `others` where too many keys are told apart already.
     pub fn note(&self, refused: Refused, line: Event, others: Event, now: Boot) -> bool {
+        let Refused { key, source, transport, code } = refused;
         let mut table = lock(&self.0);
-        let key = Ok(refused);
-        if let Some(seen) = table.get_mut(&key) {
-            seen.counted.count = seen.counted.count.saturating_add(1);
-            return false;
-        }
-        let counted = |count| Counted { first: now, count };
-        if table.len() < MOST {
-            table.insert(key, Again { counted: counted(0), line });
-            return true;
-        }
-        let Ok(Refused { code, .. }) = key else { return false };
-        let new = || Again { counted: counted(0), line: others };
-        let seen = table.entry(Err(code)).or_insert_with(new);
+        let new = |count, line| Again { counted: Counted { first: now, count }, line };
+        let (seen, line) = if table.keys.len() < MOST || table.keys.contains_key(&key) {
+            let of_key = table.keys.entry(key).or_default();
+            let which = (source, transport, code);
+            if let Some(seen) = of_key.apart.get_mut(&which) {
+                seen.counted.count = seen.counted.count.saturating_add(1);
+                return false;
+            }
+            if of_key.apart.len() < OF_ONE_KEY {
+                of_key.apart.insert(which, new(0, line));
+                return true;
+            }
+            (&mut of_key.others, Event { source_address: None, transport: None, ..line })
+        } else {
+            (&mut table.others, others)
+        };
+        let seen = seen.entry(code).or_insert_with(|| new(0, line));
         seen.counted.count = seen.counted.count.saturating_add(1);
         false
     }
@@ -114,14 +143,27 @@ impl AtTheDoor {
     /// Takes the lines of those whose minute is over, or of all.
     pub fn due(&self, now: Boot, all: bool) -> Vec<Event> {
         let mut table = lock(&self.0);
-        let over = |it: &Counted| all || now.since(it.first) >= TOGETHER;
-        let due = table.extract_if(|_, again| over(&again.counted));
-        let lines = due.filter(|(_, again)| again.counted.count > 0);
-        let lines = lines
-            .map(|(_, Again { counted, line })| Event { count: Some(counted.count), ..line })
-            .collect();
-        table.shrink_to_fit();
-        lines
+        let over = |again: &Again| all || now.since(again.counted.first) >= TOGETHER;
+        let mut due: Vec<_> = table.others.extract_if(|_, it| over(it)).map(|(_, it)| it).collect();
+        for of_key in table.keys.values_mut() {
+            due.extend(of_key.apart.extract_if(|_, it| over(it)).map(|(_, it)| it));
+            due.extend(of_key.others.extract_if(|_, it| over(it)).map(|(_, it)| it));
+        }
+        table.keys.retain(|_, of_key| of_key.len() > 0);
+        table.keys.shrink_to_fit();
+        drop(table);
+        let lines = due.into_iter().filter(|again| again.counted.count > 0);
+        lines.map(|Again { counted, line }| Event { count: Some(counted.count), ..line }).collect()
+    }
+
+    /// Entries that are kept now.
+    pub fn len(&self) -> usize {
+        let table = lock(&self.0);
+        table.keys.values().map(OfKey::len).sum::<usize>().saturating_add(table.others.len())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -173,10 +215,15 @@ mod tests {
     }
 
     fn knock(at_the_door: &AtTheDoor, n: u32, second: u64) -> bool {
+        knock_from(at_the_door, n, source(1), second)
+    }
+
+    fn knock_from(at_the_door: &AtTheDoor, n: u32, source: Prefix, second: u64) -> bool {
         let key = KeyBlob::new(n.to_be_bytes().to_vec());
-        let refused = Refused { key, source: source(1), transport: "SSH", code: "UserSuspended" };
+        let refused = Refused { key, source, transport: "SSH", code: "UserSuspended" };
         let event = Event::new(What::DenyAggregate, Timestamp::UNIX_EPOCH);
-        let line = Event { user: Some(n.to_string()), ..event.clone() };
+        let source_address = Some(source.to_string());
+        let line = Event { user: Some(n.to_string()), source_address, ..event.clone() };
         at_the_door.note(refused, line, event, at(second))
     }
 
@@ -191,16 +238,28 @@ mod tests {
         let [line] = &at_the_door.due(at(60), false)[..] else { panic!("one had more than one") };
         assert_eq!((line.user.as_deref(), line.count), (Some("1"), Some(50)));
         assert!(knock(&at_the_door, 1, 61), "a new minute");
-        assert!(at_the_door.due(at(61), true).is_empty() && lock(&at_the_door.0).is_empty());
+        assert!(at_the_door.due(at(61), true).is_empty() && at_the_door.is_empty());
     }
 
     #[test]
     fn known_keys_without_end_take_a_bounded_place_and_none_is_lost() {
         let at_the_door = AtTheDoor::default();
         let written = (0..100_000).filter(|n| knock(&at_the_door, *n, 0)).count();
-        assert!(written <= MOST && lock(&at_the_door.0).len() <= MOST + 1);
+        assert!(written <= MOST && at_the_door.len() <= MOST + 1);
         let [line] = &at_the_door.due(at(60), false)[..] else { panic!("those beyond share one") };
         let counted = usize::try_from(line.count.unwrap()).unwrap();
         assert_eq!((line.user.as_deref(), written + counted), (None, 100_000));
+    }
+
+    #[test]
+    fn one_key_from_sources_without_end_takes_no_place_of_others() {
+        let at_the_door = AtTheDoor::default();
+        let written = (0..100_000).filter(|n| knock_from(&at_the_door, 1, source(*n), 0)).count();
+        assert_eq!((written, at_the_door.len()), (OF_ONE_KEY, OF_ONE_KEY + 1));
+        assert!(knock(&at_the_door, 2, 0), "another key has its own line");
+        let [line] = &at_the_door.due(at(60), false)[..] else { panic!("those beyond share one") };
+        assert_eq!((line.user.as_deref(), line.source_address.as_deref()), (Some("1"), None));
+        assert_eq!(line.count, Some(100_000 - OF_ONE_KEY as u64));
+        assert!(at_the_door.is_empty());
     }
 }

@@ -126,6 +126,9 @@ pub fn terminal_crowded(terminal: &Label, limit: usize) -> String {
     )
 }
 
+/// Of the refusals of one connection, where so many things are refused that they are not told apart.
+pub const MANY_REFUSALS: &str = "more was refused on this connection than is told apart; see its other lines of the same minute";
+
 /// Of known keys that may not enter, where so many are refused that they are not told apart.
 pub const MANY_AT_THE_DOOR: &str =
     "more known keys were refused than are told apart; see the lines of the same minute for some";

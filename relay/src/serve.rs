@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use futures_util::future::join_all;
 use tidegate_crds::compile::RelaySettings;
+use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Listener};
 use crate::admin::{self, Admin};
@@ -177,6 +178,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         tasks: tasks.clone(),
         relay_pod: name.clone(),
         at_the_door: AtTheDoor::default(),
+        to_come: TaskTracker::new(),
     });
     let gate = Gate::new(Parts {
         name: name.clone(),
@@ -402,43 +404,44 @@ async fn drain(gate: &Arc<Gate>, signals: &mut Signals) {
 
 /// Ends what still lives, with its reason, and closes the trail.
 async fn finish(gate: &Arc<Gate>, state: &StateDir) {
-    gate.drain();
-    end_all(gate);
-    let links = gate.registry.all();
     lastseen::save(state, gate.registry.remember(clock::now().wall));
     gate.host_keys.save(state);
-    for link in gate.staff.all() {
-        link.peer.end(&sentences::drained());
-    }
-    for link in links {
-        link.peer.end(&sentences::drained());
-    }
+    gate.drain();
+    // First: a terminal that goes would be the reason of its sessions' ends.
+    end_all(gate);
+    gate.close();
+    gate.trail.to_come.close();
     let none = async {
-        // One that was being admitted comes into the table only now.
-        while tokio::time::timeout(ONE_MORE, gate.sessions.none()).await.is_err() {
+        let none = || async { tokio::join!(gate.sessions.none(), gate.trail.to_come.wait()) };
+        // One that was being admitted comes into its table only now.
+        while tokio::time::timeout(ONE_MORE, none()).await.is_err() {
             end_all(gate);
         }
     };
     if tokio::time::timeout(LAST_LINES, none).await.is_err() {
-        tracing::error!("ends of sessions are not written down; the next start will end them");
+        tracing::error!(
+            "ends of sessions or connections are not written down; the next start will end the sessions"
+        );
+    }
+    // Before the last line: nothing may come after that.
+    let published = gate.trail.records.published();
+    if tokio::time::timeout(LAST_LINES, published).await.is_err() {
+        tracing::error!(
+            "the API server does not know of all sessions; the next start will tell it"
+        );
     }
     let last = gate.refusals.due(clock::boot(), true).into_iter();
     let last = last.map(|line| gate.trail.unauthenticated(line));
     let last = last.chain(gate.trail.turned_away(true));
     let last = last.map(|line| gate.trail.audit.record(line));
-    if tokio::time::timeout(LAST_LINES, join_all(last)).await.is_err() {
+    let last = async { tokio::join!(join_all(last), gate.trail.to_come.wait()) };
+    if tokio::time::timeout(LAST_LINES, last).await.is_err() {
         tracing::error!("refusals at the door are not in the audit log");
     }
     let stop =
         Event { relay_pod: Some(gate.name.clone()), ..Event::new(What::Stop, clock::now().wall) };
     if let Err(error) = gate.trail.audit.record(stop).await {
         tracing::error!(%error, "the end of the process is not in the audit log");
-    }
-    let published = gate.trail.records.published();
-    if tokio::time::timeout(LAST_LINES, published).await.is_err() {
-        tracing::error!(
-            "the API server does not know of all sessions; the next start will tell it"
-        );
     }
     let close = async {
         gate.trail.records.flush().await;
@@ -449,7 +452,14 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     }
 }
 
+/// Ends the sessions, and then the connections, those without any among them.
 fn end_all(gate: &Arc<Gate>) {
     let ending = || Ending::early(EndedBy::Drain, sentences::drained());
     end::all(gate, gate.sessions.all().into_iter().map(|session| (session, ending())));
+    for link in gate.staff.all() {
+        link.peer.end(&sentences::drained());
+    }
+    for link in gate.registry.all() {
+        link.peer.end(&sentences::drained());
+    }
 }

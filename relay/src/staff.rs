@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use tidegate_policy::decide::Staff;
 use tidegate_policy::model::{Label, Login};
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use crate::lock::lock;
 use crate::peer::Peer;
@@ -22,6 +23,8 @@ pub struct StaffLink {
     sessions: Mutex<Carried>,
     /// Held while a session on a target is being made, so that parallel opens make one.
     making: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<()>>>>,
+    /// Channels that are being opened or are open: each may still be refused.
+    pub opens: TaskTracker,
     /// Places for views that are made and written at once.
     pub views: Semaphore,
 }
@@ -45,6 +48,7 @@ impl StaffLink {
             peer,
             sessions: Mutex::default(),
             making: Mutex::default(),
+            opens: TaskTracker::new(),
             views: Semaphore::new(VIEWS),
         })
     }

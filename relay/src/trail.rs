@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
 use tidegate_policy::model::{KeyBlob, Label, Login, ObjectKey};
+use tokio_util::task::TaskTracker;
 
 use crate::accept::Prefix;
 use crate::admission::Refused;
@@ -53,6 +54,8 @@ pub struct Trail {
     pub relay_pod: String,
     /// Known keys that may not enter, as far as they are not written down.
     pub at_the_door: AtTheDoor,
+    /// Lines that are on their way, and connections that have one to come.
+    pub to_come: TaskTracker,
 }
 
 impl Trail {
@@ -153,7 +156,10 @@ impl Trail {
         if refused.why == RefuseCode::Prohibited {
             peer.denies().count();
         }
-        if let Some(event) = self.denied(peer, &target, refused.code, &refused.sentence)
+        let what =
+            refused.target.as_ref().map(|(terminal, service)| format!("{terminal} {service}"));
+        let what = what.as_deref().unwrap_or(&target);
+        if let Some(event) = self.denied(peer, what, &target, refused.code, &refused.sentence)
             && let Err(error) = self.audit.record(event).await
         {
             tracing::error!(%error, "a refusal is not in the audit log");
@@ -163,7 +169,7 @@ impl Trail {
     /// Something that is no channel to a terminal is refused (X11, an agent, `-R`).
     pub fn refused(self: &Arc<Self>, peer: Who<'_>, what: &str, code: &'static str, why: &str) {
         peer.denies().count();
-        if let Some(event) = self.denied(peer, what, code, why) {
+        if let Some(event) = self.denied(peer, what, what, code, why) {
             self.note(event);
         }
     }
@@ -171,6 +177,7 @@ impl Trail {
     fn denied(
         &self,
         peer: Who<'_>,
+        what: &str,
         target: &str,
         code: &'static str,
         sentence: &str,
@@ -182,7 +189,7 @@ impl Trail {
             let entry = Entry::refused(now.wall, terminal, service, code, sentence);
             self.history.note(&staff.who.login, entry);
         }
-        if peer.denies().note(target, code, sentence, now) == Noted::Again {
+        if peer.denies().note(what, target, code, sentence, now) == Noted::Again {
             return None;
         }
         match peer {
@@ -202,12 +209,13 @@ impl Trail {
                 let (terminal, service) = parts(target);
                 Event {
                     terminal: Some(terminal.to_owned()).filter(|terminal| !terminal.is_empty()),
-                    service: Some(service.to_owned()),
+                    service: Some(service.to_owned()).filter(|service| !service.is_empty()),
                     ..self.staff_event(What::Deny, link, clock::now().wall)
                 }
             }
             Who::Terminal(link) => {
-                Event { service: Some(target.to_owned()), ..self.terminal_event(What::Deny, link) }
+                let service = Some(target.to_owned()).filter(|target| !target.is_empty());
+                Event { service, ..self.terminal_event(What::Deny, link) }
             }
         };
         Event {
@@ -316,8 +324,8 @@ impl Trail {
 
     /// A channel was refused, since too many were opened in too short a time.
     pub fn too_fast(self: &Arc<Self>, peer: Who<'_>) {
-        let event = self.denied(peer, "a channel", "TooManyOpens", sentences::TOO_MANY_OPENS);
-        if let Some(event) = event {
+        let (what, why) = ("a channel", sentences::TOO_MANY_OPENS);
+        if let Some(event) = self.denied(peer, what, what, "TooManyOpens", why) {
             self.note(event);
         }
     }
@@ -332,8 +340,9 @@ impl Trail {
 
     /// Writes an event down without waiting for the disk.
     pub fn note(self: &Arc<Self>, event: Event) {
-        let trail = Arc::clone(self);
+        let (trail, to_come) = (Arc::clone(self), self.to_come.token());
         self.tasks.spawn("audit line", async move {
+            let _to_come = to_come;
             if let Err(error) = trail.audit.record(event).await {
                 tracing::error!(%error, "an event is not in the audit log");
             }

@@ -72,6 +72,10 @@ impl TerminalPeer {
         peer
     }
 
+    pub fn is_barred(&self) -> bool {
+        self.barred
+    }
+
     /// The connection has ended, and with it the sessions that it carried.
     pub fn left(&self, gate: &Arc<Gate>) {
         self.link.leave();
@@ -206,9 +210,11 @@ impl TerminalPeer {
 /// Closes a connection that holds no forward when it is looked at: 2 s after its login or the loss of
 /// its last one. What it asks for meanwhile gives it no more time.
 async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Option<String>>) {
+    let closing = gate.closing();
     loop {
         tokio::select! {
             () = link.peer.connection.closed() => return,
+            () = closing.cancelled() => return link.peer.end(&sentences::drained()),
             () = tokio::time::sleep(NOTHING_OFFERED) => {}
         }
         if link.forwards().is_empty() {
@@ -225,6 +231,7 @@ async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Opti
         while !link.forwards().is_empty() {
             tokio::select! {
                 () = link.peer.connection.closed() => return,
+                () = closing.cancelled() => return link.peer.end(&sentences::drained()),
                 () = link.lost.notified() => {}
             }
         }

@@ -295,7 +295,7 @@ fn latest(path: &Path, length: u64) -> io::Result<Vec<u64>> {
         if at >= length {
             break;
         }
-        let Some((letter, text)) = lines.next()? else { break };
+        let (letter, text) = lines.next()?.ok_or_else(short)?;
         match entry(letter, text) {
             Some(Entry::Put(object, _)) => {
                 puts.insert(hash(&object), at);
@@ -319,6 +319,13 @@ fn hash(object: &ObjectRef) -> u128 {
     u128::from_be_bytes(half)
 }
 
+/// Whole lines that were read a moment ago are not there any more: the file stays, since a copy would be
+/// short.
+fn short() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the journal is shorter than when it was looked at")
+}
+
+/// An error where one of the lines that begin at `latest` is not there to be copied.
 fn copy(from: &Path, to: &Path, latest: Vec<u64>) -> io::Result<Journal> {
     let mut lines = Lines::new(File::open(from)?);
     let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
@@ -326,7 +333,7 @@ fn copy(from: &Path, to: &Path, latest: Vec<u64>) -> io::Result<Journal> {
     let mut latest = latest.into_iter().peekable();
     while latest.peek().is_some() {
         let at = lines.read;
-        let Some((letter, text)) = lines.next()? else { break };
+        let (letter, text) = lines.next()?.ok_or_else(short)?;
         if latest.next_if_eq(&at).is_some() {
             journal.write(letter, text)?;
         }
@@ -403,6 +410,27 @@ mod tests {
         bytes[first + 12] ^= 1;
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(entries(&path).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_copied_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, new) = (dir.path().join("journal"), dir.path().join("new"));
+        let mut journal = Journal::create(&path, &Head::new("gate", "eu", "prod")).unwrap();
+        let head = usize::try_from(journal.size()).unwrap();
+        journal.put(&window("a"), &json!(1)).unwrap();
+        journal.commit(&commit()).unwrap();
+        journal.sync().unwrap();
+        let length = journal.size();
+        let wanted = latest(&path, length).unwrap();
+        assert_eq!(copy(&path, &new, wanted.clone()).unwrap().size(), length);
+        // What the disk gave when it was looked at it does not give now.
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[head + SUM + 4] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let invalid = Some(io::ErrorKind::InvalidData);
+        assert_eq!(copy(&path, &new, wanted).err().map(|error| error.kind()), invalid);
+        assert_eq!(latest(&path, length).err().map(|error| error.kind()), invalid);
     }
 
     #[test]
