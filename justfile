@@ -58,11 +58,15 @@ onetime-long:
 crowd:
     cargo test --locked -p tidegate-tests --test embedded_crowd -- --nocapture
 
+# Hostile peers, four times as many for ten seconds each, through an optimised build
+hostile *ARGS:
+    TIDEGATE_HOSTILE_LONG=1 cargo test --locked -p tidegate-tests --test embedded_hostile -- --nocapture --test-threads 1 {{ARGS}}
+
 # A server and a client of SSH over 20 million random steps: TIDEGATE_SEED=7 just ssh-sim
 ssh-sim:
     TIDEGATE_LONG=1 cargo test --locked --release -p tidegate-ssh-client --no-default-features --test sim -- --nocapture
 
-# Ten minutes for each target of ssh/fuzz and transport/fuzz, or for those that are named; what is found is kept
+# Ten minutes for each target of crds/fuzz, relay/fuzz, ssh/fuzz and transport/fuzz, or for those that are named; what is found is kept
 fuzz *TARGETS:
     scripts/fuzz.sh --keep 600 {{TARGETS}}
 
@@ -94,6 +98,14 @@ operator-long:
 bench-operator *ARGS:
     scripts/bench-operator.sh {{ARGS}}
 
+# 100,000 windows: `decide`, one changed window as both sources apply it, memory
+bench-policy *ARGS:
+    scripts/bench-policy.sh {{ARGS}}
+
 # This relay against OpenSSH's sshd as the relay, and both against the floor; --short takes two minutes
 bench-relay *ARGS:
     scripts/bench-relay.sh {{ARGS}}
+
+# Half an hour of a thousand terminals, staff and hostile peers, with a plot and a verdict: just soak 120s
+soak *ARGS:
+    scripts/soak.sh {{ARGS}}

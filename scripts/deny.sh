@@ -12,4 +12,6 @@ if [[ $("$deny" --version 2>/dev/null) != "cargo-deny $version" ]]; then
     CARGO_TARGET_DIR=$tools/target cargo install --quiet --locked --version "$version" --root "$tools" cargo-deny
     rm -rf "$tools/target"
 fi
+# Also what only other platforms need: it reads all of them, and asks nobody.
+cargo fetch --quiet --locked
 "$deny" --locked --offline check bans licenses sources

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Fuzzes the SSH core and what lies under it: scripts/fuzz.sh SECONDS [TARGET...]; so many seconds for each
-# of the targets of ssh/fuzz and transport/fuzz. With `--keep` in front what they find worth keeping is
-# merged into the corpus there. `--build` instead of the rest only builds them.
+# Fuzzes what strangers, manifests and damaged files reach: scripts/fuzz.sh SECONDS [TARGET...]; so many
+# seconds for each of the targets of crds/fuzz, relay/fuzz, ssh/fuzz and transport/fuzz. With `--keep` in
+# front what they find worth keeping is merged into the corpus there. `--build` instead of the rest only
+# builds them.
 #
 # TIDEGATE_SEED is where its random numbers begin. Without it they begin with `--keep` anywhere, on top of
 # what earlier runs found; else with 1 and the corpus alone, so that CI does the same each time.
@@ -19,7 +20,7 @@ fi
 seconds=${1:?usage: scripts/fuzz.sh --build | [--keep] SECONDS [TARGET...]}
 shift
 targets=("$@")
-[[ $# -gt 0 ]] || targets=(version packets kexinit auth channels sniffer proxy websocket)
+[[ $# -gt 0 ]] || targets=(version packets kexinit auth channels sniffer proxy websocket manifests state audit)
 
 root=$PWD
 target=${CARGO_TARGET_DIR:-$root/target}
@@ -29,10 +30,11 @@ flags=(-Cpasses=sancov-module -Ccodegen-units=1 -Clink-dead-code --cfg fuzzing)
 for option in level=4 inline-8bit-counters pc-table trace-compares; do
     flags+=("-Cllvm-args=-sanitizer-coverage-$option")
 done
-# With --target, so that what runs while it is built has no coverage.
-for crate in ssh transport; do
+# relay/fuzz and crds/fuzz are one workspace, which builds once what both stand on. With --target, so that
+# what runs while it is built has no coverage.
+for crate in ssh transport relay; do
     RUSTFLAGS="${flags[*]}" CARGO_TARGET_DIR=$target cargo build --locked --release \
-        --manifest-path "$crate/fuzz/Cargo.toml" --target "$host" --bins
+        --manifest-path "$crate/fuzz/Cargo.toml" --workspace --target "$host" --bins
 done
 [[ $seconds != --build ]] || exit 0
 # Of the whole workspace, as the tests are built: for one package alone cargo would compile other forms
@@ -44,7 +46,11 @@ cargo build --quiet --locked --workspace --example fuzz_seeds
 # libFuzzer's has 32 bits, and 0 is none.
 seed=$((${TIDEGATE_SEED:-$seed} & 0x7fffffff))
 pids=()
-trap '[[ ${#pids[@]} -eq 0 ]] || kill "${pids[@]}" 2>/dev/null || true' EXIT
+# In memory, where there is room for files in it: a disk's syncs would leave `state` and `audit` some tens of
+# inputs a second.
+scratch=$(mktemp -d -p "$([[ -w /dev/shm ]] && echo /dev/shm || echo "${TMPDIR:-/tmp}")")
+export TMPDIR=$scratch
+trap '[[ ${#pids[@]} -eq 0 ]] || { kill "${pids[@]}"; wait "${pids[@]}"; } 2>/dev/null || true; rm -rf "$scratch"' EXIT
 
 # start NAME: begins to fuzz this target.
 start() {

@@ -36,6 +36,12 @@ if [[ ${1:-} != quickstart ]]; then
         "iptables iptables"
         "conntrack conntrack"
         "buildah buildah"
+        "haproxy haproxy"
+        "nginx nginx-light"
+        "/usr/lib/nginx/modules/ngx_stream_module.so libnginx-mod-stream"
+        "squid squid"
+        "socat socat"
+        "/usr/lib/python3/dist-packages/websockets/__init__.py python3-websockets"
     )
 fi
 

@@ -24,9 +24,9 @@ if [[ $# -gt 0 ]]; then
 fi
 
 # Test programs that need most of the machine, or a quiet one: one after the other, and last.
-alone=(embedded_budget embedded_crowd)
+alone=(embedded_budget embedded_crowd embedded_hostile)
 # Those that hold something to a second: beside one another, but beside nothing that computes much.
-timed=(cluster_fleet api_claims embedded_limits embedded_clock embedded_main_job embedded_cut
+timed=(cluster_fleet api_claims embedded_limits embedded_soak embedded_clock embedded_main_job embedded_cut
     embedded_races)
 # Of all others, those that take longest, which begin first.
 long=(cluster_harness api_operator_policy api_operator_core embedded_policy embedded_sentences

@@ -249,7 +249,7 @@ impl Asked<'_> {
 
     /// What a channel to this port would be told.
     fn judge(&self, target: String, host: &str, port: u32) -> Verdict {
-        let request = Request { staff: self.staff, host, port, agent: self.agent };
+        let request = Request { staff: self.staff, host, port, agent: self.agent, way: None };
         match decide(&self.known.snapshot, &request, self.at) {
             Decision::Allow(allow) => admitted(target, &allow),
             Decision::Deny(deny) => denied(target, &deny),

@@ -6,6 +6,7 @@
 //! decides anything, and assembling the same again changes nothing.
 
 mod memory;
+mod revise;
 mod stage;
 mod transition;
 mod version;
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tidegate_policy::model::LabelSelector;
+use tidegate_policy::model::{LabelSelector, Window};
 use tidegate_policy::snapshot::Snapshot;
 
 use crate::compile::CompiledMesh;
@@ -22,6 +23,7 @@ pub use crate::compile::{RelayLimits, RelaySettings};
 use crate::manifest::{Document, Finding, Kind, ObjectRef, Position, Rule, Severity};
 use crate::references::{Missing, References};
 pub use memory::{Memory, Remembered};
+pub use revise::{Sight, revise};
 use stage::{Item, Stage};
 use version::Compiled;
 pub(crate) use version::wrong_besides;
@@ -47,6 +49,18 @@ pub struct Assembled {
     pub findings: Vec<Finding>,
     /// Whether objects are in force only because their file is empty or cannot be read.
     pub kept: bool,
+    /// What windows stand on; `None`: no Mesh is in force.
+    ground: Option<Arc<Ground>>,
+    /// Not before any first acceptance.
+    stamp: Timestamp,
+}
+
+/// What of an assembly decides about each window, whatever the others are.
+#[derive(Debug)]
+struct Ground {
+    mesh: CompiledMesh,
+    /// Labels of each namespace that is known.
+    namespaces: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// Assembles `inputs` on the ground of `memory`, and gives what to remember from now on. `now` stamps
@@ -79,8 +93,9 @@ pub fn assemble(
         Compiled::Mesh(mesh) => Some(*mesh),
         _ => None,
     });
-    let home = mesh.as_ref().map(|mesh| mesh.mesh.meta.key.namespace.clone());
-    if mesh.is_none() {
+    let ground = mesh.map(|mesh| Arc::new(Ground { mesh, namespaces }));
+    let home = ground.as_ref().map(|ground| ground.mesh.mesh.meta.key.namespace.clone());
+    if ground.is_none() {
         stage.findings.push(Finding {
             position: None,
             object: None,
@@ -94,13 +109,13 @@ pub fn assemble(
     let mut items = Vec::new();
     for (object, source) in of_kind(|kind| !matches!(kind, Kind::Mesh | Kind::Namespace)) {
         let item = stage.item(object, source, home.as_ref());
-        match mesh.as_ref().map(|mesh| stranger(mesh, &namespaces, &item)) {
+        match ground.as_ref().map(|ground| ground.stranger(&item)) {
             Some(None) => items.push(item),
             Some(Some(why)) => stage.leave_out(&item, Some(&why)),
             None => stage.leave_out(&item, None),
         }
     }
-    let mut snapshot = mesh.map(|mesh| Snapshot::new(mesh.mesh));
+    let mut snapshot = ground.as_ref().map(|ground| Snapshot::new(ground.mesh.mesh.clone()));
     let (mut relays, mut windows) = (Vec::new(), Vec::new());
     for placed in stage.settle(items) {
         match (placed.compiled, &mut snapshot) {
@@ -117,51 +132,64 @@ pub fn assemble(
     }
     relays.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(snapshot) = &snapshot {
-        let mut references = References::new(snapshot);
-        for (object, document, window) in &windows {
-            let notes =
-                references.missing(window).into_iter().map(|Missing { field, name, what }| {
-                    let sentence = format!("Not found: \"{name}\": {what}");
-                    let (rule, note) = (Rule::Reference, Severity::Note);
-                    version::finding(object, *document, field, rule, note, &sentence)
-                });
-            stage.findings.extend(notes);
-        }
+        stage.findings.extend(unresolved(snapshot, &windows));
     }
     let Stage { next, mut findings, kept, .. } = stage;
+    sort(&mut findings);
+    (Assembled { snapshot, relays, findings, kept, ground, stamp }, next)
+}
+
+fn sort(findings: &mut [Finding]) {
     findings.sort_by(|a, b| {
         let order = |f: &Finding| (f.position.clone(), f.object.clone(), f.field.clone());
         order(a).cmp(&order(b))
     });
-    (Assembled { snapshot, relays, findings, kept }, next)
 }
 
-/// Why an object is no part of the Mesh; `None`: it is.
-fn stranger(
-    mesh: &CompiledMesh,
-    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
-    item: &Item<'_>,
-) -> Option<String> {
-    let home = &mesh.mesh.meta.key;
-    let namespace = item.object.namespace.as_str();
-    let at_home = namespace == home.namespace.as_str();
-    if item.object.kind == Kind::Relay {
-        let Some(Compiled::Relay(relay)) = item.new.as_ref().or(item.old.as_ref()) else {
-            return None;
-        };
-        return (!at_home || relay.mesh != home.name).then(|| {
-            format!(
-                "belongs to the Mesh {namespace}/{}, but the one in force is {home}",
-                relay.mesh
-            )
-        });
+/// A window in force, with its document, if that is what is in force.
+type PlacedWindow<'a> = (ObjectRef, Option<&'a Document>, Arc<Window>);
+
+/// What windows name and nobody has, as notes.
+fn unresolved(snapshot: &Snapshot, windows: &[PlacedWindow<'_>]) -> Vec<Finding> {
+    let mut references = References::new(snapshot);
+    let mut notes = Vec::new();
+    for (object, document, window) in windows {
+        notes.extend(references.missing(window).into_iter().map(|missing| {
+            let Missing { field, name, what } = missing;
+            let sentence = format!("Not found: \"{name}\": {what}");
+            let (rule, note) = (Rule::Reference, Severity::Note);
+            version::finding(object, *document, field, rule, note, &sentence)
+        }));
     }
-    let serves = |selector: &LabelSelector| {
-        let mut labels = namespaces.get(namespace).cloned().unwrap_or_default();
-        // As the API server has it on every namespace.
-        labels.insert("kubernetes.io/metadata.name".into(), namespace.into());
-        selector.matches(&labels)
-    };
-    (!at_home && !mesh.tenants.as_ref().is_some_and(serves))
-        .then(|| format!("has no effect: the Mesh {home} does not serve the namespace {namespace}"))
+    notes
+}
+
+impl Ground {
+    /// Why an object is no part of the Mesh; `None`: it is.
+    fn stranger(&self, item: &Item<'_>) -> Option<String> {
+        let Self { mesh, namespaces, .. } = self;
+        let home = &mesh.mesh.meta.key;
+        let namespace = item.object.namespace.as_str();
+        let at_home = namespace == home.namespace.as_str();
+        if item.object.kind == Kind::Relay {
+            let Some(Compiled::Relay(relay)) = item.new.as_ref().or(item.old.as_ref()) else {
+                return None;
+            };
+            return (!at_home || relay.mesh != home.name).then(|| {
+                format!(
+                    "belongs to the Mesh {namespace}/{}, but the one in force is {home}",
+                    relay.mesh
+                )
+            });
+        }
+        let serves = |selector: &LabelSelector| {
+            let mut labels = namespaces.get(namespace).cloned().unwrap_or_default();
+            // As the API server has it on every namespace.
+            labels.insert("kubernetes.io/metadata.name".into(), namespace.into());
+            selector.matches(&labels)
+        };
+        (!at_home && !mesh.tenants.as_ref().is_some_and(serves)).then(|| {
+            format!("has no effect: the Mesh {home} does not serve the namespace {namespace}")
+        })
+    }
 }

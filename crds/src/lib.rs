@@ -12,6 +12,8 @@ pub mod assemble;
 pub mod claims;
 pub mod common;
 pub mod compile;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod index;
 pub mod login_user;
 pub mod manifest;

@@ -66,7 +66,7 @@ pub struct RelaySpec {
     /// How the fleet's names come into DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
-    /// Where the TLS certificate comes from; without it, from the Mesh's own authority.
+    /// Where the TLS certificate comes from; without it, each replica makes one for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// How a replica leaves.
@@ -75,7 +75,7 @@ pub struct RelaySpec {
     /// Where the replicas may connect to, beside DNS, the API server and their peers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Egress>,
-    /// Bounds on what is there at once.
+    /// Bounds on what is there at once, and on what may begin in a second.
     #[serde(default)]
     pub limits: RelayLimits,
     /// What the pods look like.
@@ -279,7 +279,7 @@ pub struct Egress {
     pub extra_cidrs: Vec<String>,
 }
 
-/// Bounds on what is there at once; concurrent, not rates.
+/// Bounds on what is there at once, and on what may begin in a second.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RelayLimits {
@@ -291,6 +291,15 @@ pub struct RelayLimits {
     #[serde(default = "default_per_source")]
     #[schemars(range(min = 1, max = 65536))]
     pub per_source: i32,
+    /// Handshakes of SSH and TLS that peers of one source (/24 or /56) may begin a second, per replica;
+    /// eight times as many at once.
+    #[serde(default = "default_handshakes_per_source")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub handshakes_per_source: i32,
+    /// Connections of one login user, with or without a session, per replica.
+    #[serde(default = "default_connections_per_user")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub connections_per_user: i32,
     /// Live sessions of one login user, per replica.
     #[serde(default = "default_sessions_per_user")]
     #[schemars(range(min = 1, max = 65536))]
@@ -306,6 +315,8 @@ impl Default for RelayLimits {
         Self {
             unauthenticated: default_unauthenticated(),
             per_source: default_per_source(),
+            handshakes_per_source: default_handshakes_per_source(),
+            connections_per_user: default_connections_per_user(),
             sessions_per_user: default_sessions_per_user(),
             bandwidth_per_session: None,
         }
@@ -318,6 +329,14 @@ fn default_unauthenticated() -> i32 {
 
 fn default_per_source() -> i32 {
     128
+}
+
+fn default_handshakes_per_source() -> i32 {
+    64
+}
+
+fn default_connections_per_user() -> i32 {
+    64
 }
 
 fn default_sessions_per_user() -> i32 {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tidegate_crds::assemble::{Assembled, Inputs, Memory, assemble};
+use tidegate_crds::assemble::{Assembled, Inputs, Memory, Sight, assemble, revise};
 use tidegate_crds::manifest::{self, Document, Finding, Kind, ObjectRef, Position, Rule, Severity};
 use tidegate_draw::cases;
 use tidegate_policy::model::{Label, Login, ObjectKey};
@@ -531,6 +531,89 @@ proptest! {
             prop_assert_eq!(&worlds[0].memory, &memory);
             worlds[1].clock = worlds[0].clock;
             worlds[1].uids = worlds[0].uids;
+        }
+    }
+}
+
+/// A window of one name in one state: as it is, edited in various ways, refused by `compile` or by its
+/// schema, moved within its file, or not there.
+fn windows() -> impl Strategy<Value = Vec<(usize, usize)>> {
+    prop::collection::vec((0..5_usize, 0..9_usize), 1..5)
+}
+
+fn window_in(name: usize, state: usize) -> Option<Value> {
+    // The last is of a namespace that the Mesh does not serve.
+    let namespace = if name == 4 { "beta" } else { "acme" };
+    let mut object = window(namespace, &format!("v{name}"));
+    let mut edit = |pointer: &str, value: Value| {
+        let at = object.pointer_mut(pointer).unwrap();
+        *at = value;
+    };
+    match state {
+        0 => return None,
+        1 | 2 => {}
+        3 => edit("/spec/users/names", json!(["nobody"])),
+        4 => edit("/spec/terminals", json!({"selector": {"matchLabels": {"site": "berlin"}}})),
+        5 => edit("/spec/schedule/once/end", json!("2026-11-23T12:00:00+01:00")),
+        6 => edit("/spec/terminals", json!({"guests": true})),
+        7 => edit("/spec/services", json!([])),
+        _ => edit("/spec/terminals/names", json!(["k1", "kiosk-17"])),
+    }
+    Some(object)
+}
+
+proptest! {
+    #![proptest_config(cases(64))]
+
+    #[test]
+    fn what_edits_of_windows_make_is_what_a_look_at_all_makes(
+        (edits, first) in (prop::collection::vec(windows(), 1..6), rivals())
+    ) {
+        let mut states = [1; 5];
+        let look = |states: &[usize; 5]| {
+            let own = states.iter().enumerate().filter_map(|(name, state)| window_in(name, *state));
+            // In a file of their own, so that nothing else moves with them.
+            files(&[("ground.yaml", with_ground(&first)), ("windows.yaml", own.collect())])
+        };
+        let mut now = 1_800_000_000;
+        let mut read = look(&states);
+        let documents: Vec<_> = read.documents.iter().collect();
+        let inputs = Inputs { documents: &documents, refused: &read.refused, kept_files: &read.kept };
+        let at = Timestamp::from_second(now).unwrap();
+        let (mut before, mut memory) = assemble(&inputs, &Memory::default(), at, &mut || "u".into());
+        for edit in edits {
+            now += 60;
+            let at = Timestamp::from_second(now).unwrap();
+            for (name, state) in edit {
+                states[name] = state;
+            }
+            let next = look(&states);
+            let documents: Vec<_> = next.documents.iter().collect();
+            let inputs =
+                Inputs { documents: &documents, refused: &next.refused, kept_files: &next.kept };
+            let (whole, remembered) = assemble(&inputs, &memory, at, &mut || "u".into());
+            let mut objects: BTreeSet<&ObjectRef> =
+                read.documents.iter().chain(&next.documents).map(|it| &it.reference).collect();
+            objects.extend(read.refused.iter().chain(&next.refused).map(|(object, _)| object));
+            let sight = |object: &ObjectRef| {
+                let own: Vec<_> =
+                    next.documents.iter().filter(|it| it.reference == *object).collect();
+                match own.as_slice() {
+                    [document] => Sight::Document(document),
+                    [] if next.refused.iter().any(|(it, _)| it == object) => Sight::Stays,
+                    _ => Sight::Gone,
+                }
+            };
+            let changed = objects.into_iter().filter(|object| object.name.starts_with('v'));
+            let edits: Vec<_> =
+                changed.map(|object| (object.clone(), sight(object))).collect();
+            let revised = revise(&before, &memory, &edits, at, &mut || "u".into());
+            let (revised, own) = revised.unwrap();
+            prop_assert_eq!(in_force(&revised), in_force(&whole));
+            prop_assert_eq!(&revised.snapshot, &whole.snapshot);
+            prop_assert_eq!(&own, &remembered);
+            prop_assert_eq!(&revised.relays, &whole.relays);
+            (before, memory, read) = (revised, own, next);
         }
     }
 }

@@ -329,26 +329,48 @@ fn a_mesh_and_a_relay_become_policy() {
     let relay = |value: Value| compile::relay(&typed(value));
     let settings = relay(common::relay()).unwrap();
     assert_eq!(settings.listeners, [5938, 80]);
+    assert_eq!((settings.proxies.len(), &settings.tls_secret), (0, &None));
+    let proxies = |from: Value| json!({"type": "NodePort", "proxyProtocol": {"from": from}});
+    let behind = proxies(json!(["10.0.0.0/8", "2001:db8::7"]));
+    let behind = relay(with(common::relay(), "/spec/exposure", behind)).unwrap().proxies;
+    let shown: Vec<String> = behind.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["10.0.0.0/8", "2001:db8::7/128"]);
+    refused(
+        relay(with(common::relay(), "/spec/exposure", proxies(json!(["10.0.0.1/8"])))),
+        "spec.exposure.proxyProtocol.from[0]",
+        "did you mean 10.0.0.0/8?",
+    );
+    let secret = |name: &str| {
+        relay(with(common::relay(), "/spec/tls", json!({"secretRef": {"name": name}})))
+    };
+    assert_eq!(secret("relay.tls").unwrap().tls_secret.as_deref(), Some("relay.tls"));
+    refused(secret("../tls"), "spec.tls.secretRef.name", "must be a Secret's name");
     assert_eq!(settings.drain_timeout, SignedDuration::from_mins(30));
     let limits = settings.limits;
     assert_eq!(
         (limits.unauthenticated, limits.per_source, limits.sessions_per_user),
         (1024, 128, 8)
     );
-    for (pointer, value, field) in [
-        ("/spec/tls", json!({"secretRef": {"name": "x"}}), "spec.tls"),
-        (
-            "/spec/exposure",
-            json!({"type": "NodePort", "proxyProtocol": {"from": ["10.0.0.0/8"]}}),
-            "spec.exposure.proxyProtocol",
-        ),
-        (
-            "/spec/limits",
-            json!({"bandwidthPerSession": "200Mi"}),
-            "spec.limits.bandwidthPerSession",
-        ),
-    ] {
-        refused(relay(with(common::relay(), pointer, value)), field, "not supported");
+    assert_eq!(limits.connections_per_user, 64);
+    let connections = |most: u32| {
+        relay(with(common::relay(), "/spec/limits", json!({"connectionsPerUser": most})))
+    };
+    assert_eq!(connections(65_536).unwrap().limits.connections_per_user, 65_536);
+    refused(connections(0), "spec.limits.connectionsPerUser", "must be from 1 to 65536");
+    let issuer = relay(with(common::relay(), "/spec/tls", json!({"issuerRef": {"name": "x"}})));
+    refused(issuer, "spec.tls.issuerRef", "not supported");
+    let bandwidth = |quantity: &str| {
+        relay(with(common::relay(), "/spec/limits", json!({"bandwidthPerSession": quantity})))
+    };
+    assert_eq!(limits.bandwidth_per_session, None);
+    for (quantity, bytes) in
+        [("16Ki", 16 << 10), ("16384", 16 << 10), ("200Mi", 200 << 20), ("3G", 3_000_000_000)]
+    {
+        let limits = bandwidth(quantity).unwrap().limits;
+        assert_eq!(limits.bandwidth_per_session, Some(bytes), "{quantity}");
+    }
+    for quantity in ["16383", "16k", "8193Ti", "999999999999Ti", "1E", "", "Mi", "1.5Mi"] {
+        refused(bandwidth(quantity), "spec.limits.bandwidthPerSession", "from 16Ki to 8192Ti");
     }
     refused(
         relay(with(common::relay(), "/spec/replicas", Value::Null)),

@@ -157,10 +157,15 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+    use std::path::Path;
+
     use super::*;
 
-    #[test]
-    fn every_metric_is_ours_by_name() {
+    const BEGIN: &str = "<!-- begin: generated from what the operator serves -->\n";
+    const END: &str = "<!-- end of the operator's -->";
+
+    fn served() -> Metrics {
         let metrics = Metrics::new().unwrap();
         metrics.set_leading(true);
         metrics.reconciled("mesh", Outcome::Done, Duration::from_millis(3));
@@ -170,7 +175,12 @@ mod tests {
         metrics.event("written");
         metrics.set_tasks(3, 1);
         metrics.set_tasks(2, 1);
-        let text = metrics.render().unwrap();
+        metrics
+    }
+
+    #[test]
+    fn every_metric_is_ours_by_name() {
+        let text = served().render().unwrap();
         assert!(text.contains("tidegate_operator_leading 1"), "{text}");
         assert!(text.contains("tidegate_operator_panics_total 1"), "{text}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -178,6 +188,32 @@ mod tests {
                 line.starts_with("tidegate_operator_") || line.starts_with("process_"),
                 "{line}"
             );
+        }
+    }
+
+    /// `TIDEGATE_BLESS=1` rewrites the list. The process's own metrics are in the relay's.
+    #[test]
+    fn the_documented_metrics_are_the_served_ones() {
+        let mut table =
+            String::from("| name | type | labels | what it says |\n|---|---|---|---|\n");
+        for family in served().registry.gather() {
+            if family.name().starts_with("process_") {
+                continue;
+            }
+            let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+            let pairs = family.get_metric().first().unwrap().get_label();
+            let labels: Vec<_> = pairs.iter().map(|pair| format!("`{}`", pair.name())).collect();
+            let (name, help) = (family.name(), family.help());
+            let _ = writeln!(table, "| `{name}` | {kind} | {} | {help} |", labels.join("; "));
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+        let doc = std::fs::read_to_string(&path).unwrap();
+        let (head, rest) = doc.split_once(BEGIN).unwrap();
+        let (listed, tail) = rest.split_once(END).unwrap();
+        if std::env::var_os("TIDEGATE_BLESS").is_some() {
+            std::fs::write(&path, format!("{head}{BEGIN}{table}{END}{tail}")).unwrap();
+        } else {
+            assert_eq!(listed, table, "docs/metrics.md is stale: TIDEGATE_BLESS=1 cargo test");
         }
     }
 }

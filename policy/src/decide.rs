@@ -9,11 +9,12 @@ use jiff::Timestamp;
 
 use crate::model::{KeyBlob, Login, LoginUser, Service, Terminal, Window};
 pub use crate::reason::{Deny, NextOpening, Reason, Wants};
-pub use crate::recheck::{ATTACH_AHEAD, Admission, may_attach, recheck};
+pub use crate::recheck::{ATTACH_AHEAD, Admission, may_attach, may_attach_until, recheck};
 use crate::schedule::Occurrence;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 use crate::text::shown;
+use crate::way::Way;
 
 /// A login user at the relay's door: what authentication proved, and where from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,6 +35,9 @@ pub struct Request<'a> {
     pub port: u32,
     /// Whether the terminal runs our agent, which alone can ask for consent or a code, or record.
     pub agent: bool,
+    /// By which way the login user is connected; `None`: it is only asked what would be. Nothing that is
+    /// declared depends on it so far.
+    pub way: Option<Way>,
 }
 
 #[derive(Clone, Debug)]

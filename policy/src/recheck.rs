@@ -88,14 +88,25 @@ pub fn recheck(
 /// Whether a terminal of `attach: DuringWindow` may be connected at `now`: from 2 minutes before an
 /// opening until the last open window that selects it has closed. `Always` is always `true`.
 pub fn may_attach(snapshot: &Snapshot, terminal: &Terminal, now: Timestamp) -> bool {
+    may_attach_until(snapshot, terminal, now).is_some()
+}
+
+/// As [`may_attach`]; where it may, an instant up to which it certainly may, under the same policy. At
+/// that instant it is to be asked again.
+pub fn may_attach_until(
+    snapshot: &Snapshot,
+    terminal: &Terminal,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let ahead = now.checked_add(ATTACH_AHEAD).unwrap_or(Timestamp::MAX);
     // The running occurrences come first, then the next one.
-    let near = |window: &&Arc<Window>| {
+    let near = |window: &Arc<Window>| {
         let first = window.schedule.occurrences_from(now).next();
-        !window.suspended && first.is_some_and(|first| first.opens <= ahead)
+        let first = first.filter(|first| !window.suspended && first.opens <= ahead)?;
+        Some(first.closes)
     };
     match terminal.attach {
-        Attach::Always => true,
-        Attach::DuringWindow => snapshot.windows_of_terminal(terminal).iter().any(near),
+        Attach::Always => Some(Timestamp::MAX),
+        Attach::DuringWindow => snapshot.windows_of_terminal(terminal).into_iter().find_map(near),
     }
 }

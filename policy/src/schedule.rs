@@ -1,14 +1,13 @@
 //! Schedules and their occurrences.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, LazyLock};
 
 use jiff::civil::Date;
-use jiff::tz::{Offset, TimeZone, TimeZoneDatabase};
+use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cron::Cron;
-use crate::text::shown;
+pub use crate::zone::{BadZone, Zone};
 
 /// One interval of a window's schedule: `[opens, closes)`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -112,50 +111,6 @@ impl Recurring {
         Self { except, ..self }
     }
 }
-
-/// An IANA zone by its exact name (links such as EST5EDT among them), always from the bundled
-/// database.
-#[derive(Clone, Debug)]
-pub struct Zone {
-    name: Arc<str>,
-    zone: TimeZone,
-}
-
-/// Zones are equal by name; jiff's own equality takes links for their targets.
-impl PartialEq for Zone {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Zone {}
-
-/// Why a text is not a zone.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{}' is not an IANA time zone; write it as in Europe/Berlin, in exact case", shown(.0, 60))]
-pub struct BadZone(pub String);
-
-impl Zone {
-    pub fn parse(name: &str) -> Result<Self, BadZone> {
-        let bad = || BadZone(shown(name, 60));
-        let zone = BUNDLED.get(name).map_err(|_| bad())?;
-        // jiff finds names in any case, and `Etc/Unknown`, which has no name.
-        if zone.iana_name() != Some(name) {
-            return Err(bad());
-        }
-        Ok(Self { name: name.into(), zone })
-    }
-
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub fn time_zone(&self) -> &TimeZone {
-        &self.zone
-    }
-}
-
-static BUNDLED: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
 impl Recurring {
     /// The first whole second at which an occurrence may open, from `from` on.

@@ -2,43 +2,19 @@
 //! constant offset, so that gaps and folds are met exactly where they are.
 //!
 //! Everything is counted in whole seconds: instants from 1970 in UTC, local times likewise in their
-//! own civil time. A stretch costs two look-ups in the zone, whatever the cron.
+//! own civil time. A stretch costs one look-up in the zone, whatever the cron.
 
-use jiff::{Timestamp, ToSpan as _};
+use jiff::Timestamp;
 
 use crate::cron::date_of;
 use crate::schedule::Recurring;
+use crate::zone::Stretch;
 
 const MINUTE: i64 = 60;
 const MINUTES_OF_DAY: i64 = 24 * 60;
 const DAY: i64 = 24 * 60 * MINUTE;
 
-/// The instants `[start, end)` during which a zone keeps one offset, and the offset before.
-#[derive(Clone, Copy, Debug)]
-struct Stretch {
-    start: i64,
-    end: i64,
-    offset: i64,
-    before: i64,
-}
-
 impl Stretch {
-    fn around(schedule: &Recurring, instant: i64) -> Option<Self> {
-        let zone = schedule.zone.time_zone();
-        let at = Timestamp::from_second(instant).ok()?;
-        let offset_at = |at: Timestamp| i64::from(zone.to_offset(at).seconds());
-        let offset = offset_at(at);
-        // `preceding` looks strictly before.
-        let begun = zone.preceding(at.saturating_add(1.second()).ok()?).next();
-        let (start, before) = match begun.map(|change| change.timestamp().as_second()) {
-            None => (i64::MIN, offset),
-            Some(start) => (start, offset_at(Timestamp::from_second(start.checked_sub(1)?).ok()?)),
-        };
-        let end =
-            zone.following(at).next().map_or(i64::MAX, |change| change.timestamp().as_second());
-        Some(Self { start, end, offset, before })
-    }
-
     /// The local times that begin this stretch and have been before: those of a fold, else none.
     fn first_new_local(&self) -> i64 {
         if self.start == i64::MIN {
@@ -59,7 +35,7 @@ impl Recurring {
     pub(crate) fn next_start(&self, instant: i64, limit: i64) -> Option<i64> {
         let mut at = instant.max(Timestamp::MIN.as_second());
         while at < limit {
-            let stretch = Stretch::around(self, at)?;
+            let stretch = self.zone.stretch(at)?;
             if at == stretch.start && self.opens_after_gap(&stretch) {
                 return Some(at);
             }
@@ -83,7 +59,7 @@ impl Recurring {
     pub(crate) fn previous_start(&self, instant: i64, floor: i64) -> Option<i64> {
         let mut at = instant.min(Timestamp::MAX.as_second());
         while at >= floor {
-            let stretch = Stretch::around(self, at)?;
+            let stretch = self.zone.stretch(at)?;
             let first = self.first_local(&stretch).max(floor.saturating_add(stretch.offset));
             if let Some(minute) = self
                 .cron

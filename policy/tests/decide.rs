@@ -14,11 +14,13 @@ use std::collections::BTreeSet;
 
 use common::policy::*;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tidegate_draw::cases;
 use tidegate_policy::decide::{
-    Admission, Allow, Decision, Deny, Request, admit_staff, decide, may_attach, recheck,
+    Admission, Allow, Decision, Deny, Request, admit_staff, decide, may_attach, may_attach_until,
+    recheck,
 };
 use tidegate_policy::model::*;
 use tidegate_policy::schedule::Schedule;
@@ -665,6 +667,48 @@ proptest! {
         }
     }
 
+    /// Lists change their form with their length, and a window is listed under one of its labels.
+    #[test]
+    fn no_list_of_windows_loses_or_keeps_one(
+        (users, terminals) in (vec(any_user(), 5), vec(any_terminal(), 6)),
+        edits in vec((0..70_usize, proptest::option::weighted(0.7, any_window())), 50..250),
+    ) {
+        let mut snapshot = Snapshot::new(mesh());
+        for user in users {
+            snapshot.put_user(user);
+        }
+        for terminal in terminals {
+            snapshot.put_terminal(terminal);
+        }
+        for (n, window) in edits {
+            let name = format!("w{n}");
+            match window {
+                Some(mut window) => {
+                    window.meta.key.name = label(&name);
+                    snapshot.put_window(window);
+                }
+                None => ["acme", "beta", "prod"].iter().for_each(|at| snapshot.remove_window(&key(at, &name))),
+            }
+        }
+        let windows = |wanted: &dyn Fn(&Window) -> bool| -> Vec<_> {
+            let mut all: Vec<_> = snapshot.windows().filter(|window| wanted(window)).collect();
+            all.sort_by(|a, b| a.meta.by_age().cmp(&b.meta.by_age()));
+            all
+        };
+        for user in snapshot.users() {
+            let named = windows(&|window| window.names_user(user));
+            prop_assert_eq!(snapshot.windows_of_user(user), named);
+            for terminal in snapshot.terminals() {
+                let both = windows(&|window| window.names_user(user) && window.selects(terminal));
+                prop_assert_eq!(snapshot.windows_between(user, terminal), both);
+            }
+        }
+        for terminal in snapshot.terminals() {
+            let selected = windows(&|window| window.selects(terminal));
+            prop_assert_eq!(snapshot.windows_of_terminal(terminal), selected);
+        }
+    }
+
     #[test]
     fn attaches_while_a_window_is_open_or_about_to(snapshot in any_policy(), pick in any::<Index>(), ahead in 0..240_i64) {
         let edges: Vec<_> = edges(&snapshot).into_iter().collect();
@@ -678,6 +722,14 @@ proptest! {
             // Openings are whole seconds here, and `now` may be a nanosecond short of one.
             if now.subsec_nanosecond() == 0 {
                 prop_assert_eq!(may_attach(&snapshot, terminal, now), wanted);
+                if let Some(until) = may_attach_until(&snapshot, terminal, now) {
+                    prop_assert!(now < until);
+                    let last = until - 1.nanosecond();
+                    let between = now + (last.duration_since(now) / 2);
+                    for later in [between, last].map(|later| later.min(now + 9_000.hours())) {
+                        prop_assert!(may_attach(&snapshot, terminal, later));
+                    }
+                }
             }
         }
     }
@@ -689,7 +741,7 @@ proptest! {
         host in prop_oneof![any::<String>(), "[-a-zA-Z0-9.]{0,80}(\\.support\\.example\\.com\\.?)?", Just("x".repeat(65_536))],
         port in prop_oneof![any::<u32>(), select(PORTS)],
     ) {
-        let refused = deny(decide(&snapshot, &Request { staff: &who, host: &host, port, agent: true }, monday()));
+        let refused = deny(decide(&snapshot, &Request { staff: &who, host: &host, port, agent: true, way: None }, monday()));
         let sentence = refused.to_string();
         prop_assert!(sentence.len() <= 300, "{}", sentence);
         prop_assert!(sentence.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{}", sentence);

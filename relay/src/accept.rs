@@ -190,6 +190,20 @@ impl Prefix {
     }
 }
 
+impl std::fmt::Display for Prefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.0, if self.0.is_ipv4() { 24 } else { 56 })
+    }
+}
+
+/// How many have had to make way, by the cap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GaveWay {
+    /// At the cap of all, or since descriptors or memory had run out.
+    pub unauthenticated: u64,
+    pub per_source: u64,
+}
+
 /// Who has a place, and who gives way: plain bookkeeping. Ids only ever grow, so the smallest of a
 /// prefix is its oldest.
 #[derive(Debug, Default)]
@@ -197,6 +211,7 @@ pub struct Ledger {
     places: HashMap<u64, Prefix>,
     prefixes: HashMap<Prefix, BTreeSet<u64>>,
     next: u64,
+    gave_way: GaveWay,
 }
 
 impl Ledger {
@@ -208,13 +223,7 @@ impl Ledger {
         caps: Caps,
         pick: &mut dyn FnMut(usize) -> usize,
     ) -> (u64, Vec<u64>) {
-        let mut evicted = Vec::new();
-        // More than one where the caps have become smaller.
-        while self.from(source) >= caps.per_source.max(1) {
-            let Some(id) = self.oldest(source) else { break };
-            self.leave(id);
-            evicted.push(id);
-        }
+        let mut evicted = self.make_way_for(source, caps);
         while self.len() >= caps.unauthenticated.max(1) {
             let Some(id) = self.make_way(pick) else { break };
             evicted.push(id);
@@ -236,7 +245,33 @@ impl Ledger {
         let prefix = *fullest.get(pick(fullest.len()))?;
         let id = self.oldest(prefix)?;
         self.leave(id);
+        self.gave_way.unauthenticated = self.gave_way.unauthenticated.saturating_add(1);
         Some(id)
+    }
+
+    /// Takes the places of the oldest of a prefix, until there is one for a newcomer of it: more than one
+    /// where the caps have become smaller.
+    fn make_way_for(&mut self, source: Prefix, caps: Caps) -> Vec<u64> {
+        let mut evicted = Vec::new();
+        while self.from(source) >= caps.per_source.max(1) {
+            let Some(id) = self.oldest(source) else { break };
+            self.leave(id);
+            self.gave_way.per_source = self.gave_way.per_source.saturating_add(1);
+            evicted.push(id);
+        }
+        evicted
+    }
+
+    /// The place of somebody who was behind a proxy counts with its own network from now on. Returns who
+    /// gives way for it there; `None`: it has no place any more.
+    pub fn relocate(&mut self, id: u64, source: Prefix, caps: Caps) -> Option<Vec<u64>> {
+        if !self.leave(id) {
+            return None;
+        }
+        let evicted = self.make_way_for(source, caps);
+        self.places.insert(id, source);
+        self.prefixes.entry(source).or_default().insert(id);
+        Some(evicted)
     }
 
     /// Takes a place back; `false`: there was none any more.
@@ -278,7 +313,6 @@ struct Shared {
     caps: Caps,
     /// How each of those in the ledger is killed, where it is known already.
     kills: HashMap<u64, Kill>,
-    evicted: u64,
 }
 
 /// The budget of all listeners of one process. Clones share it.
@@ -316,9 +350,9 @@ impl Budget {
         self.lock().ledger.len()
     }
 
-    /// Connections that have had to make way since the start.
-    pub fn evicted(&self) -> u64 {
-        self.lock().evicted
+    /// Connections that have had to make way since this was asked last.
+    pub fn take_gave_way(&self) -> GaveWay {
+        std::mem::take(&mut self.lock().ledger.gave_way)
     }
 
     /// Gives a newcomer a place; whoever has to make way for it is killed when this returns.
@@ -349,7 +383,6 @@ impl Budget {
 
 impl Shared {
     fn take_kills(&mut self, evicted: &[u64]) -> Vec<Kill> {
-        self.evicted += evicted.len() as u64;
         evicted.iter().filter_map(|id| self.kills.remove(id)).collect()
     }
 }
@@ -370,6 +403,23 @@ impl Ticket {
             shared.kills.insert(self.id, Box::new(kill));
         } else {
             drop(shared);
+            kill();
+        }
+    }
+
+    /// Whether it has had to make way, while no key was proven.
+    pub fn gave_way(&self) -> bool {
+        !self.budget.lock().ledger.places.contains_key(&self.id)
+    }
+
+    /// The connection came through a proxy, from this source.
+    pub fn came_from(&self, source: IpAddr) {
+        let mut shared = self.budget.lock();
+        let caps = shared.caps;
+        let evicted = shared.ledger.relocate(self.id, Prefix::of(source), caps);
+        let kills = shared.take_kills(&evicted.unwrap_or_default());
+        drop(shared);
+        for kill in kills {
             kill();
         }
     }
@@ -415,6 +465,8 @@ mod tests {
         assert!(same("192.0.2.1", "::ffff:192.0.2.9"));
         assert!(same("2001:db8:0:ff00::1", "2001:db8:0:ffff:9::9"));
         assert!(!same("2001:db8:0:ff00::1", "2001:db8:0:fe00::1"));
+        assert_eq!(Prefix::of(ip("192.0.2.1")).to_string(), "192.0.2.0/24");
+        assert_eq!(Prefix::of(ip("2001:db8:0:ff01::1")).to_string(), "2001:db8:0:ff00::/56");
         let mapped = SocketAddr::new(ip("::ffff:192.0.2.1"), 7);
         assert_eq!(canonical(mapped).to_string(), "192.0.2.1:7");
     }
@@ -436,6 +488,31 @@ mod tests {
         let (_, evicted) = admit(crowd);
         assert_eq!(evicted.len(), 1, "a tie of two and two");
         assert!(![a, d].contains(evicted.first().unwrap()) || evicted == [a]);
+    }
+
+    #[test]
+    fn who_is_behind_a_proxy_counts_with_its_own_network() {
+        let caps = Caps { unauthenticated: 9, per_source: 2 };
+        let budget = Budget::new(caps);
+        let killed = Arc::new(Mutex::new(Vec::new()));
+        let through = |n: usize, source: &str| {
+            let ticket = budget.admit(ip("10.0.0.1"));
+            let killed = Arc::clone(&killed);
+            ticket.on_eviction(move || killed.lock().unwrap().push(n));
+            ticket.came_from(ip(source));
+            ticket
+        };
+        let kept: Vec<Ticket> = (0..4)
+            .map(|n| through(n, "192.0.2.1"))
+            .chain((4..6).map(|n| through(n, "198.51.100.1")))
+            .collect();
+        assert_eq!(*killed.lock().unwrap(), [0, 1], "the oldest of the crowd, and nobody else");
+        assert_eq!(budget.open(), 4);
+        // One that had to go does not come back by that.
+        kept.first().unwrap().came_from(ip("203.0.113.1"));
+        assert_eq!(budget.open(), 4);
+        drop(kept);
+        assert_eq!(budget.open(), 0);
     }
 
     #[test]
@@ -467,7 +544,7 @@ mod tests {
         count(&first);
         let second = budget.admit(ip("192.0.2.1"));
         let third = budget.admit(ip("192.0.2.1"));
-        assert_eq!((killed.load(Ordering::Relaxed), budget.evicted()), (1, 1));
+        assert_eq!((killed.load(Ordering::Relaxed), budget.take_gave_way().per_source), (1, 1));
         assert!(!first.proven(), "too late");
         let fourth = budget.admit(ip("192.0.2.1"));
         count(&second);
@@ -476,6 +553,7 @@ mod tests {
         assert_eq!(budget.open(), 1);
         assert!(budget.make_way());
         assert!(!budget.make_way());
+        assert_eq!(budget.take_gave_way(), GaveWay { unauthenticated: 1, per_source: 1 });
         drop(fourth);
         assert_eq!(budget.open(), 0);
         assert!(budget.lock().kills.is_empty() && budget.lock().ledger.prefixes.is_empty());

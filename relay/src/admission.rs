@@ -20,7 +20,7 @@ use crate::metrics::Opened;
 use crate::sentences;
 use crate::session::{EndedBy, Session, SessionId};
 use crate::ssh::{Channel, OpenRequest, RefuseCode};
-use crate::staff::StaffLink;
+use crate::staff::{StaffLink, Target};
 use crate::warden;
 
 /// The code where the login user went before her channel was opened.
@@ -33,11 +33,17 @@ pub struct Refused {
     /// A stable CamelCase word for metrics, the audit and `--json`.
     pub code: &'static str,
     pub sentence: String,
+    /// What it was, by whichever name it was asked for; `None` where the policy refuses it.
+    pub target: Option<Target>,
 }
 
 impl Refused {
     pub fn new(why: RefuseCode, code: &'static str, sentence: String) -> Self {
-        Self { why, code, sentence }
+        Self { why, code, sentence, target: None }
+    }
+
+    pub fn of(self, target: Target) -> Self {
+        Self { target: Some(target), ..self }
     }
 }
 
@@ -74,7 +80,24 @@ async fn admit(
 ) -> Result<(Arc<Session>, Channel), Refused> {
     let allow = authorise(gate, staff, wanted)?;
     reach(Point::Authorised);
-    let target = (allow.terminal.meta.key.name.clone(), allow.service.name.clone());
+    let target = target(&allow);
+    let admitted = admit_to(gate, staff, wanted, allow, target.clone()).await;
+    admitted.map_err(|refused| refused.of(target))
+}
+
+/// What is decided about, by its own names.
+pub fn target(allow: &Allow) -> Target {
+    (allow.terminal.meta.key.name.clone(), allow.service.name.clone())
+}
+
+/// `allow` is the first decision, about `target`.
+async fn admit_to(
+    gate: &Arc<Gate>,
+    staff: &Arc<StaffLink>,
+    wanted: &Wanted,
+    allow: Allow,
+    target: Target,
+) -> Result<(Arc<Session>, Channel), Refused> {
     // One session is made at a time on one target; parallel channels of a client then join it.
     let making = staff.making(&target);
     let guard = making.lock().await;
@@ -96,7 +119,8 @@ async fn admit(
     })?;
     let (candidate, id, claim) = claim(gate, staff, &allow).await?;
     reach(Point::Claimed);
-    let session = make(staff, allow, candidate, id, &link, claim);
+    let rate = gate.settings().bandwidth_per_session;
+    let session = make(staff, allow, candidate, id, &link, claim, rate);
     let _settled = Settled(Arc::clone(&session));
     // The warden sees the session from here on, and so do the ends of its two connections; what came
     // before that is seen here.
@@ -216,6 +240,7 @@ fn make(
     id: SessionId,
     link: &Arc<TerminalLink>,
     claim: Option<Claim>,
+    rate: Option<u64>,
 ) -> Arc<Session> {
     let now = clock::now();
     let admission = Admission {
@@ -227,7 +252,7 @@ fn make(
         opened_at: now.wall,
         deadline: candidate.deadline,
     };
-    Session::new(id, admission, Arc::clone(staff), Arc::clone(link), claim, now)
+    Session::new(id, admission, Arc::clone(staff), Arc::clone(link), claim, rate, now)
 }
 
 /// Says when dropped that a session which has not been written down will not be: however an admission
@@ -272,7 +297,14 @@ async fn further(
     session: &Arc<Session>,
     allow: &Allow,
 ) -> Result<(Arc<Session>, Channel), Refused> {
-    let (link, channel) = locate(gate, staff, allow).await?;
+    let (link, channel) = if paced(session).await {
+        // It may have waited long.
+        let allow = authorise(gate, staff, wanted)?;
+        still_live(session)?;
+        locate(gate, staff, &allow).await?
+    } else {
+        locate(gate, staff, allow).await?
+    };
     // A dial may take seconds: the decision has to hold now, by this session's own window.
     let allow = authorise(gate, staff, wanted)?;
     warden::review(gate, session, clock::now());
@@ -293,4 +325,18 @@ async fn further(
     }
     still_live(session)?;
     Ok((Arc::clone(session), channel))
+}
+
+/// Waits until the session's pace lets one more channel begin, or the session has ended; whether it
+/// waited. Its connection's end is one of the session's, too. What it waits for is bounded by the
+/// windows of the channels that a connection may have.
+async fn paced(session: &Session) -> bool {
+    let now = clock::now().boot;
+    let Some(at) = session.pace.as_ref().and_then(|pace| pace.begins_at(now)) else { return false };
+    tokio::select! {
+        biased;
+        () = session.ended() => {}
+        () = tokio::time::sleep(at.since(now)) => {}
+    }
+    true
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tidegate_policy::decide::{Allow, Decision, Request, decide};
 
-use crate::admission::Refused;
-use crate::clock;
+use crate::admission::{Refused, target};
+use crate::clock::{self, Now};
 use crate::gate::Gate;
 use crate::sentences;
+use crate::source::Policy;
 use crate::ssh::RefuseCode;
-use crate::staff::StaffLink;
+use crate::staff::{StaffLink, Target};
 
 /// Where a staff channel wants to go, as sent: nothing in it has been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,14 +27,32 @@ pub fn authorise(gate: &Gate, staff: &StaffLink, wanted: &Wanted) -> Result<Allo
         return Err(Refused::new(RefuseCode::ConnectFailed, "Draining", sentences::draining()));
     }
     let policy = gate.policy();
-    let request =
-        Request { staff: &staff.who, host: &wanted.host, port: wanted.port, agent: false };
-    let mut allow = match decide(&policy.snapshot, &request, now.wall) {
+    let request = Request {
+        staff: &staff.who,
+        host: &wanted.host,
+        port: wanted.port,
+        agent: false,
+        way: Some(staff.peer.way),
+    };
+    let allow = match decide(&policy.snapshot, &request, now.wall) {
         Decision::Allow(allow) => allow,
         Decision::Deny(deny) => {
             return Err(Refused::new(RefuseCode::Prohibited, deny.reason.code(), deny.to_string()));
         }
     };
+    let target = target(&allow);
+    here(gate, &policy, staff, &target, allow, now).map_err(|refused| refused.of(target))
+}
+
+/// What keeps from this replica what the policy of now allows.
+fn here(
+    gate: &Gate,
+    policy: &Policy,
+    staff: &StaffLink,
+    target: &Target,
+    mut allow: Allow,
+    now: Now,
+) -> Result<Allow, Refused> {
     // Before anything is claimed: a one-time window must not be used up by a full disk.
     if gate.trail.audit.healthy().is_err() {
         let sentence = sentences::audit_unavailable();
@@ -51,8 +70,7 @@ pub fn authorise(gate: &Gate, staff: &StaffLink, wanted: &Wanted) -> Result<Allo
         return Err(stale(why.unwrap_or_default()));
     }
     let limit = gate.settings().sessions_per_user;
-    let target = (allow.terminal.meta.key.name.clone(), allow.service.name.clone());
-    if staff.session(&target).is_none() && gate.sessions.of_user(&staff.who.login) >= limit {
+    if staff.session(target).is_none() && gate.sessions.of_user(&staff.who.login) >= limit {
         let sentence = sentences::too_many_sessions(&staff.who.login, limit);
         return Err(Refused::new(RefuseCode::Shortage, "TooManySessions", sentence));
     }

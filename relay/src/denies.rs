@@ -6,13 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Boot, Now};
+use crate::sentences;
 
 /// Repeats of one refusal within this time become one line with a count.
 const REPEATS: Duration = Duration::from_mins(1);
 /// A connection that was refused this often is closed.
 pub const DENIES: u32 = 20;
-/// Distinct refusals remembered per connection; as many as it can have.
-const DISTINCT: usize = DENIES as usize;
+/// Distinct refusals told apart per connection. Any more are counted by their code alone.
+const DISTINCT: usize = 20;
 
 /// The refusals of one connection.
 #[derive(Debug, Default)]
@@ -22,11 +23,14 @@ pub struct Denies(Mutex<Counted>);
 struct Counted {
     total: u32,
     seen: HashMap<(String, &'static str), Repeated>,
+    /// By their code.
+    others: HashMap<&'static str, Repeated>,
 }
 
 /// One refusal and how often it came again.
 #[derive(Clone, Debug)]
 struct Repeated {
+    target: String,
     sentence: String,
     first: Boot,
     again: u32,
@@ -44,6 +48,7 @@ pub enum Noted {
 /// Repeats of a refusal whose minute is over, or whose connection has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repeats {
+    /// As it was asked for first; empty for those that are not told apart.
     pub target: String,
     pub code: &'static str,
     pub sentence: String,
@@ -62,10 +67,17 @@ impl Denies {
         denies.total = denies.total.saturating_add(1);
     }
 
-    /// Notes a refusal.
-    pub fn note(&self, target: &str, code: &'static str, sentence: &str, now: Now) -> Noted {
+    /// Notes a refusal. `what` is the thing that was refused, by whichever `target` it was asked for.
+    pub fn note(
+        &self,
+        what: &str,
+        target: &str,
+        code: &'static str,
+        sentence: &str,
+        now: Now,
+    ) -> Noted {
         let mut denies = self.lock();
-        let key = (target.to_owned(), code);
+        let key = (what.to_owned(), code);
         // One that was counted is counted on until its line has been written.
         if let Some(seen) = denies.seen.get_mut(&key)
             && (seen.again > 0 || now.boot.since(seen.first) < REPEATS)
@@ -73,11 +85,20 @@ impl Denies {
             seen.again = seen.again.saturating_add(1);
             return Noted::Again;
         }
-        if denies.seen.len() < DISTINCT {
-            let sentence = sentence.to_owned();
-            denies.seen.insert(key, Repeated { sentence, first: now.boot, again: 0 });
+        let of = |target: &str, sentence: &str| Repeated {
+            target: target.to_owned(),
+            sentence: sentence.to_owned(),
+            first: now.boot,
+            again: 0,
+        };
+        if denies.seen.len() < DISTINCT || denies.seen.contains_key(&key) {
+            denies.seen.insert(key, of(target, sentence));
+            return Noted::New;
         }
-        Noted::New
+        let others = || of("", sentences::MANY_REFUSALS);
+        let seen = denies.others.entry(code).or_insert_with(others);
+        seen.again = seen.again.saturating_add(1);
+        Noted::Again
     }
 
     pub fn too_many(&self) -> bool {
@@ -88,17 +109,18 @@ impl Denies {
     pub fn due(&self, now: Now, ended: bool) -> Vec<Repeats> {
         let mut denies = self.lock();
         let over = |seen: &Repeated| ended || now.boot.since(seen.first) >= REPEATS;
-        let due = denies.seen.iter().filter(|(_, seen)| over(seen) && seen.again > 0);
-        let repeats = due
-            .map(|((target, code), seen)| Repeats {
-                target: target.clone(),
+        let Counted { seen, others, .. } = &mut *denies;
+        let seen = seen.extract_if(|_, seen| over(seen)).map(|((_, code), seen)| (code, seen));
+        let others = others.extract_if(|_, seen| over(seen));
+        seen.chain(others)
+            .filter(|(_, seen)| seen.again > 0)
+            .map(|(code, Repeated { target, sentence, again, .. })| Repeats {
+                target,
                 code,
-                sentence: seen.sentence.clone(),
-                count: seen.again,
+                sentence,
+                count: again,
             })
-            .collect();
-        denies.seen.retain(|_, seen| !over(seen));
-        repeats
+            .collect()
     }
 }
 
@@ -112,32 +134,58 @@ mod tests {
         Now { wall: Timestamp::UNIX_EPOCH, boot }
     }
 
+    fn note(denies: &Denies, target: &str, second: u64) -> Noted {
+        denies.note(target, target, "NotOpen", "closed", at(second))
+    }
+
     #[test]
     fn repeats_within_a_minute_are_counted_and_none_is_lost() {
         let denies = Denies::default();
-        let note = |second| denies.note("kiosk-17:22", "NotOpen", "closed", at(second));
-        assert_eq!([note(0), note(1)], [Noted::New, Noted::Again]);
-        assert_eq!(denies.note("kiosk-18:22", "NotOpen", "closed", at(2)), Noted::New);
+        let again = |second| note(&denies, "kiosk-17:22", second);
+        assert_eq!([again(0), again(1)], [Noted::New, Noted::Again]);
+        assert_eq!(note(&denies, "kiosk-18:22", 2), Noted::New);
         assert_eq!(denies.due(at(59), false), []);
-        assert_eq!(note(61), Noted::Again, "the line of the first minute is still to come");
+        assert_eq!(again(61), Noted::Again, "the line of the first minute is still to come");
         let [due] = &denies.due(at(62), false)[..] else { panic!("one is due") };
         assert_eq!((due.target.as_str(), due.count), ("kiosk-17:22", 2));
-        assert_eq!(note(63), Noted::New);
-        assert_eq!(note(64), Noted::Again);
+        assert_eq!(again(63), Noted::New);
+        assert_eq!(again(64), Noted::Again);
         assert_eq!(denies.due(at(65), true).len(), 1, "the connection has ended");
         assert_eq!(denies.due(at(66), true), []);
     }
 
     #[test]
-    fn twenty_are_too_many_and_no_more_are_remembered() {
+    fn twenty_are_too_many() {
         let denies = Denies::default();
-        for number in 0..DENIES {
+        for _ in 0..DENIES {
             assert!(!denies.too_many());
             denies.count();
-            denies.note(&format!("{number}"), "NotOpen", "closed", at(0));
         }
         assert!(denies.too_many());
-        denies.note("one more", "NotOpen", "closed", at(0));
+    }
+
+    #[test]
+    fn those_beyond_what_is_told_apart_are_counted_by_their_code() {
+        let denies = Denies::default();
+        let written = (0..1000).filter(|n| note(&denies, &n.to_string(), 0) == Noted::New);
+        assert_eq!(written.count(), DISTINCT);
+        let full = denies.note("kiosk-17", "kiosk-17", "WindowFull", "full", at(1));
+        assert_eq!(full, Noted::Again);
         assert_eq!(denies.lock().seen.len(), DISTINCT);
+        assert_eq!(denies.lock().others.len(), 2);
+        let mut due = denies.due(at(61), false);
+        due.sort_by_key(|repeats| repeats.count);
+        let due: Vec<_> = due.iter().map(|it| (&*it.target, it.code, it.count)).collect();
+        assert_eq!(due, [("", "WindowFull", 1), ("", "NotOpen", 980)]);
+        assert_eq!(note(&denies, "1000", 62), Noted::New, "a new minute");
+    }
+
+    #[test]
+    fn what_is_asked_for_in_other_words_is_the_same() {
+        let denies = Denies::default();
+        let note = |target| denies.note("kiosk-17:22", target, "NotConnected", "offline", at(0));
+        assert_eq!([note("KIOSK-17:22"), note("kiosk-17.test:22")], [Noted::New, Noted::Again]);
+        let [due] = &denies.due(at(1), true)[..] else { panic!("one is due") };
+        assert_eq!((due.target.as_str(), due.count), ("KIOSK-17:22", 1));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
@@ -12,16 +11,21 @@ use tidegate_policy::model::KeyBlob;
 use tidegate_policy::snapshot::Snapshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::accept::Budget;
+use crate::accept::{Budget, Prefix};
+use crate::barred::Barred;
 use crate::claim::AnyClaims;
+use crate::clock;
 use crate::hostkeys::{Clients, Count};
 use crate::locate::Registry;
-use crate::metrics::{Metrics, Role};
+use crate::metrics::{Metrics, Role, Unproven};
+use crate::refusals::Refusals;
 use crate::session::Sessions;
 use crate::settings::Settings;
 use crate::source::{self, Feed, Policy};
+use crate::sources::Sources;
 use crate::staff::StaffLinks;
 use crate::supervisor::Supervisor;
+use crate::terminal::TerminalLinks;
 use crate::trail::Trail;
 use crate::warden::LastLook;
 
@@ -47,6 +51,7 @@ pub struct Gate {
     feed: Feed,
     pub registry: Registry,
     pub staff: StaffLinks,
+    pub terminals: TerminalLinks,
     pub sessions: Sessions,
     pub claims: AnyClaims,
     pub trail: Arc<Trail>,
@@ -61,9 +66,14 @@ pub struct Gate {
     /// Which clients have accepted which.
     pub host_keys: Clients,
     settings: ArcSwap<Settings>,
-    /// Connections that ended without a proven key, since they were last written down.
-    unproven: AtomicU64,
+    /// Key exchanges, and offers of unknown keys, by source prefix.
+    pub exchanges: Sources,
+    pub probes: Sources,
+    /// Connections that ended without a proven key, as far as they are not written down.
+    pub refusals: Refusals,
+    pub barred: Barred,
     draining: CancellationToken,
+    closing: CancellationToken,
 }
 
 impl Gate {
@@ -75,6 +85,7 @@ impl Gate {
             feed: parts.policy,
             registry: Registry::default(),
             staff: StaffLinks::default(),
+            terminals: TerminalLinks::default(),
             sessions: Sessions::default(),
             claims: parts.claims,
             trail: parts.trail,
@@ -87,8 +98,12 @@ impl Gate {
             admin: parts.admin,
             host_keys: parts.host_keys,
             settings: ArcSwap::from_pointee(settings),
-            unproven: AtomicU64::new(0),
+            exchanges: Sources::default(),
+            probes: Sources::default(),
+            refusals: Refusals::default(),
+            barred: Barred::default(),
             draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
         });
         gate.last_look.begin();
         gate
@@ -137,13 +152,9 @@ impl Gate {
     }
 
     /// A connection ended without a proven key.
-    pub fn unproven(&self) {
-        self.unproven.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many did since the last call.
-    pub fn take_unproven(&self) -> u64 {
-        self.unproven.swap(0, Ordering::Relaxed)
+    pub fn unproven(&self, source: Prefix, why: Unproven) {
+        self.metrics.unproven(why);
+        self.refusals.note(source, why, clock::boot());
     }
 
     /// From now on nobody is admitted and nothing is accepted.
@@ -153,6 +164,21 @@ impl Gate {
 
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
+    }
+
+    /// From now on connections end, and whoever proves a key is sent away without a line.
+    pub fn close(&self) {
+        self.drain();
+        self.closing.cancel();
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// Cancelled when the gate closes.
+    pub fn closing(&self) -> CancellationToken {
+        self.closing.clone()
     }
 
     /// Cancelled when the gate drains.

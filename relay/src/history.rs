@@ -249,7 +249,7 @@ fn name(login: &Login) -> String {
 }
 
 /// The last entries, those alike within a minute as one. Lines that are none are passed over.
-fn read(path: &Path) -> io::Result<Vec<Entry>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<Entry>> {
     let text = state::read(path, MOST)?.unwrap_or_default();
     let mut entries: Vec<(Timestamp, Entry)> = Vec::new();
     for line in text.split(|byte| *byte == b'\n') {

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::clock::Now;
+use crate::clock::{Boot, Now};
+use crate::pace::Pace;
 use crate::session::Session;
 use crate::ssh::{Channel, Direction, Pass, splice};
 
@@ -43,6 +44,16 @@ impl Pass for Gated {
             Direction::Back => &self.0.bytes_out,
         };
         counter.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn may_send_at(&self, direction: Direction, bytes: u64, now: Boot) -> Option<Boot> {
+        let at = self.0.pace.as_ref()?.passed(direction, bytes, now)?;
+        self.0.held_back(direction, bytes);
+        Some(at)
+    }
+
+    fn rate(&self) -> Option<u64> {
+        self.0.pace.as_ref().map(Pace::rate)
     }
 
     /// A stream that stops with its terminal's connection has no end to pass on: an EOF makes the

@@ -51,9 +51,8 @@ pub struct TerminalLink {
     pub peer: Peer,
     forwards: Mutex<Vec<Forward>>,
     dials: Dials,
-    /// Told with each of its requests, and when it offers less without a newer connection's doing:
-    /// it may be left with nothing.
-    pub stirred: Notify,
+    /// Told when it offers less without a newer connection's doing: it may be left with nothing.
+    pub lost: Notify,
     /// Whether it took a service over from an older connection.
     took_over: AtomicBool,
     /// Its sessions are being ended, since the connection has.
@@ -68,7 +67,7 @@ impl TerminalLink {
             peer,
             forwards: Mutex::default(),
             dials: Dials::default(),
-            stirred: Notify::new(),
+            lost: Notify::new(),
             took_over: AtomicBool::new(false),
             left: AtomicBool::new(false),
         })
@@ -89,7 +88,7 @@ impl TerminalLink {
         forwards.retain(|held| !which(held));
         let dropped = forwards.len() < before;
         if dropped {
-            self.stirred.notify_one();
+            self.lost.notify_one();
         }
         dropped
     }
@@ -108,7 +107,7 @@ impl TerminalLink {
     /// Opens the terminal's channel for `forward`, on behalf of `login`; waits for the terminal at most
     /// [`DIAL`]. A channel that it confirms later is closed at once.
     pub async fn dial(&self, forward: &Forward, login: &Login) -> Result<Channel, DialError> {
-        let _dial = self.dials.begin(login, &forward.service).ok_or(DialError::Silent)?;
+        let _dial = self.dials.begin(login, &forward.service).ok_or(DialError::Full)?;
         let open = self.peer.connection.open_forwarded(&forward.host, forward.port, ORIGINATOR);
         match tokio::time::timeout(DIAL, open).await {
             Ok(Ok(channel)) => Ok(channel),

@@ -12,11 +12,13 @@ use prometheus::{
     Registry, TextEncoder,
 };
 use tidegate_crds::manifest;
+use tidegate_policy::way::{Transport, Way};
 
+use crate::accept::GaveWay;
 use crate::claim::Claimed;
 use crate::hostkeys::Count;
 use crate::lock::lock;
-use crate::ssh::{Cipher, Kex, Negotiated};
+use crate::ssh::{Cipher, Kex, Negotiated, Shortage};
 
 /// Each metric is registered once, with its help text, here.
 #[derive(Debug)]
@@ -26,7 +28,14 @@ pub struct Metrics {
     connections_closed: IntCounterVec,
     connections_unauthenticated: IntGauge,
     evictions: IntCounterVec,
+    unproven: IntCounterVec,
+    sources: IntGaugeVec,
+    barred: IntGauge,
+    barred_turned_away: IntCounter,
+    opened_too_fast: IntCounter,
+    no_room: IntCounterVec,
     authentications: IntCounterVec,
+    ways: IntCounterVec,
     key_exchanges: IntCounterVec,
     ciphers: IntCounterVec,
     not_strict: IntCounter,
@@ -43,6 +52,7 @@ pub struct Metrics {
     sessions_ended: IntCounterVec,
     sessions_unpublished: IntGauge,
     bytes: IntCounterVec,
+    held_back: IntCounterVec,
     cut_overrun: Histogram,
     admission: Histogram,
     policy_age: IntGauge,
@@ -65,7 +75,7 @@ pub struct Metrics {
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum $name { $($(#[$vdoc])* $variant),+ }
 
         impl $name {
@@ -91,6 +101,10 @@ words! {
         Unauthenticated = "unauthenticated",
         /// Spoke no SSH that we understand.
         Protocol = "protocol",
+        /// A proxy looked whether somebody is there.
+        HealthCheck = "health_check",
+        /// A web client, which got its answer.
+        Answered = "answered",
         /// Gave way to a newcomer at a cap.
         GaveWay = "gave_way",
         /// Two keepalives went unanswered.
@@ -117,6 +131,29 @@ words! {
 }
 
 words! {
+    /// Why a connection ended before a key was proven; also the code of its line in the audit.
+    Unproven {
+        /// It left, or was refused every key.
+        UnknownKey = "UnknownKey",
+        LoginTimeout = "LoginTimeout",
+        NotSsh = "NotSsh",
+        GaveWay = "GaveWay",
+        TooManyHandshakes = "TooManyHandshakes",
+        TooManyKeyProbes = "TooManyKeyProbes",
+    }
+}
+
+words! {
+    /// The tables that are kept of sources.
+    Sources {
+        Exchanges = "exchanges",
+        KeyProbes = "key_probes",
+        Refusals = "refusals",
+        AtTheDoor = "at_the_door",
+    }
+}
+
+words! {
     /// What came of a staff channel; `tidegate_denies_total` says why.
     Opened { Joined = "joined", Refused = "refused" }
 }
@@ -129,6 +166,16 @@ words! {
         Full = "full",
         Used = "used",
         Unavailable = "unavailable",
+    }
+}
+
+words! {
+    /// Where there was no room for a channel.
+    Room {
+        /// Its connection has as many as it may.
+        Connection = "connection",
+        /// The memory of all windows is used up.
+        Windows = "windows",
     }
 }
 
@@ -264,9 +311,18 @@ impl Metrics {
             }
         }
 
+        let ways = m.own(IntCounterVec::new(
+            Opts::new(
+                "tidegate_connections_proven_total",
+                "Connections that proved a key, by the port that they came to and what they speak there.",
+            ),
+            &["port", "transport"],
+        )?)?;
+
         Ok(Self {
             registry,
             authentications,
+            ways,
             key_exchanges: m.counters(
                 "tidegate_ssh_key_exchanges_total",
                 "Peers that proved a key, by the method of their first key exchange.",
@@ -302,6 +358,36 @@ impl Metrics {
                 "Connections before authentication that gave way to a newcomer, by the cap.",
                 "cap",
                 Cap::ALL.iter().map(|w| w.word()),
+            )?,
+            unproven: m.counters(
+                "tidegate_unproven_total",
+                "Connections that ended before a key was proven, by why.",
+                "reason",
+                Unproven::ALL.iter().map(|w| w.word()),
+            )?,
+            sources: m.gauges(
+                "tidegate_sources",
+                "Source prefixes, and addresses of them, of which something is kept, by the table.",
+                "table",
+                Sources::ALL.iter().map(|w| w.word()),
+            )?,
+            barred: m.gauge(
+                "tidegate_barred",
+                "Connections of known keys that may not enter now, and are told so.",
+            )?,
+            barred_turned_away: m.counter(
+                "tidegate_barred_turned_away_total",
+                "Connections of such keys that were closed at once, since the key had enough.",
+            )?,
+            opened_too_fast: m.counter(
+                "tidegate_opens_too_fast_total",
+                "Channels that were refused, since their peer opened them too fast.",
+            )?,
+            no_room: m.counters(
+                "tidegate_opens_without_room_total",
+                "Channels that were refused, since there was no room for them, by what there was none of.",
+                "room",
+                Room::ALL.iter().map(|w| w.word()),
             )?,
             host_key_clients: m.own(IntGaugeVec::new(
                 Opts::new(
@@ -354,6 +440,12 @@ impl Metrics {
             bytes: m.counters(
                 "tidegate_session_bytes_total",
                 "Bytes forwarded in sessions; in is from staff to terminal.",
+                "direction",
+                Direction::ALL.iter().map(|w| w.word()),
+            )?,
+            held_back: m.counters(
+                "tidegate_session_bytes_held_back_total",
+                "Bytes in sessions whose sender was given window later, for bandwidthPerSession.",
                 "direction",
                 Direction::ALL.iter().map(|w| w.word()),
             )?,
@@ -444,12 +536,56 @@ impl Metrics {
         set(&self.connections_unauthenticated, now);
     }
 
-    pub fn evicted(&self, cap: Cap) {
-        self.evictions.with_label_values(&[cap.word()]).inc();
+    pub fn evicted(&self, more: GaveWay) {
+        for (cap, more) in
+            [(Cap::Unauthenticated, more.unauthenticated), (Cap::PerSource, more.per_source)]
+        {
+            self.evictions.with_label_values(&[cap.word()]).inc_by(more);
+        }
+    }
+
+    pub fn unproven(&self, why: Unproven) {
+        self.unproven.with_label_values(&[why.word()]).inc();
+    }
+
+    pub fn set_sources(&self, table: Sources, count: usize) {
+        set(&self.sources.with_label_values(&[table.word()]), count);
+    }
+
+    pub fn set_barred(&self, now: usize) {
+        set(&self.barred, now);
+    }
+
+    pub fn barred_turned_away(&self) {
+        self.barred_turned_away.inc();
+    }
+
+    pub fn opened_too_fast(&self) {
+        self.opened_too_fast.inc();
+    }
+
+    pub fn no_room(&self, shortage: Shortage) {
+        let room = match shortage {
+            Shortage::Channels => Room::Connection,
+            Shortage::Memory => Room::Windows,
+        };
+        self.no_room.with_label_values(&[room.word()]).inc();
     }
 
     pub fn authenticated(&self, role: Role, result: Proof) {
         self.authentications.with_label_values(&[role.word(), result.word()]).inc();
+    }
+
+    /// What is listened on: the values of the label `port`.
+    pub fn listens(&self, port: u16) {
+        for transport in Transport::ALL {
+            self.ways.with_label_values(&[&port.to_string(), transport.as_str()]);
+        }
+    }
+
+    /// By which way a peer came that proved a key.
+    pub fn came(&self, way: Way) {
+        self.ways.with_label_values(&[&way.port.to_string(), way.transport.as_str()]).inc();
     }
 
     /// What a peer that proved a key had agreed on with us.
@@ -527,6 +663,10 @@ impl Metrics {
 
     pub fn bytes(&self, direction: Direction, count: u64) {
         self.bytes.with_label_values(&[direction.word()]).inc_by(count);
+    }
+
+    pub fn held_back(&self, direction: Direction, count: u64) {
+        self.held_back.with_label_values(&[direction.word()]).inc_by(count);
     }
 
     /// Of one kind that is watched in a cluster; `None`: not known.

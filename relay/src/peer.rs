@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
+use tidegate_policy::way::Way;
 
 use crate::denies::Denies;
 use crate::ssh::{Connection, Negotiated, Reason};
@@ -13,8 +14,8 @@ pub struct Peer {
     /// Unique in this process.
     pub id: u64,
     pub from: SocketAddr,
-    /// The port of ours that it came in by.
-    pub listener_port: u16,
+    /// The port of ours that it came in by, and what it speaks there.
+    pub way: Way,
     /// Its client's version line, cleaned.
     pub client: String,
     pub since: Timestamp,
@@ -36,7 +37,7 @@ impl Peer {
         Self {
             id: connection.id(),
             from: connection.peer(),
-            listener_port,
+            way: Way { port: listener_port, transport: connection.transport() },
             client,
             since,
             negotiated,

@@ -19,7 +19,7 @@ use crate::control::{
 use crate::end;
 use crate::gate::Gate;
 use crate::hostkeys::Count;
-use crate::metrics::{Metrics, ObjectKind};
+use crate::metrics::{Metrics, ObjectKind, Sources};
 use crate::sentences;
 use crate::session::{EndedBy, Session};
 use crate::source::Policy;
@@ -299,6 +299,12 @@ impl Health for Gate {
         let policy = self.policy();
         let snapshot = &policy.snapshot;
         metrics.set_unauthenticated(self.budget.open());
+        metrics.evicted(self.budget.take_gave_way());
+        metrics.set_sources(Sources::Exchanges, self.exchanges.len());
+        metrics.set_sources(Sources::KeyProbes, self.probes.len());
+        metrics.set_sources(Sources::Refusals, self.refusals.len());
+        metrics.set_sources(Sources::AtTheDoor, self.trail.at_the_door.len());
+        metrics.set_barred(self.barred.len());
         metrics.set_terminals(self.registry.connected(), self.registry.contended(now));
         metrics.set_host_key_clients(&self.host_key_counts());
         metrics.set_sessions(self.sessions.len());

@@ -13,6 +13,7 @@ use tidegate_policy::text::show_duration;
 use crate::claim::{self, Holder};
 use crate::clock;
 use crate::locate::LastSeen;
+use crate::metrics::Unproven;
 use crate::view::{clean, utc};
 
 /// Bytes of a terminal's own words that are passed on; with them a sentence stays under 300.
@@ -110,6 +111,54 @@ pub fn too_many_sessions(login: &Login, limit: u32) -> String {
     format!(
         "{login} has {limit} sessions open, which is the most a login user may have; end one first"
     )
+}
+
+pub fn too_many_connections(login: &Login, limit: u32) -> String {
+    format!(
+        "{login} has {limit} connections open, which is the most a login user may have; end one first"
+    )
+}
+
+pub fn terminal_crowded(terminal: &Label, limit: usize) -> String {
+    format!(
+        "{terminal} has {limit} connections open, one for each service and some to spare, which is \
+         the most it may have; end one first"
+    )
+}
+
+/// Of the refusals of one connection, where so many things are refused that they are not told apart.
+pub const MANY_REFUSALS: &str = "more was refused on this connection than is told apart; see its other lines of the same minute";
+
+/// Of known keys that may not enter, where so many are refused that they are not told apart.
+pub const MANY_AT_THE_DOOR: &str =
+    "more known keys were refused than are told apart; see the lines of the same minute for some";
+
+/// For a connection whose key exchange would be one too many of its source.
+pub const TOO_MANY_HANDSHAKES: &str = "too many connections begin at once from your network; \
+    wait some seconds and connect again";
+/// For one that offered a key which nobody has, where its source did so too often.
+pub const TOO_MANY_KEY_PROBES: &str = "too many unknown keys were offered from your network; \
+    name the right one with -i and IdentitiesOnly=yes, and connect again in a minute";
+/// As the SSH core words it.
+pub const TOO_MANY_OPENS: &str =
+    "channels are opened too fast on this connection; use one for longer, or wait a moment";
+
+/// For a terminal that offers and takes back without end.
+pub const TOO_MANY_FORWARDS: &str =
+    "services are offered or taken back too fast on this connection; offer each once";
+
+/// For the trail: what the connections had in common that are counted in one line.
+pub fn unproven(why: Unproven) -> &'static str {
+    match why {
+        Unproven::UnknownKey => "connections that proved no known key",
+        Unproven::LoginTimeout => "connections that proved no key in time",
+        Unproven::NotSsh => "connections that broke the protocol, or spoke another one",
+        Unproven::GaveWay => "connections that gave way to newer ones before a login",
+        Unproven::TooManyHandshakes => "connections beyond the key exchanges of one source",
+        Unproven::TooManyKeyProbes => {
+            "connections that offered too many unknown keys of one source"
+        }
+    }
 }
 
 pub fn too_many_refusals(count: u32) -> String {
@@ -382,6 +431,12 @@ mod tests {
             ("audit_unavailable", audit_unavailable()),
             ("draining", draining()),
             ("too_many_sessions", too_many_sessions(&alice, 8)),
+            ("too_many_connections", too_many_connections(&alice, 64)),
+            ("terminal_crowded", terminal_crowded(&kiosk, 9)),
+            ("too_many_handshakes", TOO_MANY_HANDSHAKES.to_owned()),
+            ("too_many_key_probes", TOO_MANY_KEY_PROBES.to_owned()),
+            ("too_many_opens", TOO_MANY_OPENS.to_owned()),
+            ("too_many_forwards", TOO_MANY_FORWARDS.to_owned()),
             ("too_many_refusals", too_many_refusals(20)),
             ("deadline, closes", deadline(&closes, &closes.window, closes.deadline)),
             ("deadline, longest session", deadline(&longest, &longest.window, longest.deadline)),
@@ -432,6 +487,25 @@ mod tests {
             text, expected,
             "TIDEGATE_BLESS=1 cargo test -p tidegate-relay rewrites {golden}"
         );
+    }
+
+    #[test]
+    fn the_docs_tell_what_a_peer_beyond_a_quota_is_told() {
+        let docs = include_str!("../../docs/quotas.md").split_whitespace().collect::<Vec<_>>();
+        let docs = docs.join(" ");
+        for sentence in [
+            TOO_MANY_HANDSHAKES.to_owned(),
+            TOO_MANY_KEY_PROBES.to_owned(),
+            TOO_MANY_OPENS.to_owned(),
+            TOO_MANY_FORWARDS.to_owned(),
+            no_room(),
+            too_many_refusals(crate::denies::DENIES),
+            too_many_sessions(&Login::parse("alice").unwrap(), 8),
+            too_many_connections(&Login::parse("alice").unwrap(), 64),
+            terminal_crowded(&Label::parse("kiosk-17").unwrap(), 9),
+        ] {
+            assert!(docs.contains(&format!("\"{sentence}\"")), "{sentence}");
+        }
     }
 
     #[test]

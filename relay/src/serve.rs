@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use futures_util::future::join_all;
 use tidegate_crds::compile::RelaySettings;
+use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Listener};
 use crate::admin::{self, Admin};
 use crate::audit::{self, Audit, Event, What};
+use crate::certificate::{self, StateDirectory};
 use crate::claim::{AnyClaims, Claims as _, FileClaims, KubeClaims};
 use crate::clock;
-use crate::connection::{self, KnownKeys};
+use crate::connection::{self, Door};
 use crate::control::Control;
 use crate::end::{self, Ending};
 use crate::gate::{Gate, Parts};
@@ -28,11 +31,12 @@ use crate::metrics::Metrics;
 use crate::origin::{self, Origin};
 use crate::published::Published;
 use crate::record::{EndedBy, Records};
+use crate::refusals::AtTheDoor;
 use crate::sentences;
 use crate::signals::{Signals, Told};
 use crate::source::{self, Feed};
 use crate::ssh::{BeforeWrite, Server, Settings as SshSettings};
-use crate::state::StateDir;
+use crate::state::{StateDir, StateError};
 use crate::supervisor::Supervisor;
 use crate::trail::{Trail, Who};
 use crate::warden;
@@ -63,6 +67,12 @@ pub struct ServeArgs {
     /// In a cluster: the relays' SSH host key A, never written; key B is looked for in FILE_b
     #[arg(long, value_name = "FILE")]
     pub host_key: Option<PathBuf>,
+    /// The certificate of TLS, PEM, its chain behind it; without it the relay makes one for itself
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate, PEM; both files are read anew when they change and at SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Directory of what the relay keeps: its host key, audit log, claims, session records
     #[arg(long, value_name = "DIR")]
     pub state: PathBuf,
@@ -147,6 +157,10 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         audit::Settings {
             rotate_at: args.audit_rotate,
             copy_to: args.audit_stdout.then(|| Box::new(std::io::stdout()) as _),
+            written: {
+                let metrics = Arc::clone(&metrics);
+                Box::new(move |lines, took| metrics.audit_written(lines, took))
+            },
             ..audit::Settings::new(|| clock::now().wall)
         },
     )?;
@@ -163,6 +177,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
         relay_pod: name.clone(),
+        at_the_door: AtTheDoor::default(),
+        to_come: TaskTracker::new(),
     });
     let gate = Gate::new(Parts {
         name: name.clone(),
@@ -192,7 +208,14 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
             warden::before_write(&gate);
         }
     }));
+    for address in &bound {
+        metrics.listens(address.port());
+    }
     let server = Arc::new(Server::new(settings, tasks.clone()));
+    let mut certificates =
+        certificate::Following::new(certificates(args, &state)?, feed.clone(), Arc::clone(&server));
+    certificates.look();
+    tasks.critical("certificates", certificates.run());
     tasks.critical("warden", warden::watch(Arc::clone(&gate)));
     tasks.critical("settings", follow(Arc::clone(&gate), feed.clone(), declared));
     let (following, offering) = (Arc::clone(&gate), Arc::clone(&server));
@@ -228,6 +251,17 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     result
 }
 
+/// Where the certificate of TLS comes from.
+fn certificates(args: &ServeArgs, state: &StateDir) -> Result<certificate::From, StateError> {
+    let own = StateDirectory::of(state)?;
+    Ok(match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => {
+            certificate::From::Files { certificate: certificate.clone(), key: key.clone(), or: own }
+        }
+        _ => certificate::From::Own(own),
+    })
+}
+
 /// The addresses to listen on: those of the command line, else the Relay's listeners on every
 /// address of the machine, IPv4 and IPv6.
 fn addresses(args: &ServeArgs, relay: &RelaySettings) -> Vec<SocketAddr> {
@@ -259,12 +293,14 @@ fn listen(gate: &Arc<Gate>, server: &Arc<Server>, listener: Listener) {
     let budget = gate.budget.clone();
     let accepting = accept::accept(listener, budget, move |socket, peer, port, ticket| {
         serving.metrics.connection_accepted();
-        let door = Arc::new(KnownKeys(Arc::clone(&serving)));
-        let (connection, events) = server.start(socket, peer, door);
+        let ticket = Arc::new(ticket);
+        let door = Arc::new(Door::new(&serving, peer.ip(), &ticket));
+        let asked = Arc::clone(&door);
+        let (connection, events) = server.start(socket, peer, asked);
         let evicted = connection.clone();
         ticket.on_eviction(move || evicted.kill());
         let gate = Arc::clone(&serving);
-        let serve = connection::serve(gate, connection, events, port, ticket);
+        let serve = connection::serve(gate, connection, events, door, port, ticket);
         serving.tasks.spawn("connection", serve);
     });
     let draining = gate.drained();
@@ -326,7 +362,15 @@ async fn keep_house(gate: Arc<Gate>, state: StateDir) {
         for terminal in gate.registry.all() {
             gate.trail.repeats(Who::Terminal(&terminal), false);
         }
-        gate.trail.unauthenticated(gate.take_unproven());
+        let boot = clock::boot();
+        for line in gate.refusals.due(boot, false) {
+            gate.trail.note(gate.trail.unauthenticated(line));
+        }
+        for line in gate.trail.turned_away(false) {
+            gate.trail.note(line);
+        }
+        gate.exchanges.trim(boot);
+        gate.probes.trim(boot);
         gate.forget_host_key_clients(snapshot);
         let (state, seen) = (state.clone(), gate.registry.remember(now));
         let clients = Arc::clone(&gate);
@@ -360,36 +404,44 @@ async fn drain(gate: &Arc<Gate>, signals: &mut Signals) {
 
 /// Ends what still lives, with its reason, and closes the trail.
 async fn finish(gate: &Arc<Gate>, state: &StateDir) {
-    gate.drain();
-    end_all(gate);
-    let links = gate.registry.all();
     lastseen::save(state, gate.registry.remember(clock::now().wall));
     gate.host_keys.save(state);
-    for link in gate.staff.all() {
-        link.peer.end(&sentences::drained());
-    }
-    for link in links {
-        link.peer.end(&sentences::drained());
-    }
+    gate.drain();
+    // First: a terminal that goes would be the reason of its sessions' ends.
+    end_all(gate);
+    gate.close();
+    gate.trail.to_come.close();
     let none = async {
-        // One that was being admitted comes into the table only now.
-        while tokio::time::timeout(ONE_MORE, gate.sessions.none()).await.is_err() {
+        let none = || async { tokio::join!(gate.sessions.none(), gate.trail.to_come.wait()) };
+        // One that was being admitted comes into its table only now.
+        while tokio::time::timeout(ONE_MORE, none()).await.is_err() {
             end_all(gate);
         }
     };
     if tokio::time::timeout(LAST_LINES, none).await.is_err() {
-        tracing::error!("ends of sessions are not written down; the next start will end them");
+        tracing::error!(
+            "ends of sessions or connections are not written down; the next start will end the sessions"
+        );
     }
-    let stop =
-        Event { relay_pod: Some(gate.name.clone()), ..Event::new(What::Stop, clock::now().wall) };
-    if let Err(error) = gate.trail.audit.record(stop).await {
-        tracing::error!(%error, "the end of the process is not in the audit log");
-    }
+    // Before the last line: nothing may come after that.
     let published = gate.trail.records.published();
     if tokio::time::timeout(LAST_LINES, published).await.is_err() {
         tracing::error!(
             "the API server does not know of all sessions; the next start will tell it"
         );
+    }
+    let last = gate.refusals.due(clock::boot(), true).into_iter();
+    let last = last.map(|line| gate.trail.unauthenticated(line));
+    let last = last.chain(gate.trail.turned_away(true));
+    let last = last.map(|line| gate.trail.audit.record(line));
+    let last = async { tokio::join!(join_all(last), gate.trail.to_come.wait()) };
+    if tokio::time::timeout(LAST_LINES, last).await.is_err() {
+        tracing::error!("refusals at the door are not in the audit log");
+    }
+    let stop =
+        Event { relay_pod: Some(gate.name.clone()), ..Event::new(What::Stop, clock::now().wall) };
+    if let Err(error) = gate.trail.audit.record(stop).await {
+        tracing::error!(%error, "the end of the process is not in the audit log");
     }
     let close = async {
         gate.trail.records.flush().await;
@@ -400,7 +452,14 @@ async fn finish(gate: &Arc<Gate>, state: &StateDir) {
     }
 }
 
+/// Ends the sessions, and then the connections, those without any among them.
 fn end_all(gate: &Arc<Gate>) {
     let ending = || Ending::early(EndedBy::Drain, sentences::drained());
     end::all(gate, gate.sessions.all().into_iter().map(|session| (session, ending())));
+    for link in gate.staff.all() {
+        link.peer.end(&sentences::drained());
+    }
+    for link in gate.registry.all() {
+        link.peer.end(&sentences::drained());
+    }
 }

@@ -19,7 +19,9 @@ use crate::claim::Claim;
 use crate::clock::{Boot, Deadline, Now};
 use crate::locate::TerminalLink;
 use crate::lock::lock;
+use crate::pace::Pace;
 pub use crate::record::{EndedBy, SessionId};
+use crate::ssh::Direction;
 use crate::staff::StaffLink;
 
 /// How a session ended.
@@ -45,6 +47,10 @@ pub struct Session {
     pub bytes_in: AtomicU64,
     /// Bytes from terminal to staff.
     pub bytes_out: AtomicU64,
+    /// The rate that it is held to, by the Relay in force when it began.
+    pub pace: Option<Pace>,
+    /// Bytes each way whose sender had to wait for its pace, not counted in the metrics yet.
+    held_back: [AtomicU64; 2],
     /// Its channels that are open: each holds a token.
     pub channels: TaskTracker,
     term: Term,
@@ -75,6 +81,7 @@ impl Session {
         staff: Arc<StaffLink>,
         terminal: Arc<TerminalLink>,
         claim: Option<Claim>,
+        rate: Option<u64>,
         now: Now,
     ) -> Arc<Self> {
         let deadline = Deadline::new(now, admission.deadline);
@@ -85,6 +92,8 @@ impl Session {
             terminal,
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            pace: rate.map(|rate| Pace::new(rate, now.boot)),
+            held_back: [AtomicU64::new(0), AtomicU64::new(0)],
             channels: TaskTracker::new(),
             term: Term::new(deadline),
             end: Mutex::new(None),
@@ -196,6 +205,22 @@ impl Session {
         let now = self.bytes();
         let before = std::mem::replace(&mut *lock(&self.counted), now);
         (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1))
+    }
+
+    /// Counts bytes whose sender has to wait for its pace.
+    pub fn held_back(&self, direction: Direction, bytes: u64) {
+        let [there, back] = &self.held_back;
+        let count = match direction {
+            Direction::There => there,
+            Direction::Back => back,
+        };
+        count.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Those since the last call, from staff to terminal and back, for the metrics.
+    pub fn take_held_back(&self) -> (u64, u64) {
+        let [there, back] = &self.held_back;
+        (there.swap(0, Ordering::Relaxed), back.swap(0, Ordering::Relaxed))
     }
 
     /// For how long no byte has passed, as seen at this look and the ones before.

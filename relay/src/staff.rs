@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use tidegate_policy::decide::Staff;
-use tidegate_policy::model::Label;
+use tidegate_policy::model::{Label, Login};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use crate::lock::lock;
 use crate::peer::Peer;
@@ -21,7 +23,15 @@ pub struct StaffLink {
     sessions: Mutex<Carried>,
     /// Held while a session on a target is being made, so that parallel opens make one.
     making: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<()>>>>,
+    /// Channels that are being opened or are open: each may still be refused.
+    pub opens: TaskTracker,
+    /// Places for views that are made and written at once.
+    pub views: Semaphore,
 }
+
+/// Views of one connection that are made and written at once; others wait. An answer is kept until the
+/// peer has taken it.
+const VIEWS: usize = 4;
 
 /// The sessions of one connection.
 #[derive(Debug, Default)]
@@ -33,7 +43,14 @@ struct Carried {
 
 impl StaffLink {
     pub fn new(who: Staff, peer: Peer) -> Arc<Self> {
-        Arc::new(Self { who, peer, sessions: Mutex::default(), making: Mutex::default() })
+        Arc::new(Self {
+            who,
+            peer,
+            sessions: Mutex::default(),
+            making: Mutex::default(),
+            opens: TaskTracker::new(),
+            views: Semaphore::new(VIEWS),
+        })
     }
 
     /// The live session on a target, which a further channel joins.
@@ -74,25 +91,47 @@ impl StaffLink {
 
 /// The login users' connections to this replica.
 #[derive(Debug, Default)]
-pub struct StaffLinks {
-    links: Mutex<HashMap<u64, Arc<StaffLink>>>,
+pub struct StaffLinks(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    links: HashMap<u64, Arc<StaffLink>>,
+    /// How many of them each login user has.
+    counts: HashMap<Login, u32>,
 }
 
 impl StaffLinks {
-    pub fn insert(&self, link: Arc<StaffLink>) {
-        lock(&self.links).insert(link.peer.id, link);
+    /// Takes in one more connection; `false`: its login user has `most` already.
+    pub fn insert(&self, link: Arc<StaffLink>, most: u32) -> bool {
+        let mut table = lock(&self.0);
+        let count = table.counts.get(&link.who.login).copied().unwrap_or(0);
+        if count >= most {
+            return false;
+        }
+        table.counts.insert(link.who.login.clone(), count.saturating_add(1));
+        table.links.insert(link.peer.id, link);
+        true
     }
 
     pub fn remove(&self, link: &StaffLink) {
-        lock(&self.links).remove(&link.peer.id);
+        let mut table = lock(&self.0);
+        if table.links.remove(&link.peer.id).is_none() {
+            return;
+        }
+        if let Some(count) = table.counts.get_mut(&link.who.login) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                table.counts.remove(&link.who.login);
+            }
+        }
     }
 
     pub fn all(&self) -> Vec<Arc<StaffLink>> {
-        lock(&self.links).values().cloned().collect()
+        lock(&self.0).links.values().cloned().collect()
     }
 
     pub fn len(&self) -> usize {
-        lock(&self.links).len()
+        lock(&self.0).links.len()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tidegate_policy::decide::Admission;
-use tidegate_policy::model::{Label, Login, ObjectKey};
+use tidegate_policy::model::{KeyBlob, Label, Login, ObjectKey};
+use tokio_util::task::TaskTracker;
 
+use crate::accept::Prefix;
 use crate::admission::Refused;
 use crate::audit::{Audit, AuditError, Event, Reason, Verdict, What, WindowRef};
 use crate::authorise::Wanted;
@@ -18,15 +20,13 @@ use crate::locate::TerminalLink;
 use crate::metrics::{Direction, Metrics};
 use crate::peer::Peer;
 use crate::record::{Begun, Ended, EndedBy, Records};
+use crate::refusals::{self, AtTheDoor, Line};
 use crate::sentences;
 use crate::session::Session;
 use crate::ssh::{Negotiated, RefuseCode};
 use crate::staff::StaffLink;
 use crate::supervisor::Supervisor;
 use crate::view::clean;
-
-/// The only transport until sniffing tells of others.
-const TRANSPORT: &str = "SSH";
 
 /// An authenticated peer that is refused something.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,10 @@ pub struct Trail {
     pub metrics: Arc<Metrics>,
     pub tasks: Supervisor,
     pub relay_pod: String,
+    /// Known keys that may not enter, as far as they are not written down.
+    pub at_the_door: AtTheDoor,
+    /// Lines that are on their way, and connections that have one to come.
+    pub to_come: TaskTracker,
 }
 
 impl Trail {
@@ -139,6 +143,9 @@ impl Trail {
         let (bytes_in, bytes_out) = session.uncounted();
         self.metrics.bytes(Direction::In, bytes_in);
         self.metrics.bytes(Direction::Out, bytes_out);
+        let (held_in, held_out) = session.take_held_back();
+        self.metrics.held_back(Direction::In, held_in);
+        self.metrics.held_back(Direction::Out, held_out);
     }
 
     /// A login user's channel is refused; durable when this returns. Repeats are counted and follow.
@@ -149,7 +156,10 @@ impl Trail {
         if refused.why == RefuseCode::Prohibited {
             peer.denies().count();
         }
-        if let Some(event) = self.denied(peer, &target, refused.code, &refused.sentence)
+        let what =
+            refused.target.as_ref().map(|(terminal, service)| format!("{terminal} {service}"));
+        let what = what.as_deref().unwrap_or(&target);
+        if let Some(event) = self.denied(peer, what, &target, refused.code, &refused.sentence)
             && let Err(error) = self.audit.record(event).await
         {
             tracing::error!(%error, "a refusal is not in the audit log");
@@ -159,7 +169,7 @@ impl Trail {
     /// Something that is no channel to a terminal is refused (X11, an agent, `-R`).
     pub fn refused(self: &Arc<Self>, peer: Who<'_>, what: &str, code: &'static str, why: &str) {
         peer.denies().count();
-        if let Some(event) = self.denied(peer, what, code, why) {
+        if let Some(event) = self.denied(peer, what, what, code, why) {
             self.note(event);
         }
     }
@@ -167,6 +177,7 @@ impl Trail {
     fn denied(
         &self,
         peer: Who<'_>,
+        what: &str,
         target: &str,
         code: &'static str,
         sentence: &str,
@@ -178,7 +189,7 @@ impl Trail {
             let entry = Entry::refused(now.wall, terminal, service, code, sentence);
             self.history.note(&staff.who.login, entry);
         }
-        if peer.denies().note(target, code, sentence, now) == Noted::Again {
+        if peer.denies().note(what, target, code, sentence, now) == Noted::Again {
             return None;
         }
         match peer {
@@ -198,12 +209,13 @@ impl Trail {
                 let (terminal, service) = parts(target);
                 Event {
                     terminal: Some(terminal.to_owned()).filter(|terminal| !terminal.is_empty()),
-                    service: Some(service.to_owned()),
+                    service: Some(service.to_owned()).filter(|service| !service.is_empty()),
                     ..self.staff_event(What::Deny, link, clock::now().wall)
                 }
             }
             Who::Terminal(link) => {
-                Event { service: Some(target.to_owned()), ..self.terminal_event(What::Deny, link) }
+                let service = Some(target.to_owned()).filter(|target| !target.is_empty());
+                Event { service, ..self.terminal_event(What::Deny, link) }
             }
         };
         Event {
@@ -229,28 +241,64 @@ impl Trail {
             let entry = Entry::refused(event.time, "", "", code, sentence);
             self.history.note(&staff.who.login, entry);
         }
-        self.arrived(event, refused);
+        self.arrived(event, &staff.who.key, &staff.peer, refused);
     }
 
     /// A terminal proved its key: attached, or refused.
     pub fn attached(self: &Arc<Self>, link: &TerminalLink, refused: Option<(&'static str, &str)>) {
         let event = with_exchange(self.terminal_event(What::Attach, link), &link.peer);
-        self.arrived(event, refused);
+        self.arrived(event, &link.key, &link.peer, refused);
     }
 
-    /// Writes down that a peer proved its key, and whether it may enter.
-    fn arrived(self: &Arc<Self>, event: Event, refused: Option<(&'static str, &str)>) {
-        self.note(match refused {
-            None => Event { decision: Some(Verdict::Allow), ..event },
-            Some((code, sentence)) => {
-                self.metrics.denied(code);
-                Event {
-                    decision: Some(Verdict::Deny),
-                    reason: Some(Reason { code: code.to_owned(), sentence: sentence.to_owned() }),
-                    ..event
-                }
-            }
-        });
+    /// A terminal's connection is ended for a newer one's sake.
+    pub fn gave_way(self: &Arc<Self>, link: &TerminalLink, why: (&'static str, &str)) {
+        self.arrived(self.terminal_event(What::Deny, link), &link.key, &link.peer, Some(why));
+    }
+
+    /// Writes down that a peer proved its key, and whether it may enter. Of those that may not, one a
+    /// minute for each key, source, transport and reason, and how many more there were.
+    fn arrived(
+        self: &Arc<Self>,
+        event: Event,
+        key: &KeyBlob,
+        peer: &Peer,
+        refused: Option<(&'static str, &str)>,
+    ) {
+        let Some((code, sentence)) = refused else {
+            return self.note(Event { decision: Some(Verdict::Allow), ..event });
+        };
+        self.metrics.denied(code);
+        let source = Prefix::of(peer.from.ip());
+        let transport = peer.way.transport.as_str();
+        let counted = |sentence: &str| Event {
+            decision: Some(Verdict::Deny),
+            reason: Some(Reason { code: code.to_owned(), sentence: sentence.to_owned() }),
+            relay_pod: Some(self.relay_pod.clone()),
+            ..Event::new(What::DenyAggregate, event.time)
+        };
+        let line = Event {
+            user: event.user.clone(),
+            key_fingerprint: event.key_fingerprint.clone(),
+            terminal: event.terminal.clone(),
+            terminal_key_fingerprint: event.terminal_key_fingerprint.clone(),
+            source_address: Some(source.to_string()),
+            transport: Some(transport.to_owned()),
+            ..counted(sentence)
+        };
+        let others = counted(sentences::MANY_AT_THE_DOOR);
+        let reason = line.reason.clone();
+        let refused = refusals::Refused { key: key.clone(), source, transport, code };
+        if self.at_the_door.note(refused, line, others, clock::boot()) {
+            self.note(Event { decision: Some(Verdict::Deny), reason, ..event });
+        }
+    }
+
+    /// Lines of known keys that were refused more often than it is written down at once: those whose
+    /// minute is over, or all.
+    pub fn turned_away(&self, all: bool) -> Vec<Event> {
+        let time = clock::now().wall;
+        let lines = self.at_the_door.due(clock::boot(), all).into_iter();
+        lines.map(|line| Event { time, ..line }).collect()
     }
 
     /// A terminal's connection is gone.
@@ -258,19 +306,27 @@ impl Trail {
         self.note(self.terminal_event(What::Detach, link));
     }
 
-    /// Refusals before authentication since the last call, if there were any.
-    pub fn unauthenticated(self: &Arc<Self>, count: u64) {
-        if count > 0 {
-            let reason = Reason {
-                code: "UnknownKey".to_owned(),
-                sentence: "connections that proved no known key".to_owned(),
-            };
-            self.note(Event {
-                decision: Some(Verdict::Deny),
-                reason: Some(reason),
-                count: Some(count),
-                ..Event::new(What::DenyAggregate, clock::now().wall)
-            });
+    /// The line of refusals before a login. It names the source's network.
+    pub fn unauthenticated(&self, line: Line) -> Event {
+        let reason = Reason {
+            code: line.why.word().to_owned(),
+            sentence: sentences::unproven(line.why).to_owned(),
+        };
+        Event {
+            decision: Some(Verdict::Deny),
+            reason: Some(reason),
+            count: Some(line.count),
+            source_address: line.source.map(|source| source.to_string()),
+            relay_pod: Some(self.relay_pod.clone()),
+            ..Event::new(What::DenyAggregate, clock::now().wall)
+        }
+    }
+
+    /// A channel was refused, since too many were opened in too short a time.
+    pub fn too_fast(self: &Arc<Self>, peer: Who<'_>) {
+        let (what, why) = ("a channel", sentences::TOO_MANY_OPENS);
+        if let Some(event) = self.denied(peer, what, what, "TooManyOpens", why) {
+            self.note(event);
         }
     }
 
@@ -284,8 +340,9 @@ impl Trail {
 
     /// Writes an event down without waiting for the disk.
     pub fn note(self: &Arc<Self>, event: Event) {
-        let trail = Arc::clone(self);
+        let (trail, to_come) = (Arc::clone(self), self.to_come.token());
         self.tasks.spawn("audit line", async move {
+            let _to_come = to_come;
             if let Err(error) = trail.audit.record(event).await {
                 tracing::error!(%error, "an event is not in the audit log");
             }
@@ -332,8 +389,8 @@ impl Trail {
     fn peer_event(&self, what: What, peer: &Peer, time: Timestamp) -> Event {
         Event {
             source_address: Some(peer.from.to_string()),
-            transport: Some(TRANSPORT.to_owned()),
-            listener_port: Some(peer.listener_port),
+            transport: Some(peer.way.transport.as_str().to_owned()),
+            listener_port: Some(peer.way.port),
             client: Some(peer.client.clone()),
             relay_pod: Some(self.relay_pod.clone()),
             ..Event::new(what, time)

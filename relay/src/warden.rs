@@ -1,12 +1,13 @@
 //! Watches over the live sessions: deadlines on both clocks, idleness, and every change of policy
 //! (invariants 2 and 3). It needs nothing but this process to be right.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tidegate_policy::decide::{Deny, admit_staff, may_attach, recheck};
+use jiff::Timestamp;
+use tidegate_policy::decide::{Deny, admit_staff, may_attach_until, recheck};
 
 use crate::clock::{self, Boot, Now};
 use crate::end::{self, Ending};
@@ -68,6 +69,7 @@ pub async fn watch(gate: Arc<Gate>) {
     let mut changed = gate.feed();
     let mut checked = clock::now();
     let mut round = checked.boot;
+    let mut attached = HashMap::new();
     loop {
         gate.last_look.warden.set(checked.boot);
         // One that has ended may wait for its last line for as long as the disk is full.
@@ -88,7 +90,7 @@ pub async fn watch(gate: Arc<Gate>) {
         if policy_changed || now.boot.since(round) >= ROUND {
             round = now.boot;
             end::all(&gate, due(&sessions, |it| decide_again(&gate, it, now)));
-            review_links(&gate, now);
+            review_links(&gate, now, &mut attached);
         }
         checked = now;
     }
@@ -103,12 +105,13 @@ pub fn before_write(gate: &Arc<Gate>) {
     }
     let now = clock::now();
     let checked = gate.last_look.warden.get();
-    let outlived = due(&gate.sessions.all(), |session| {
+    let sessions = gate.sessions.all();
+    let outlived = due(&sessions, |session| {
         session.is_due(now).then(|| end::deadline(gate, session, now, checked))
     });
-    let sessions: Vec<_> = outlived.iter().map(|(session, _)| Arc::clone(session)).collect();
     end::all(gate, outlived);
-    for session in sessions {
+    // Those too that another writer is ending at this moment, and has not come to close yet.
+    for session in sessions.iter().filter(|session| session.is_due(now)) {
         session.staff.peer.kill();
         session.terminal.peer.kill();
     }
@@ -164,9 +167,27 @@ fn revoked(why: &str) -> Ending {
     Ending::early(EndedBy::Revoked, sentences::revoked(why))
 }
 
-/// Connections whose key, name or time is no longer good are closed, their sessions first.
-fn review_links(gate: &Arc<Gate>, now: Now) {
+/// A terminal that may be connected for a while, as long as the policy of this serial is in force: some
+/// thousand windows may select it, and looking at all of them each second is too much.
+struct Attached {
+    serial: u64,
+    from: Timestamp,
+    until: Timestamp,
+}
+
+/// Connections whose key, name or time is no longer good are closed, their sessions first. `attached` is
+/// what the last round found of terminals' connections, by their ids.
+fn review_links(gate: &Arc<Gate>, now: Now, attached: &mut HashMap<u64, Attached>) {
     let policy = gate.policy();
+    let mut before = std::mem::take(attached);
+    let mut still = |id: u64, find: &dyn Fn() -> Option<Timestamp>| {
+        // A clock that was set back is not within it either.
+        let known = before.remove(&id).filter(|known| {
+            known.serial == policy.serial && known.from <= now.wall && now.wall < known.until
+        });
+        let found = || Some(Attached { serial: policy.serial, from: now.wall, until: find()? });
+        known.or_else(found).map(|known| attached.insert(id, known)).is_some()
+    };
     let snapshot = &policy.snapshot;
     for link in gate.staff.all() {
         if let Err(deny) = admit_staff(snapshot, &link.who, now.wall) {
@@ -194,7 +215,8 @@ fn review_links(gate: &Arc<Gate>, now: Now) {
             let service = terminal.service(forward.service.as_str());
             service.is_some_and(|service| service.port == forward.service_port)
         });
-        if busy.contains(&link.peer.id) || may_attach(snapshot, terminal, now.wall) {
+        let find = || may_attach_until(snapshot, terminal, now.wall);
+        if busy.contains(&link.peer.id) || still(link.peer.id, &find) {
             continue;
         }
         let reason = sentences::not_attached_now(snapshot, terminal, now.wall);

@@ -15,9 +15,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use tidegate_policy::way::{Transport, Way};
+use tidegate_relay::accept::GaveWay;
 use tidegate_relay::hostkeys::Count;
 use tidegate_relay::metrics::{
-    Cap, ClaimResult, Closed, Direction, Metrics, ObjectKind, Opened, Proof, Role, Severity,
+    ClaimResult, Closed, Direction, Metrics, ObjectKind, Opened, Proof, Role, Severity,
 };
 
 const BEGIN: &str = "<!-- begin: generated from what is served -->\n";
@@ -69,7 +71,7 @@ fn table(served: &BTreeMap<String, Served>) -> String {
                 // One grows with the code's reasons, the other changes with each release.
                 let varies =
                     ["tidegate_denies_total", "tidegate_build_info"].contains(&name.as_str());
-                if varies || *label == "fingerprint" {
+                if varies || ["fingerprint", "port"].contains(&label.as_str()) {
                     return format!("`{label}`");
                 }
                 let values: Vec<_> = values.iter().map(String::as_str).collect();
@@ -106,6 +108,7 @@ fn host_key_counts(served: &str, announced: Option<&str>) -> Vec<Count> {
 fn served() -> String {
     let metrics = Metrics::new().unwrap();
     metrics.set_host_key_clients(&host_key_counts("SHA256:a", Some("SHA256:b")));
+    metrics.listens(5938);
     metrics.render().unwrap()
 }
 
@@ -134,6 +137,8 @@ fn every_name_is_ours_or_the_process_s_and_no_label_names_an_object() {
             let bounded = [
                 "outcome",
                 "cap",
+                "table",
+                "room",
                 "cipher",
                 "method",
                 "role",
@@ -145,6 +150,11 @@ fn every_name_is_ours_or_the_process_s_and_no_label_names_an_object() {
                 "severity",
                 "version",
                 "le",
+                "transport",
+                // Of the limits by source.
+                "table",
+                // Of the listeners.
+                "port",
                 // Of the two host keys at most that are offered.
                 "fingerprint",
                 "offered",
@@ -169,8 +179,10 @@ fn each_method_moves_its_own_metric() {
     m.connection_accepted();
     m.connection_closed(Closed::GaveWay);
     m.set_unauthenticated(7);
-    m.evicted(Cap::PerSource);
+    m.evicted(GaveWay { unauthenticated: 0, per_source: 1 });
     m.authenticated(Role::Terminal, Proof::Allowed);
+    m.listens(80);
+    m.came(Way { port: 5938, transport: Transport::WebSocketTls });
     m.set_terminals(3, 1);
     m.open(Opened::Joined);
     m.denied("NotOpen");
@@ -197,6 +209,8 @@ fn each_method_moves_its_own_metric() {
         ("tidegate_connections_closed_total{outcome=\"gave_way\"}", 1.0),
         ("tidegate_connections_closed_total{outcome=\"served\"}", 0.0),
         ("tidegate_connections_unauthenticated", 7.0),
+        ("tidegate_connections_proven_total{port=\"5938\",transport=\"WebSocketTLS\"}", 1.0),
+        ("tidegate_connections_proven_total{port=\"80\",transport=\"SSH\"}", 0.0),
         ("tidegate_evictions_total{cap=\"per_source\"}", 1.0),
         ("tidegate_authentications_total{result=\"allowed\",role=\"terminal\"}", 1.0),
         ("tidegate_terminals_connected", 3.0),

@@ -382,7 +382,7 @@ fn why_says_what_the_channel_says() {
         ("why vault --json", "vault", 22),
         ("why a,b* --json", "a,b*", 22),
     ] {
-        let request = Request { staff: &world.staff, host, port, agent: false };
+        let request = Request { staff: &world.staff, host, port, agent: false, way: None };
         let Decision::Deny(deny) = decide(&world.snapshot, &request, world.now) else {
             panic!("{line} is allowed");
         };

@@ -193,6 +193,14 @@ impl Core {
         }
     }
 
+    /// Makes the window of what the peer sends on a channel fit for `rate` bytes a second. Who drives
+    /// this holds it to them, by calling [`Core::consumed`] no sooner.
+    pub fn pace(&mut self, id: Id, rate: u64) {
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.incoming.pace(rate);
+        }
+    }
+
     /// WINDOW_ADJUST where one is due (RFC 4254 section 5.2).
     pub(crate) fn give(&mut self, id: Id, now: Duration) {
         let Some(channel) = self.channels.get_mut(id) else { return };

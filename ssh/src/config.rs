@@ -23,6 +23,7 @@ pub struct Config {
     /// How long a key exchange may take in all, however slowly the peer takes what it is sent.
     pub kex_longest: Duration,
     pub exchanges: ExchangeLimits,
+    pub opens: OpenLimits,
     pub limits: Limits,
     pub windows: Windows,
     /// What the windows of all connections are taken from, and one connection's share.
@@ -40,6 +41,7 @@ impl Config {
             kex_patience: Duration::from_secs(30),
             kex_longest: Duration::from_mins(2),
             exchanges: ExchangeLimits::default(),
+            opens: OpenLimits::default(),
             limits: Limits::default(),
             windows: Windows::default(),
             budget: Budget::new(1 << 30),
@@ -141,6 +143,25 @@ pub struct ExchangeLimits {
 impl Default for ExchangeLimits {
     fn default() -> Self {
         Self { before_login: 8, burst: 64, bytes: 2 << 10, time: Duration::from_secs(1) }
+    }
+}
+
+/// How often a peer may open a channel of any type. The numbers are ours: a browser behind `ssh -L`
+/// opens some dozens at once for a page, and a decision with its line in the audit takes milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenLimits {
+    /// As many at once: what it may have open.
+    pub burst: u32,
+    /// One more for so much time.
+    pub each: Duration,
+    /// One that was refused for opening too fast more often than this, without ever having been at
+    /// rest in between, is sent away.
+    pub refused: u32,
+}
+
+impl Default for OpenLimits {
+    fn default() -> Self {
+        Self { burst: 256, each: Duration::from_micros(31_250), refused: 256 }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::algorithm::Negotiated;
 use crate::auth::{Auth, Door};
 use crate::budget::Share;
+use crate::channel::opens::Opens;
 use crate::channel::receive::IDLE;
 use crate::channel::table::Table;
 use crate::config::Config;
@@ -42,6 +43,7 @@ pub struct Core {
     pub(crate) auth: Auth,
     pub(crate) globals: Globals,
     pub(crate) channels: Table,
+    pub(crate) opens: Opens,
     /// What the windows of this connection are taken from.
     pub(crate) share: Arc<Share>,
     /// When windows were last looked at that nobody uses.
@@ -68,6 +70,7 @@ impl Core {
             auth: Auth::default(),
             globals: Globals::default(),
             channels: Table::default(),
+            opens: Opens::default(),
             share,
             rested: now,
             host_key: None,
@@ -133,6 +136,13 @@ impl Core {
             self.transport.moved(message.len());
             return self.channel_data(message, now);
         }
+        let unknown = matches!(self.phase, Phase::Service | Phase::Auth);
+        if unknown
+            && kind == number::KEXINIT
+            && let Some(text) = door.turned_away()
+        {
+            return Err(Fatal::new(DisconnectCode::TooManyConnections, text));
+        }
         match self.transport.handle(message, now)? {
             Handled::Nothing => return Ok(None),
             Handled::Keys { opener, reset } => return self.keys(opener, reset),
@@ -180,7 +190,7 @@ impl Core {
         match kind {
             number::GLOBAL_REQUEST => self.global_request(message),
             number::REQUEST_SUCCESS | number::REQUEST_FAILURE => Ok(self.global_reply()),
-            number::CHANNEL_OPEN => self.channel_open(message),
+            number::CHANNEL_OPEN => self.channel_open(message, now),
             number::CHANNEL_OPEN_CONFIRMATION => self.channel_confirmed(message),
             number::CHANNEL_OPEN_FAILURE => self.channel_failed(message),
             number::CHANNEL_WINDOW_ADJUST => self.channel_adjust(message),

@@ -7,6 +7,15 @@ use crate::channel::Id;
 use crate::cipher::Opener;
 use crate::global::Token;
 
+/// What a channel was refused for want of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// The connection has as many as it may.
+    Channels,
+    /// The replica's memory for windows is used up.
+    Memory,
+}
+
 /// What a peer did. Texts in here are printable ASCII, whatever the peer sent; what was not is '?'.
 #[derive(Debug)]
 pub enum Event {
@@ -80,6 +89,10 @@ pub enum Event {
     /// The peer asked for proof of these host keys (indexes in `Config::host_keys`), and has it: it
     /// is about to learn them (hostkeys-prove-00@openssh.com).
     HostKeysProved { keys: Vec<usize> },
+    /// The peer opens channels faster than it may; this one was refused.
+    TooFast,
+    /// A channel was refused, since there is no room for it.
+    NoRoom(Shortage),
     /// Something that a relay never does was asked for and refused.
     Refused { what: &'static str },
     /// The peer said goodbye.

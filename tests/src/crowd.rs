@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_ssh_client::driver::Connection;
+use tidegate_ssh_client::driver::{Connection, Serve};
 use tidegate_ssh_client::{Key, Offer};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -24,25 +24,18 @@ impl Crowd {
     pub fn gather(relay: u16, login: &str, key: &Path, targets: &[(String, u16)]) -> Self {
         let runtime = runtime();
         let (key, offer) = (Key::read(key), Arc::new(Offer::default()));
-        let turns = Arc::new(Semaphore::new(AT_ONCE));
-        let joining: Vec<_> = targets
-            .iter()
-            .cloned()
-            .map(|(host, port)| {
-                let (key, offer) = (key.clone(), Arc::clone(&offer));
-                let (turns, login) = (Arc::clone(&turns), login.to_owned());
-                runtime.spawn(async move {
-                    let _turn = turns.acquire().await.expect("a turn");
-                    let member = Connection::login(relay, offer, &login, key, None).await;
-                    let member = member.expect("a login");
-                    let answer = member.hold(&host, u32::from(port), b"ping").await;
-                    assert_eq!(answer.expect("an answer"), b"ping");
-                    member
-                })
-            })
-            .collect();
-        let joining = joining.into_iter();
-        let members = joining.map(|joining| runtime.block_on(joining).expect("a member")).collect();
+        let login = login.to_owned();
+        let joining = in_turns(targets.iter().cloned(), |(host, port)| {
+            let (key, offer, login) = (key.clone(), Arc::clone(&offer), login.clone());
+            async move {
+                let member = Connection::login(relay, offer, &login, key, Serve::Nothing).await;
+                let member = member.expect("a login");
+                let answer = member.hold(&host, u32::from(port), b"ping").await;
+                assert_eq!(answer.expect("an answer"), b"ping");
+                member
+            }
+        });
+        let members = runtime.block_on(joining);
         Self { members, _runtime: runtime }
     }
 
@@ -72,10 +65,39 @@ impl Crowd {
 pub fn open_once(relay: u16, login: &str, key: &Path, host: &str) -> Option<String> {
     let opening = async {
         let member =
-            Connection::login(relay, Offer::default(), login, Key::read(key), None).await?;
+            Connection::login(relay, Offer::default(), login, Key::read(key), Serve::Nothing)
+                .await?;
         member.open(host, 443).await
     };
     runtime().block_on(opening).err().map(|error| error.to_string())
+}
+
+/// What `each` makes of all, in their order, with as many under way at once as one source may have
+/// before authentication.
+pub async fn in_turns<T, F>(
+    all: impl IntoIterator<Item = T>,
+    each: impl Fn(T) -> F,
+) -> Vec<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let mut joining = Vec::new();
+    for one in all {
+        let turn = Arc::clone(&turns).acquire_owned().await.expect("a turn");
+        let joins = each(one);
+        joining.push(tokio::spawn(async move {
+            let joined = joins.await;
+            drop(turn);
+            joined
+        }));
+    }
+    let mut joined = Vec::new();
+    for joining in joining {
+        joined.push(joining.await.expect("one that joins"));
+    }
+    joined
 }
 
 fn runtime() -> Runtime {

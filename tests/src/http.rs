@@ -20,10 +20,24 @@ pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
 
 /// The value of the first sample whose line begins with `name` (labels may be part of it).
 pub fn metric(port: u16, name: &str) -> Option<f64> {
-    let (_, body) = get(port, "/metrics")?;
-    body.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        let after_name = rest.starts_with([' ', '{']);
-        after_name.then(|| rest.rsplit(' ').next()?.parse().ok())?
-    })
+    Metrics::read(port)?.get(name)
+}
+
+/// What `/metrics` said at one look.
+pub struct Metrics(String);
+
+impl Metrics {
+    /// `None` if nobody answers.
+    pub fn read(port: u16) -> Option<Self> {
+        Some(Self(get(port, "/metrics")?.1))
+    }
+
+    /// As [`metric`].
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let after_name = rest.starts_with([' ', '{']);
+            after_name.then(|| rest.rsplit(' ').next()?.parse().ok())?
+        })
+    }
 }

@@ -12,21 +12,27 @@ pub mod delay;
 pub mod disk;
 pub mod fleet;
 pub mod gate;
+pub mod hand;
 pub mod http;
+pub mod interrupt;
 pub mod keys;
 pub mod kiosk;
 mod listener;
 pub mod manifest;
 pub mod operator;
+pub mod pattern;
 pub mod ports;
 pub mod process;
 pub mod procfs;
 pub mod programs;
+pub mod proxies;
 pub mod servers;
 pub mod services;
+pub mod soak;
 pub mod tap;
 pub mod usage;
 pub mod wait;
+pub mod ways;
 
 pub use clients::{Forward, Staff, Terminals};
 pub use delay::DelayLine;
@@ -40,6 +46,7 @@ pub use servers::{Dropbear, Sshd};
 pub use services::{Echo, Sink, Source};
 pub use tap::Tap;
 pub use wait::{SOON, eventually, wait_for};
+pub use ways::Way;
 
 /// Whether this run was asked to leave nothing out: CI, where a missing component is a failure.
 pub fn in_ci() -> bool {

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-/// Ample for anything that takes a moment on an idle machine; a wait that reaches it has failed.
-pub const SOON: Duration = Duration::from_secs(20);
+/// Ample for anything that takes a moment on an idle machine; a wait that reaches it has failed. It is
+/// more than the 25 s after which the relay asks a silent peer for a sign of life: a client that has
+/// slept through its own end (OpenSSH 9.2 when SIGTERM comes just before it polls, dbclient when the last
+/// bytes go out behind the peer's CLOSE) sees that then.
+pub const SOON: Duration = Duration::from_secs(40);
 
 /// Looks again this often where no event tells of a change.
 const LOOK: Duration = Duration::from_millis(5);

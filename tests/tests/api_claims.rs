@@ -42,7 +42,7 @@ impl Pair {
         let mut kiosk = Kiosk::declared(|setup: Setup| {
             setup
                 .max_policy_age("1h")
-                .relay_spec("  limits: {sessionsPerUser: 64}\n")
+                .relay_spec("  limits: {sessionsPerUser: 64, connectionsPerUser: 128}\n")
                 .cluster(cluster.kubeconfig())
         });
         let manifests = kiosk.gate.manifests.to_str().expect("a path");

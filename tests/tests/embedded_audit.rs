@@ -64,6 +64,11 @@ fn invariant_7_a_session_leaves_its_lines() {
     assert_eq!((&end["bytesIn"], &end["bytesOut"]), (&4.into(), &4.into()));
     assert!(end["overrunMs"].is_u64(), "{end}");
     verify(gate).ok();
+    eventually("each line is counted", SOON, || {
+        let lines = u32::try_from(gate.audit().len()).expect("a short trail");
+        metric(gate.admin, "tidegate_audit_records_total") == Some(f64::from(lines))
+    });
+    assert!(metric(gate.admin, "tidegate_audit_fsync_seconds_count") > Some(0.0));
 }
 
 #[test]
@@ -86,6 +91,27 @@ fn invariant_7_a_refusal_leaves_one_line_with_a_count() {
     drop(client);
     gate.await_audit("the repeats", SOON, |line| denied(line) && line["count"] == 4);
     assert_eq!(gate.audit().iter().filter(|line| denied(line)).count(), 2);
+}
+
+#[test]
+fn invariant_7_a_shutdown_loses_no_line_and_its_own_is_the_last() {
+    let mut kiosk = Kiosk::open(&[alice_everywhere("berlin")]);
+    let port = tidegate_tests::ports::free();
+    let forward = format!("{port}:kiosk-17:8080");
+    let alice = kiosk.gate.staff("alice");
+    let client = Proc::start("ssh -L", &mut alice.relay(&["-N", "-v", "-L", &forward]));
+    client.await_stderr("Entering interactive session", SOON);
+    for _ in 0..5 {
+        let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).expect("the forward");
+        let _ = std::io::Read::read_to_end(&mut socket, &mut Vec::new());
+    }
+    kiosk.gate.stop();
+    let lines = kiosk.gate.audit();
+    let repeats = |line: &&Value| line["event"] == "Deny" && line["count"] == 4;
+    assert_eq!(lines.iter().filter(repeats).count(), 1, "{lines:#?}");
+    let detached = |line: &&Value| line["event"] == "Detach" && line["terminal"] == "kiosk-17";
+    assert_eq!(lines.iter().filter(detached).count(), 1, "{lines:#?}");
+    assert_eq!(lines.last().expect("lines")["event"], "Stop");
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn invariant_2_a_thousand_sessions_with_one_deadline() {
     // As released: the promise of one second is the product's, not the debug build's.
     let mut setup = Setup::new()
         .build(Build::Release)
-        .relay_spec("  limits: {sessionsPerUser: 1000}\n")
+        .relay_spec("  limits: {sessionsPerUser: 1000, connectionsPerUser: 2000, handshakesPerSource: 1000}\n")
         .user(LoginUser::new("alice"))
         .window(window.clone());
     for (n, name) in (0_u16..).zip(&names) {

@@ -9,7 +9,7 @@ use tidegate_tests::clock::{after, monotonic, until};
 use tidegate_tests::http::metric;
 use tidegate_tests::kiosk::{SERVICES, alice_everywhere};
 use tidegate_tests::manifest::{LoginUser, SupportWindow, in_seconds};
-use tidegate_tests::{Gate, Kiosk, Proc, SOON, Tap, eventually, wait_for};
+use tidegate_tests::{Gate, Kiosk, Proc, SOON, Setup, Tap, eventually, wait_for};
 
 const ON_TIME: Duration = Duration::from_secs(1);
 
@@ -210,6 +210,43 @@ fn attach_during_window_lets_a_terminal_in_only_around_its_windows() {
     let left = client.exit(SOON);
     assert_eq!(left.code, Some(255), "{}", client.stderr());
     assert!(Timestamp::now() >= closes);
+}
+
+#[test]
+fn an_idle_terminal_of_attach_during_window_leaves_with_the_last_of_its_windows() {
+    let (first, last) = (in_seconds(12), in_seconds(15));
+    let declared = |setup: Setup| {
+        let (one, other) = (alice_everywhere("one"), alice_everywhere("other"));
+        setup.window(one.closing_at(first)).window(other.closing_at(last))
+    };
+    let mut kiosk = Kiosk::detached(declared);
+    let terminal = kiosk.gate.terminal("kiosk-17").during_window();
+    kiosk.gate.put_terminal(terminal);
+    kiosk.attach();
+    let client = kiosk.client.take().expect("the terminal's client");
+    // Nothing is edited and nobody calls: time alone goes by.
+    let left = client.exit(SOON);
+    assert_eq!(left.code, Some(255), "{}", client.stderr());
+    assert!(
+        client.stderr().contains("attaches only during support windows"),
+        "{}",
+        client.stderr()
+    );
+    assert!(left.at >= monotonic(last), "gone with the first of them");
+    let late = after(monotonic(last), left.at);
+    assert!(late <= 2 * ON_TIME, "{late:?} after the last had closed");
+
+    // What is taken away is seen at once, whatever was found before.
+    let applied = || metric(kiosk.gate.admin, "tidegate_policy_snapshots_applied_total");
+    let before = applied();
+    kiosk.gate.put(&alice_everywhere("one"));
+    eventually("the policy is in force", SOON, || applied() > before);
+    kiosk.attach();
+    let client = kiosk.client.take().expect("the terminal's client");
+    kiosk.gate.remove(&alice_everywhere("one"));
+    let edited = Instant::now();
+    let late = after(edited, client.exit(SOON).at);
+    assert!(late <= ON_TIME, "{late:?} after its window was deleted");
 }
 
 #[test]

@@ -149,6 +149,36 @@ fn invariant_1_staff_who_leave_during_the_dial_leave_nothing() {
 }
 
 #[test]
+fn invariant_7_opens_that_end_after_their_connection_are_written_down() {
+    const OPENS: usize = 5;
+    let dialled = Dialled::new();
+    let gate = &dialled.kiosk.gate;
+    dialled.kiosk.client.as_ref().expect("the terminal's client").stop();
+    let port = tidegate_tests::ports::free();
+    let forward = format!("{port}:kiosk-17:443");
+    let mut staff =
+        Proc::start("ssh -L", &mut gate.staff("alice").relay(&["-N", "-v", "-L", &forward]));
+    staff.await_stderr("Entering interactive session", SOON);
+    let connect = || std::net::TcpStream::connect(("127.0.0.1", port)).expect("the forward");
+    let _sockets: Vec<_> = (0..OPENS).map(|_| connect()).collect();
+    // Each but the last is on its way before the next is taken up.
+    eventually("all are asked for", SOON, || {
+        staff.stderr().matches("forwarding to kiosk-17 port 443 requested").count() == OPENS
+    });
+    staff.kill();
+    eventually("all are written down", SOON, || {
+        let refused = metric(gate.admin, "tidegate_denies_total{reason=\"StaffLeft\"}");
+        let lines = lines(gate, "Deny");
+        let left = lines.iter().filter(|line| line["reason"]["code"] == "StaffLeft");
+        let written: u64 = left.map(|line| line["count"].as_u64().unwrap_or(1)).sum();
+        let written = u32::try_from(written).expect("few");
+        written > 1 && refused == Some(f64::from(written))
+    });
+    dialled.terminal(Signal::CONT);
+    dialled.assert_nothing_left();
+}
+
+#[test]
 fn invariant_1_staff_who_leave_as_the_terminal_answers_leave_nothing() {
     let dialled = Dialled::new();
     for _ in 0..8 {

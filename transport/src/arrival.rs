@@ -5,10 +5,11 @@
 //! |---|---|---|
 //! | proxy, where a header is required | a PROXY header | first; a health check: closed without a word; else refused |
 //! | first | `SSH-` | SSH |
-//! | | TLS | in TLS |
+//! | | TLS | before TLS |
 //! | | HTTP | head |
 //! | | PROXY | refused: a second header, or one from outside of the declared ranges |
 //! | | anything else | one line |
+//! | before TLS | | in TLS, or turned away: a handshake costs a signature, so that the driver is asked |
 //! | in TLS | `SSH-` | SSH |
 //! | | HTTP | head |
 //! | | anything else, TLS and PROXY, too | one line |
@@ -34,6 +35,9 @@ const NOT_SSH: &str =
 /// A TLS alert, handshake_failure (RFC 8446 section 6), as a record without protection.
 const NO_TLS: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
 
+/// The same of access_denied, which clients show as "access denied": TLS has no words before its handshake.
+const TURNED_AWAY: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+
 /// What a listener offers to a peer from where it comes.
 #[derive(Clone, Debug, Default)]
 pub struct Offer {
@@ -48,6 +52,9 @@ pub struct Offer {
 pub enum Step {
     /// Read more.
     More,
+    /// TLS is about to begin, and nothing costly was done for it: [`Arrival::begin_tls`] or
+    /// [`Arrival::turn_away`].
+    Tls,
     /// SSH begins: [`Arrival::finish`].
     Ssh,
     /// Write what [`Stack::output`] has, then close. Nothing more is to be read, but for throwing it
@@ -72,6 +79,7 @@ pub enum Closed {
 enum State {
     Proxy,
     First,
+    BeforeTls,
     InTls,
     Head,
     InWebSocket,
@@ -92,6 +100,8 @@ pub struct Arrival {
     state: State,
     /// What came and belongs to nobody yet.
     seen: Vec<u8>,
+    /// How far a head of HTTP in it was looked at.
+    head: http::Scan,
     stack: Stack,
     proxied: Option<Proxied>,
     /// It got our banner already, so that it can only speak SSH.
@@ -105,6 +115,7 @@ impl Arrival {
             offer,
             state,
             seen: Vec::new(),
+            head: http::Scan::default(),
             stack: Stack::default(),
             proxied: None,
             greeted: false,
@@ -118,6 +129,25 @@ impl Arrival {
             return Step::More;
         }
         let step = self.pass(raw).and_then(|()| self.look());
+        self.settle(step)
+    }
+
+    /// After [`Step::Tls`]: goes on with what has come.
+    pub fn begin_tls(&mut self) -> Step {
+        if self.state != State::BeforeTls {
+            return Step::More;
+        }
+        let step = self.tls().and_then(|()| self.look());
+        self.settle(step)
+    }
+
+    /// After [`Step::Tls`]: the peer is told that it is not served now, as far as TLS can.
+    pub fn turn_away(&mut self, why: &'static str) -> Step {
+        let _ = self.stack.send(&TURNED_AWAY);
+        self.settle(Err(Closed::Refused(Fault::new(why))))
+    }
+
+    fn settle(&mut self, step: Result<Step, Closed>) -> Step {
         match step {
             Ok(step) => step,
             Err(closed) => {
@@ -164,11 +194,12 @@ impl Arrival {
                     None => return Ok(Step::More),
                     Some(Kind::Ssh) => return Ok(self.ssh()),
                     Some(Kind::Proxy) => return Err(self.second_header()),
-                    Some(Kind::Tls) if !self.greeted => self.begin_tls()?,
+                    Some(Kind::Tls) if !self.greeted => self.before_tls()?,
                     Some(Kind::Http) if !self.greeted => self.state = State::Head,
                     Some(_) => return Err(self.not_ssh()),
                 },
-                State::Head => match http::read(&self.seen) {
+                State::BeforeTls => return Ok(Step::Tls),
+                State::Head => match self.head.read(&self.seen) {
                     http::Head::NeedMore => return Ok(Step::More),
                     http::Head::Whole { request, consumed } => {
                         self.seen.drain(..consumed);
@@ -222,17 +253,25 @@ impl Arrival {
         }))
     }
 
-    fn begin_tls(&mut self) -> Result<(), Closed> {
+    fn before_tls(&mut self) -> Result<(), Closed> {
         if self.state == State::InTls {
             let sentence = "the peer speaks TLS inside TLS; connect with one of them";
             return Err(self.refuse(Fault::new(sentence)));
         }
-        let Some(config) = self.offer.tls.take() else {
-            let _ = self.stack.send(&NO_TLS);
-            return Err(Closed::Refused(Fault::new(
-                "the peer speaks TLS, which this relay has not",
-            )));
-        };
+        if self.offer.tls.is_none() {
+            return Err(self.no_tls());
+        }
+        self.state = State::BeforeTls;
+        Ok(())
+    }
+
+    fn no_tls(&mut self) -> Closed {
+        let _ = self.stack.send(&NO_TLS);
+        Closed::Refused(Fault::new("the peer speaks TLS, which this relay has not"))
+    }
+
+    fn tls(&mut self) -> Result<(), Closed> {
+        let Some(config) = self.offer.tls.take() else { return Err(self.no_tls()) };
         self.stack.tls = Some(Box::new(Tls::new(config).map_err(Closed::Refused)?));
         self.state = State::InTls;
         let raw = std::mem::take(&mut self.seen);

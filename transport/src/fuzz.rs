@@ -70,8 +70,17 @@ fn arrive<'a>(proxy: bool, parts: impl IntoIterator<Item = &'a [u8]>) -> Came {
         }
         let Some(there) = &mut arrival else { break };
         match there.receive(part) {
+            Step::Tls => promise(false, "TLS begins where none is offered"),
             Step::More => kept = kept.saturating_add(part.len()),
-            Step::Ssh => ssh = arrival.take().map(Arrival::finish),
+            Step::Ssh => {
+                // The answer of an upgrade, too, if it came with this read: the driver writes it before
+                // it reads again, so that the next read's answer is counted alone.
+                let output = there.stack().output();
+                promise(output.len() <= 512, "an upgrade is answered with its head and one frame");
+                let all = output.len();
+                output.consume(all);
+                ssh = arrival.take().map(Arrival::finish);
+            }
             Step::Closed(closed) => {
                 end = Some(matches!(closed, crate::arrival::Closed::Refused(_)));
                 promise(!there.may_greet(), "nobody is greeted who was refused");

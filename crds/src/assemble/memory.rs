@@ -1,8 +1,8 @@
 //! What is remembered of a directory, across restarts: what an API server would know of each object.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
@@ -13,8 +13,9 @@ use crate::manifest::{ObjectRef, Position};
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(from = "Stored<Remembered>")]
 pub struct Memory {
-    /// Shared with the memories before, where nothing changed: most of it, at each edit.
-    pub(super) objects: BTreeMap<ObjectRef, Arc<Remembered>>,
+    /// Shared with the memories before, where nothing changed: most of it, at each edit. A copy costs
+    /// nothing.
+    pub(super) objects: OrdMap<ObjectRef, Arc<Remembered>>,
 }
 
 /// One object.

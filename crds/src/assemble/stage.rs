@@ -144,6 +144,10 @@ impl<'a> Stage<'a> {
         namespaces
     }
 
+    pub fn forget(&mut self, object: &ObjectRef) {
+        self.next.objects.remove(object);
+    }
+
     fn remember(&mut self, remembered: impl Into<Arc<Remembered>>) {
         let remembered = remembered.into();
         self.next.objects.insert(remembered.object.clone(), remembered);
@@ -171,7 +175,8 @@ impl<'a> Stage<'a> {
                 item.document = Some(document);
             } else if self.permits(object, remembered.map(|o| &**o), document) {
                 item.generation = remembered.map_or(1, |o| {
-                    o.generation + i64::from(o.value.get("spec") != document.value.get("spec"))
+                    let edited = o.value.get("spec") != document.value.get("spec");
+                    o.generation.saturating_add(i64::from(edited))
                 });
                 let identity = Identity {
                     uid: remembered.map(|o| o.uid.as_str()).unwrap_or_default().into(),

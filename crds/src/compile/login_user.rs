@@ -55,7 +55,7 @@ pub fn login_user(
 }
 
 /// A range in CIDR form without bits beyond its prefix, or one address.
-fn address_range(text: &str) -> Result<IpNet, String> {
+pub(super) fn address_range(text: &str) -> Result<IpNet, String> {
     let bad = || {
         format!("'{}' is not an address or range; write it as in 203.0.113.0/24", shown(text, 60))
     };

@@ -148,6 +148,14 @@ pub struct Document {
 }
 
 impl Document {
+    /// Whether this is the same object at the same lines, so that nothing that is said of it differs.
+    pub fn same(&self, other: &Self) -> bool {
+        self.value == other.value
+            && self.reference == other.reference
+            && self.position == other.position
+            && self.fields == other.fields
+    }
+
     /// What no schema can say of this document by itself: what `compile` refuses.
     pub fn refusals(&self) -> Vec<Finding> {
         wrong_besides(self)

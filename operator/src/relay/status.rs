@@ -217,10 +217,27 @@ fn source_address(view: &View<'_>) -> Option<Condition> {
     let say = |status, reason, message: &str| {
         Some(condition("SourceAddressKnown", status, reason, message))
     };
+    let by_header = exposure.proxy_protocol.is_some();
+    let by_nodes = exposure.r#type != ExposureType::HostPort
+        && exposure.external_traffic_policy == Some(ExternalTrafficPolicy::Cluster);
+    if by_header && by_nodes {
+        return say(
+            "False",
+            "ExternalTrafficPolicyCluster",
+            "with externalTrafficPolicy Cluster proxies and peers alike appear under nodes' addresses: proxyProtocol.from misses the proxies, or lets any peer say where it comes from; set Local",
+        );
+    }
+    if by_header {
+        return say(
+            "True",
+            "ProxyProtocol",
+            "the proxies of proxyProtocol.from say by a PROXY header where peers are",
+        );
+    }
     if exposure.r#type == ExposureType::HostPort {
         return say("True", "HostPort", "peers reach the replicas' nodes themselves");
     }
-    if exposure.external_traffic_policy == Some(ExternalTrafficPolicy::Cluster) {
+    if by_nodes {
         return say(
             "False",
             "ExternalTrafficPolicyCluster",
@@ -235,7 +252,7 @@ fn source_address(view: &View<'_>) -> Option<Condition> {
         return say(
             "False",
             "LoadBalancerProxies",
-            "the load balancer opens connections of its own, so that peers appear under its address; use one that passes them on",
+            "the load balancer opens connections of its own, so that peers appear under its address; let it send a PROXY header and declare it in proxyProtocol.from, or use one that passes them on",
         );
     }
     say("True", "ExternalTrafficPolicyLocal", "the Service passes peers' addresses on")
@@ -497,11 +514,28 @@ mod tests {
             json!({"exposure": {"type": "LoadBalancer", "externalTrafficPolicy": "Cluster"}});
         assert_eq!(by(cluster), ("False".into(), "ExternalTrafficPolicyCluster".into()));
         assert_eq!(by(json!({"exposure": {"type": "HostPort"}})).0, "True");
-        let mut proxied = deployed(json!({}), 2);
-        let service = Arc::make_mut(proxied.service.as_mut().unwrap());
-        let ingress = service.status.as_mut().unwrap().load_balancer.as_mut().unwrap();
-        ingress.ingress.as_mut().unwrap()[0].ip_mode = Some("Proxy".into());
-        let status = said(&proxied, &Counts::new(), 1);
-        assert_eq!(the(&status, "SourceAddressKnown").reason, "LoadBalancerProxies");
+        let behind = |kind: &str, policy: &str| {
+            let proxies = json!({"from": ["10.0.0.0/8"]});
+            by(
+                json!({"exposure": {"type": kind, "externalTrafficPolicy": policy, "proxyProtocol": proxies}}),
+            )
+        };
+        assert_eq!(behind("LoadBalancer", "Local"), ("True".into(), "ProxyProtocol".into()));
+        assert_eq!(
+            behind("LoadBalancer", "Cluster"),
+            ("False".into(), "ExternalTrafficPolicyCluster".into()),
+            "headers come from nodes then"
+        );
+        let proxied = |spec: Value| {
+            let mut proxied = deployed(spec, 2);
+            let service = Arc::make_mut(proxied.service.as_mut().unwrap());
+            let ingress = service.status.as_mut().unwrap().load_balancer.as_mut().unwrap();
+            ingress.ingress.as_mut().unwrap()[0].ip_mode = Some("Proxy".into());
+            let status = said(&proxied, &Counts::new(), 1);
+            the(&status, "SourceAddressKnown").reason.clone()
+        };
+        assert_eq!(proxied(json!({})), "LoadBalancerProxies");
+        let declared = json!({"type": "LoadBalancer", "proxyProtocol": {"from": ["10.0.0.0/8"]}});
+        assert_eq!(proxied(json!({"exposure": declared})), "ProxyProtocol");
     }
 }

@@ -127,7 +127,7 @@ pub fn staff(of: &str) -> Staff {
 }
 
 pub fn request<'a>(staff: &'a Staff, host: &'a str, port: u32) -> Request<'a> {
-    Request { staff, host, port, agent: false }
+    Request { staff, host, port, agent: false, way: None }
 }
 
 /// One change of policy.
@@ -167,6 +167,32 @@ fn labels(all: &'static [&'static str]) -> impl Strategy<Value = BTreeSet<Label>
     subsequence(all, 0..=2.min(all.len())).prop_map(|names| names.into_iter().map(label).collect())
 }
 
+/// What terminals here may be labelled with, and selectors may want.
+const LABELS: &[(&str, &str)] = &[("site", "berlin"), ("site", "paris"), ("model", "till")];
+
+fn some_labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    subsequence(LABELS, 0..=2)
+        .prop_map(|all| all.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+}
+
+/// Of each form; an empty one matches all.
+fn any_selector() -> impl Strategy<Value = LabelSelector> {
+    let values = subsequence(&["berlin", "paris", "till"][..], 0..=2);
+    let expression =
+        (select(&["site", "model"]), values, 0..6_u8).prop_map(|(key, values, form)| {
+            let values: BTreeSet<String> = values.into_iter().map(str::to_owned).collect();
+            match form {
+                0 => LabelRequirement::NotIn(key.into(), values),
+                1 => LabelRequirement::Exists(key.into()),
+                2 => LabelRequirement::DoesNotExist(key.into()),
+                _ => LabelRequirement::In(key.into(), values),
+            }
+        });
+    (some_labels(), proptest::collection::vec(expression, 0..3)).prop_map(
+        |(match_labels, match_expressions)| LabelSelector { match_labels, match_expressions },
+    )
+}
+
 fn rarely() -> impl Strategy<Value = bool> {
     proptest::bool::weighted(0.15)
 }
@@ -191,10 +217,9 @@ pub fn any_user() -> impl Strategy<Value = LoginUser> {
 }
 
 pub fn any_terminal() -> impl Strategy<Value = Terminal> {
-    let sites = subsequence(&["berlin", "paris"][..], 0..=1);
     let services = subsequence(&[0_u16, 1, 2][..], 1..=3);
-    (select(TERMINALS), sites, services, rarely(), any::<bool>()).prop_map(
-        |((namespace, name), sites, services, suspended, during)| {
+    (select(TERMINALS), some_labels(), services, rarely(), any::<bool>()).prop_map(
+        |((namespace, name), labels, services, suspended, during)| {
             let at = TERMINALS.iter().position(|(_, other)| *other == name).unwrap();
             let base = 20_000 + 10 * u16::try_from(at).unwrap();
             let service = |n: u16| {
@@ -202,10 +227,7 @@ pub fn any_terminal() -> impl Strategy<Value = Terminal> {
                 service(SERVICES[usize::from(n)], port, (n != 1).then_some(base + n))
             };
             Terminal {
-                labels: sites
-                    .into_iter()
-                    .map(|site| ("site".to_owned(), site.to_owned()))
-                    .collect(),
+                labels,
                 services: services.into_iter().map(service).collect(),
                 attach: if during { Attach::DuringWindow } else { Attach::Always },
                 suspended,
@@ -229,8 +251,8 @@ pub fn any_schedule() -> impl Strategy<Value = Schedule> {
 pub fn any_window() -> impl Strategy<Value = Window> {
     let terminals: Vec<&str> = TERMINALS.iter().map(|(_, name)| *name).collect();
     let users = (subsequence(LOGINS, 0..=3), labels(GROUPS));
-    let site = proptest::option::weighted(0.4, select(&["berlin", "paris", "any"]));
-    let terminals = (subsequence(terminals, 0..=2), site);
+    let selector = proptest::option::weighted(0.4, any_selector());
+    let terminals = (subsequence(terminals, 0..=2), selector);
     let wants = (rarely(), rarely(), rarely(), rarely(), any::<bool>());
     let longest = proptest::option::weighted(0.3, 1..300_i64);
     let named =
@@ -240,7 +262,7 @@ pub fn any_window() -> impl Strategy<Value = Window> {
         |(
             (namespace, name, age, uid),
             users,
-            (names, site),
+            (names, selector),
             services,
             schedule,
             wants,
@@ -248,13 +270,6 @@ pub fn any_window() -> impl Strategy<Value = Window> {
         )| {
             let (consent, code, recording, suspended, one_time) = wants;
             let need = |need| if need { Need::Required } else { Need::NotRequired };
-            let selector = site.map(|site| LabelSelector {
-                match_labels: match site {
-                    "any" => BTreeMap::new(),
-                    site => BTreeMap::from([("site".to_owned(), site.to_owned())]),
-                },
-                match_expressions: Vec::new(),
-            });
             let mut meta = meta(namespace, name);
             meta.created += age.hours();
             meta.uid = format!("{namespace}/{name}/{uid}").into();

@@ -23,7 +23,7 @@ pub enum What {
     Channel,
     /// An authenticated peer was refused.
     Deny,
-    /// Peers were refused before authentication, counted.
+    /// Peers were refused, counted: before authentication, or with a known key that may not enter.
     DenyAggregate,
     /// A session ended.
     End,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::line::Tip;
+use super::line::{HIGHEST_SEQ, Tip};
 use crate::state;
 
 /// Always the same size, so that rewriting it in place needs no space on a full disk.
@@ -45,7 +45,8 @@ pub fn read(audit: &Path) -> io::Result<Pinned> {
     else {
         return Ok(Pinned::Missing);
     };
-    let pin = serde_json::from_slice::<Pin>(&bytes).ok().filter(|pin| pin.sha256.len() == 64);
+    let pin = serde_json::from_slice::<Pin>(&bytes).ok();
+    let pin = pin.filter(|pin| pin.sha256.len() == 64 && pin.seq <= HIGHEST_SEQ);
     Ok(pin.map_or(Pinned::Unreadable, |pin| Pinned::At(Tip { seq: pin.seq, hash: pin.sha256 })))
 }
 

@@ -21,9 +21,20 @@ struct Line<'a> {
     event: &'a Event,
 }
 
+/// The highest `seq` that is believed: from there on a trail would have no end in sight, and whoever
+/// wrote it did so to stop the relay where the numbers end.
+pub const HIGHEST_SEQ: u64 = u64::MAX >> 1;
+
+fn seq<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let seq = u64::deserialize(from)?;
+    let wrong = || serde::de::Error::custom("no trail gets to that seq");
+    (seq <= HIGHEST_SEQ).then_some(seq).ok_or_else(wrong)
+}
+
 /// What the chain needs of a line.
 #[derive(Deserialize)]
 pub struct Header {
+    #[serde(deserialize_with = "seq")]
     pub seq: u64,
     pub prev: String,
     pub time: Timestamp,

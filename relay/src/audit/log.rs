@@ -289,7 +289,7 @@ struct Found {
     /// Where the chain does not hold.
     breaks: Vec<String>,
     head_lost: Option<&'static str>,
-    /// Neither lines nor a pin.
+    /// Neither lines nor closed files nor a pin.
     is_new: bool,
 }
 
@@ -298,9 +298,14 @@ struct Found {
 fn examine(audit: &Path) -> io::Result<Found> {
     let pinned = head::read(audit)?;
     let pinned_is_missing = pinned == Pinned::Missing;
-    let closed = files::list(audit)?;
+    let has_bytes = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.len() > 0);
+    // A file without a byte is passed over, as `verify` does: where it had lines, the next file, the pin
+    // or the head's loss tells of them.
+    let mut closed = files::list(audit)?;
+    let had_closed = !closed.is_empty();
+    closed.retain(|file| has_bytes(&file.path));
     let current = files::current(audit);
-    let has_current = fs::metadata(&current).is_ok_and(|meta| meta.len() > 0);
+    let has_current = has_bytes(&current);
     let newest = if has_current { None } else { closed.last() };
     let older = if has_current { closed.last() } else { closed.iter().rev().nth(1) };
 
@@ -356,7 +361,7 @@ fn examine(audit: &Path) -> io::Result<Found> {
     let first =
         if has_current { first_header(path)?.map_or(tip.seq + 1, |h| h.seq) } else { tip.seq + 1 };
     let head_lost = match pinned {
-        Pinned::Missing if has_newest => {
+        Pinned::Missing if has_current || had_closed => {
             Some("the head was missing: lines may have been taken from the end of the log")
         }
         Pinned::Unreadable => {
@@ -364,7 +369,7 @@ fn examine(audit: &Path) -> io::Result<Found> {
         }
         _ => None,
     };
-    let is_new = !has_newest && pinned_is_missing;
+    let is_new = !has_current && !had_closed && pinned_is_missing;
     Ok(Found { tip, first, length, torn, breaks, head_lost, is_new })
 }
 
@@ -445,6 +450,48 @@ mod tests {
         log.append(&[&event()]).unwrap();
         let summary = verify(audit).unwrap();
         assert_eq!((summary.repairs, summary.unfinished), (1, 0));
+    }
+
+    /// Whether each of three starts had something to repair, where `number` of the closed files, counted
+    /// from 1, was emptied and the pin is gone.
+    fn emptied(number: usize, lose_current: bool) -> [bool; 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = dir.path();
+        let mut log = Log::open(audit, 1, Timestamp::UNIX_EPOCH).unwrap();
+        for _ in 0..4 {
+            log.append(&[&event()]).unwrap();
+        }
+        drop(log);
+        let closed = files::list(audit).unwrap();
+        assert_eq!(closed.len(), 3);
+        fs::write(&closed[number - 1].path, "").unwrap();
+        fs::remove_file(head::path(audit)).unwrap();
+        if lose_current {
+            fs::remove_file(files::current(audit)).unwrap();
+        }
+        [(); 3].map(|()| {
+            let mut log = Log::open(audit, 1 << 20, Timestamp::UNIX_EPOCH).unwrap();
+            let repairs = log.has_pending();
+            log.append(&[&event()]).unwrap();
+            repairs
+        })
+    }
+
+    #[test]
+    fn an_emptied_file_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(files::closed(dir.path(), 1, 0), "").unwrap();
+        for round in 0..3 {
+            let mut log = Log::open(dir.path(), 1 << 20, Timestamp::UNIX_EPOCH).unwrap();
+            assert_eq!(log.has_pending(), round == 0);
+            log.append(&[&event()]).unwrap();
+        }
+        for number in 1..=3 {
+            for lose_current in [false, true] {
+                let told = emptied(number, lose_current);
+                assert_eq!(told, [true, false, false], "{number}, {lose_current}");
+            }
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod files;
 mod head;
 mod left_open;
 mod line;
-mod log;
+pub(crate) mod log;
 mod verify;
 mod writer;
 
@@ -54,12 +54,19 @@ pub struct Settings {
     pub copy_to: Option<Box<dyn io::Write + Send>>,
     /// Tells the time of the lines that the trail writes by itself.
     pub clock: Box<dyn Fn() -> Timestamp + Send>,
+    /// Told of each group of lines that became durable: how many they are, and how long it took.
+    pub written: Box<dyn Fn(u64, Duration) + Send>,
 }
 
 impl Settings {
     /// 64 MiB a file, copied nowhere.
     pub fn new(clock: impl Fn() -> Timestamp + Send + 'static) -> Self {
-        Self { rotate_at: 64 << 20, copy_to: None, clock: Box::new(clock) }
+        Self {
+            rotate_at: 64 << 20,
+            copy_to: None,
+            clock: Box::new(clock),
+            written: Box::new(|_, _| ()),
+        }
     }
 }
 
@@ -88,11 +95,10 @@ impl Audit {
     pub fn open(state: &StateDir, settings: Settings) -> Result<Self, StateError> {
         let audit = state.subdirectory("audit")?;
         let opened = |source| StateError::Io { what: "open", path: audit.clone(), source };
-        let Settings { rotate_at, copy_to, clock } = settings;
-        let log = log::Log::open(&audit, rotate_at, clock()).map_err(opened)?;
+        let log = log::Log::open(&audit, settings.rotate_at, (settings.clock)()).map_err(opened)?;
         let shared = Arc::new(Shared::default());
         let writer =
-            Writer::new(log, Arc::clone(&shared), copy_to, clock, state.clone()).map_err(opened)?;
+            Writer::new(log, Arc::clone(&shared), settings, state.clone()).map_err(opened)?;
         let queue = writer::start(writer).map_err(opened)?;
         let room = Arc::new(Semaphore::new(QUEUE));
         Ok(Self { queue, room, shared })

@@ -12,9 +12,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::AuditError;
 use super::event::{Event, Reason, What};
 use super::log::Log;
+use super::{AuditError, Settings};
+use crate::clock;
 use crate::state::StateDir;
 
 /// The most records that share one fsync.
@@ -67,6 +68,7 @@ pub struct Writer {
     shared: Arc<Shared>,
     copies: Option<Copies>,
     clock: Box<dyn Fn() -> Timestamp + Send>,
+    written: Box<dyn Fn(u64, Duration) + Send>,
     /// Records refused since the trouble began.
     refused: u64,
     /// The lock is held for as long as lines may be written.
@@ -77,12 +79,12 @@ impl Writer {
     pub fn new(
         log: Log,
         shared: Arc<Shared>,
-        copy_to: Option<Box<dyn io::Write + Send>>,
-        clock: Box<dyn Fn() -> Timestamp + Send>,
+        settings: Settings,
         state: StateDir,
     ) -> io::Result<Self> {
+        let Settings { copy_to, clock, written, rotate_at: _ } = settings;
         let copies = copy_to.map(|to| Copies::start(to, Arc::clone(&shared))).transpose()?;
-        let mut writer = Self { log, shared, copies, clock, refused: 0, state };
+        let mut writer = Self { log, shared, copies, clock, written, refused: 0, state };
         if writer.log.has_pending() {
             writer.write(Vec::new());
         }
@@ -139,10 +141,14 @@ impl Writer {
         let mut events: Vec<&Event> = recovered.iter().collect();
         events.extend(batch.iter().map(|record| &record.event));
         let extra = u64::from(recovered.is_some());
+        let begun = clock::boot();
         let appended = self.log.append(&events);
         self.shared.stuck.store(false, Ordering::Relaxed);
         match appended {
             Ok(appended) => {
+                if !events.is_empty() {
+                    (self.written)(events.len() as u64, clock::boot().since(begun));
+                }
                 if recovered.is_some() {
                     tracing::info!(refused = self.refused, "the audit log can be written again");
                     self.refused = 0;

@@ -7,8 +7,8 @@
 
 mod cluster;
 mod disk;
-mod files;
-mod table;
+pub(crate) mod files;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +22,7 @@ use tidegate_policy::model::{Login, ObjectKey};
 use crate::record::SessionId;
 pub use cluster::KubeClaims;
 pub use disk::FileClaims;
+pub use table::Holder;
 
 /// Whether a session may have a window.
 #[derive(Debug)]
@@ -40,16 +41,6 @@ pub enum Claimed {
     Away { why: String },
     /// A one-time claim may have been made or not: from now on the window counts as used.
     Uncertain { why: String },
-}
-
-/// Who has a claim.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Holder {
-    /// `ss-<uuidv7>`
-    pub session: String,
-    /// The login as typed; empty where the claim cannot be read.
-    pub user: String,
-    pub since: Timestamp,
 }
 
 /// A claim that was made. Dropping it gives it back where it can be used again; one-time claims stay.

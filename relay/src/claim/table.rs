@@ -10,13 +10,22 @@ use tidegate_policy::decide::Candidate;
 use tidegate_policy::model::{Label, ObjectKey};
 use uuid::Uuid;
 
-use super::Holder;
 use super::files::{ClaimObject, Files, Made};
 use crate::object::Metadata;
 use crate::state::sha256_hex;
 
 /// How long a one-time claim outlives its window's end, after the window itself has gone.
 pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// Who has a claim.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// `ss-<uuidv7>`
+    pub session: String,
+    /// The login as typed; empty where the claim cannot be read.
+    pub user: String,
+    pub since: Timestamp,
+}
 
 /// How a window limits its sessions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

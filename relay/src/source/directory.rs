@@ -5,6 +5,9 @@
 //! Looks run on a blocking thread. A new policy is published before it is written down: a revocation
 //! never waits for the disk.
 
+#[cfg(test)]
+mod tests;
+
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,13 +17,13 @@ use futures_util::FutureExt as _;
 use tidegate_commands::Place;
 use tidegate_commands::known::{self, CHECK};
 use tidegate_commands::manifests::load;
-use tidegate_crds::assemble::{Inputs, Memory, assemble};
+use tidegate_crds::assemble::{Assembled, Inputs, Memory, assemble, revise};
 use tidegate_crds::compile::RelaySettings;
 use tidegate_crds::manifest::Finding;
 use tidegate_policy::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc, watch as feed};
 
-use super::keeper::Keeper;
+use super::keeper::{Form, Keeper};
 use super::look::{Files, LookError, MAX_FINDINGS};
 use super::pace::{Pace, SECOND_LOOK};
 use super::remember::{self, Instant, RememberError, Remembered};
@@ -151,6 +154,7 @@ struct Source {
     watch: Watch,
     files: Files,
     memory: Memory,
+    assembled: Assembled,
     policy: Policy,
     publisher: feed::Sender<Arc<Policy>>,
     /// What was last said about the findings, to say each once.
@@ -160,13 +164,6 @@ struct Source {
     /// What was published since was not given to the keeper yet.
     unsaved: bool,
     seen_saved: Option<Now>,
-}
-
-/// What `assemble` made of the files.
-struct Built {
-    snapshot: Option<Snapshot>,
-    relays: Vec<RelaySettings>,
-    findings: Vec<Finding>,
 }
 
 impl Source {
@@ -184,8 +181,7 @@ impl Source {
         let remembered = remembered.unwrap_or_default();
         let unreadable = remembered.unreadable.into_iter();
         let unreadable = unreadable.map(|(file, since)| (file, since.now(boot_id.as_deref())));
-        let mut files =
-            Files::new(&root, remembered.in_force.into_iter().collect(), unreadable.collect());
+        let mut files = Files::new(&root, remembered.in_force, unreadable.collect());
         let mut now = clock::now();
         let mut outcome = files.look(now, true);
         for _ in 1..FIRST_LOOKS {
@@ -201,7 +197,7 @@ impl Source {
             outcome = files.look(now, true);
         }
         let mut memory = remembered.memory;
-        let mut built = build(&files, &mut memory, now);
+        let assembled = build(&mut files, &mut memory, None, now, &mut new_uid);
         let (as_of, unreadable) = match (outcome, seen) {
             (Ok(look), _) if look.complete => (now, None),
             (Ok(_), Some(seen)) => (seen.now(boot_id.as_deref()), None),
@@ -212,11 +208,11 @@ impl Source {
             }
             (Err(error), _) => return Err(error.into()),
         };
-        let findings = built.findings(&files, unreadable.as_ref());
-        let Some(snapshot) = built.snapshot.take() else {
+        let findings = findings(&assembled, &files, unreadable.as_ref());
+        let Some(snapshot) = assembled.snapshot.clone() else {
             return Err(SourceError::NoMesh { path, findings });
         };
-        let relay = match pick(&built.relays, relay_name.as_deref(), &path) {
+        let relay = match pick(&assembled.relays, relay_name.as_deref(), &path) {
             Ok(relay) => relay.clone(),
             Err(why) => return Err(SourceError::NoRelay { why, findings }),
         };
@@ -238,6 +234,7 @@ impl Source {
             watch,
             files,
             memory,
+            assembled,
             policy,
             publisher,
             told: Told::default(),
@@ -303,13 +300,15 @@ impl Source {
 
     /// Makes the policy anew from what is in force, and publishes it.
     fn rebuild(&mut self, now: Now) {
-        let mut built = build(&self.files, &mut self.memory, now);
-        let mut findings = built.findings(&self.files, self.policy.unreadable.as_ref());
+        let before = Some(&self.assembled);
+        self.assembled = build(&mut self.files, &mut self.memory, before, now, &mut new_uid);
+        let unreadable = self.policy.unreadable.as_ref();
+        let mut findings = findings(&self.assembled, &self.files, unreadable);
         // No Mesh, which is a finding: nobody is let in, and every session is cut.
         let empty = || Snapshot::new(self.policy.snapshot.mesh().clone());
-        let snapshot = built.snapshot.take().unwrap_or_else(empty);
+        let snapshot = self.assembled.snapshot.clone().unwrap_or_else(empty);
         self.policy.snapshot = Arc::new(snapshot);
-        match pick(&built.relays, self.relay_name.as_deref(), &self.path) {
+        match pick(&self.assembled.relays, self.relay_name.as_deref(), &self.path) {
             Ok(relay) => self.policy.relay = Arc::new(relay.clone()),
             Err(why) => {
                 let why = format!("{why}; the settings of before stay in force");
@@ -345,26 +344,21 @@ impl Source {
         if !self.unsaved && !due {
             return;
         }
-        let policy = if self.unsaved {
-            let in_force = self.files.in_force_files();
+        let policy = self.unsaved.then(|| {
             let unreadable = self.files.unreadable();
             let remembered = Remembered {
-                memory: std::mem::take(&mut self.memory),
-                in_force: in_force.iter().map(|(o, f)| (o.clone(), Arc::clone(f))).collect(),
+                memory: self.memory.clone(),
+                in_force: self.files.in_force_files().clone(),
                 unreadable: unreadable
                     .into_iter()
                     .map(|(file, since)| (file, Instant::of(since, boot_id)))
                     .collect(),
             };
-            let bytes = remember::policy_bytes(&remembered);
-            self.memory = remembered.memory;
-            bytes.map(Some)
-        } else {
-            Ok(None)
-        };
-        let seen = remember::seen_bytes(&Instant::of(self.policy.as_of, boot_id));
-        match policy.and_then(|policy| seen.map(|seen| (policy, seen))) {
-            Ok((policy, seen)) => {
+            let form: Form = Box::new(move || remember::policy_bytes(&remembered));
+            form
+        });
+        match remember::seen_bytes(&Instant::of(self.policy.as_of, boot_id)) {
+            Ok(seen) => {
                 self.keeper.keep(policy, seen);
                 self.unsaved = false;
                 self.seen_saved = Some(self.policy.as_of);
@@ -381,35 +375,49 @@ impl Source {
     }
 }
 
-fn build(files: &Files, memory: &mut Memory, now: Now) -> Built {
-    let in_force = files.in_force();
-    let inputs = Inputs {
-        documents: &in_force.documents,
-        refused: &in_force.refused,
-        kept_files: &in_force.kept_files,
-    };
-    let mut new_uid = || uuid::Uuid::new_v4().to_string();
-    let (assembled, next) = assemble(&inputs, memory, now.wall, &mut new_uid);
-    *memory = next;
-    Built { snapshot: assembled.snapshot, relays: assembled.relays, findings: assembled.findings }
+fn new_uid() -> String {
+    uuid::Uuid::new_v4().to_string()
 }
 
-impl Built {
-    /// Everything that is wrong, in the order of files and lines, a bounded number of it.
-    fn findings(&mut self, files: &Files, unreadable: Option<&Unreadable>) -> Vec<Finding> {
-        let mut findings = files.findings();
-        findings.append(&mut self.findings);
-        load::sort(&mut findings);
-        if findings.len() > MAX_FINDINGS {
-            let more = findings.len() - MAX_FINDINGS;
-            findings.truncate(MAX_FINDINGS);
-            findings.push(about(format!("{more} more findings are not shown")));
-        }
-        if let Some(unreadable) = unreadable {
-            findings.insert(0, about(unreadable.why.clone()));
-        }
-        findings
+/// What is in force means; `before`: what it meant, which spares the work where windows alone changed.
+fn build(
+    files: &mut Files,
+    memory: &mut Memory,
+    before: Option<&Assembled>,
+    now: Now,
+    new_uid: &mut dyn FnMut() -> String,
+) -> Assembled {
+    let edits = files.edits();
+    let revised = before
+        .zip(edits)
+        .and_then(|(before, edits)| revise(before, memory, &edits, now.wall, new_uid));
+    let (assembled, next) = revised.unwrap_or_else(|| {
+        let in_force = files.in_force();
+        let inputs = Inputs {
+            documents: &in_force.documents,
+            refused: &in_force.refused,
+            kept_files: &in_force.kept_files,
+        };
+        assemble(&inputs, memory, now.wall, new_uid)
+    });
+    *memory = next;
+    assembled
+}
+
+/// Everything that is wrong, in the order of files and lines, a bounded number of it.
+fn findings(assembled: &Assembled, files: &Files, unreadable: Option<&Unreadable>) -> Vec<Finding> {
+    let mut findings = files.findings();
+    findings.extend_from_slice(&assembled.findings);
+    load::sort(&mut findings);
+    if findings.len() > MAX_FINDINGS {
+        let more = findings.len() - MAX_FINDINGS;
+        findings.truncate(MAX_FINDINGS);
+        findings.push(about(format!("{more} more findings are not shown")));
     }
+    if let Some(unreadable) = unreadable {
+        findings.insert(0, about(unreadable.why.clone()));
+    }
+    findings
 }
 
 /// The Relay that this process is.

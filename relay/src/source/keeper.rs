@@ -9,9 +9,12 @@ use std::thread::{Builder, JoinHandle};
 use super::remember;
 use crate::state::StateDir;
 
-/// What is to be written, already in the form of the files.
+/// Makes the form of the file: of 100,000 windows that takes a second, in which no look waits.
+pub type Form = Box<dyn FnOnce() -> serde_json::Result<Vec<u8>> + Send>;
+
+/// What is to be written.
 struct Keep {
-    policy: Option<Vec<u8>>,
+    policy: Option<Form>,
     seen: Vec<u8>,
 }
 
@@ -35,7 +38,7 @@ impl Keeper {
     }
 
     /// Asks for `policy`, where it changed, and then for `seen` to be written. Never waits.
-    pub fn keep(&self, policy: Option<Vec<u8>>, seen: Vec<u8>) {
+    pub fn keep(&self, policy: Option<Form>, seen: Vec<u8>) {
         let asked =
             self.queue.as_ref().is_some_and(|queue| queue.send(Keep { policy, seen }).is_ok());
         if !asked {
@@ -65,13 +68,19 @@ fn run(state: &StateDir, work: &Receiver<Keep>, failed: &AtomicBool) {
             keep.policy = newer.policy.or(keep.policy);
             keep.seen = newer.seen;
         }
-        let policy = keep.policy.map_or(Ok(()), |policy| remember::write_policy(state, &policy));
-        // That a policy was seen is written only after that policy.
-        if let Err(error) = policy.and_then(|()| remember::write_seen(state, &keep.seen)) {
+        if let Err(error) = write(state, keep) {
             tracing::error!(%error, "the policy in force cannot be kept for a restart");
             failed.store(true, Ordering::Release);
         }
     }
+}
+
+fn write(state: &StateDir, keep: Keep) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(form) = keep.policy {
+        remember::write_policy(state, &form()?)?;
+    }
+    // That a policy was seen is written only after that policy.
+    Ok(remember::write_seen(state, &keep.seen)?)
 }
 
 #[cfg(test)]
@@ -84,7 +93,8 @@ mod tests {
         let state = StateDir::open(&dir.path().join("state")).unwrap();
         let keeper = Keeper::start(state.clone()).unwrap();
         for n in 0..20 {
-            let policy = (n % 2 == 0).then(|| format!("policy {n}").into_bytes());
+            let policy: Form = Box::new(move || Ok(format!("policy {n}").into_bytes()));
+            let policy = (n % 2 == 0).then_some(policy);
             keeper.keep(policy, format!("seen {n}").into_bytes());
         }
         assert!(!keeper.failed());
@@ -100,7 +110,7 @@ mod tests {
         let state = StateDir::open(&dir.path().join("state")).unwrap();
         std::fs::create_dir(state.root().join("policy.json")).unwrap();
         let keeper = Keeper::start(state.clone()).unwrap();
-        keeper.keep(Some(b"policy".to_vec()), b"seen".to_vec());
+        keeper.keep(Some(Box::new(|| Ok(b"policy".to_vec()))), b"seen".to_vec());
         let Keeper { failed, .. } = &keeper;
         let failed = Arc::clone(failed);
         drop(keeper);

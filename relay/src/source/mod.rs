@@ -10,7 +10,7 @@ mod keeper;
 pub mod kube;
 mod look;
 mod pace;
-mod remember;
+pub(crate) mod remember;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};

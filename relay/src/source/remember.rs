@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::OrdMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tidegate_crds::assemble::Memory;
@@ -24,9 +25,27 @@ const MAX_BYTES: u64 = 4 << 30;
 pub struct Remembered {
     pub memory: Memory,
     /// The objects in force and their files.
-    pub in_force: Vec<(ObjectRef, Arc<str>)>,
+    #[serde(with = "pairs")]
+    pub in_force: OrdMap<ObjectRef, Arc<str>>,
     /// Since when files could not be read.
     pub unreadable: BTreeMap<Arc<str>, Instant>,
+}
+
+/// JSON has no maps with such keys.
+mod pairs {
+    use super::{Arc, Deserialize, ObjectRef, OrdMap};
+    use serde::{Deserializer, Serializer};
+
+    type Map = OrdMap<ObjectRef, Arc<str>>;
+
+    pub fn serialize<S: Serializer>(map: &Map, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map, D::Error> {
+        let pairs: Vec<(ObjectRef, Arc<str>)> = Vec::deserialize(deserializer)?;
+        Ok(pairs.into_iter().collect())
+    }
 }
 
 /// An instant that outlives the process: the boot clock counts only within the same boot.

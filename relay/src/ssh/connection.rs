@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use tidegate_policy::way::Transport;
 use tidegate_ssh::{DisconnectCode, Id, TooMany};
+use tidegate_transport::stack;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -32,18 +34,33 @@ pub enum Ended {
     Grace,
     /// The peer gave no sign of life.
     Dead,
-    /// The first bytes were not SSH.
+    /// It never came to SSH: it spoke something else, or left before.
     NotSsh,
+    /// It was a proxy's look whether somebody is there.
+    HealthCheck,
+    /// It was a web client, and has its answer.
+    Answered,
     /// What the peer sent broke the protocol or a limit; in words for the log.
     Protocol(String),
     /// The connection's task panicked.
     Fault,
 }
 
+/// How a connection came to SSH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arrived {
+    /// Who is behind the proxy, if there is one.
+    pub source: SocketAddr,
+    pub transport: stack::Transport,
+}
+
 /// What the parts of one connection share.
 pub(super) struct Shared {
     pub id: u64,
+    /// The other end of the socket.
     pub peer: SocketAddr,
+    /// Nothing before SSH has begun.
+    arrived: OnceLock<Arrived>,
     pub socket: Socket,
     pub leg: Mutex<Leg>,
     /// Of the connection's task, which looks at everything when it wakes.
@@ -80,6 +97,7 @@ impl Shared {
         Arc::new(Self {
             id,
             peer,
+            arrived: OnceLock::new(),
             socket,
             leg: Mutex::new(leg),
             waker: AtomicWaker::new(),
@@ -95,6 +113,11 @@ impl Shared {
             channels: CancellationToken::new(),
             over: CancellationToken::new(),
         })
+    }
+
+    /// SSH begins.
+    pub fn arrive(&self, arrived: Arrived) {
+        let _ = self.arrived.set(arrived);
     }
 
     /// When the peer was told to go; `None` while it was not.
@@ -234,9 +257,19 @@ impl Connection {
         self.0.id
     }
 
-    /// The peer's address, as `start` was given it.
+    /// The peer's address: behind a proxy what its header says, else as `start` was given it.
     pub fn peer(&self) -> SocketAddr {
-        self.0.peer
+        self.0.arrived.get().map_or(self.0.peer, |arrived| arrived.source)
+    }
+
+    /// What it speaks below SSH; known when its first event is.
+    pub fn transport(&self) -> Transport {
+        match self.0.arrived.get().map(|arrived| arrived.transport) {
+            Some(stack::Transport::Plain) | None => Transport::Ssh,
+            Some(stack::Transport::Tls) => Transport::Tls,
+            Some(stack::Transport::WebSocket) => Transport::WebSocket,
+            Some(stack::Transport::WebSocketInTls) => Transport::WebSocketTls,
+        }
     }
 
     /// Bytes read from and written to the socket.

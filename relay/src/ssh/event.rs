@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tidegate_policy::model::KeyBlob;
-use tidegate_ssh::{Core, Id, Negotiated, OpenFailure, Token};
+use tidegate_ssh::{Core, Id, Negotiated, OpenFailure, Shortage, Token};
 
 use super::channel::Channel;
 use super::connection::Shared;
@@ -26,6 +26,10 @@ pub enum Event {
     Session(SessionRequest),
     /// The peer asked for proof of these host keys, and has it: it is about to accept them.
     Learned { host_keys: Vec<KeyBlob> },
+    /// A channel was refused, since the peer opens them too fast.
+    TooFast,
+    /// A channel was refused, since there is no room for it.
+    NoRoom(Shortage),
     /// Something that a relay never does was refused, plainly.
     Refused { what: &'static str },
 }

@@ -1,6 +1,7 @@
 //! What a connection's task does with what its peer sends: reads it, hands messages to the core, passes
 //! data on, and waits for the other leg where that costs nobody anything.
 
+use std::io::ErrorKind;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -86,15 +87,19 @@ impl Task {
             return Poll::Pending;
         }
         let room = buffer.room();
-        let most = room.len();
-        let count = match self.shared.socket.poll_read(cx, room) {
+        let came = match self.shared.socket.poll_read(cx, room) {
             Poll::Pending => {
                 self.behind = None;
                 return Poll::Pending;
             }
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Stop::Closed)),
-            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Ok(came)) if came.bytes > 0 => came,
+            Poll::Ready(Err(error)) if error.kind() == ErrorKind::InvalidData => {
+                let why = super::printable(&error.to_string(), 200);
+                return Poll::Ready(Err(Stop::Layers(why)));
+            }
+            Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(Err(Stop::Closed)),
         };
+        let count = came.bytes;
         self.heard = clock::boot();
         self.asked = 0;
         self.shared.heard.notify_waiters();
@@ -104,7 +109,7 @@ impl Task {
             self.dropped = self.dropped.saturating_add(count);
             return Poll::Ready(Ok(()));
         }
-        if count < most {
+        if !came.more {
             self.behind = None;
         }
         if self.partial.len() > 0 {

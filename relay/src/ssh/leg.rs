@@ -196,10 +196,10 @@ impl Shared {
 
     /// Writes what is sealed; `true` where the kernel did not take all of it.
     pub fn write_out(&self, leg: &mut Leg, swept: Swept, cx: Option<&mut Context<'_>>) -> bool {
-        if leg.core.output().is_empty() {
+        if leg.core.output().is_empty() && !self.socket.waits() {
             return false;
         }
-        while !leg.core.output().is_empty() {
+        while !leg.core.output().is_empty() || self.socket.waits() {
             match self.write_some(leg, swept) {
                 Written::Some(count) => leg.core.output().consume(count),
                 Written::Full => {
@@ -219,6 +219,7 @@ impl Shared {
                     leg.broken = true;
                     let all = leg.core.output().len();
                     leg.core.output().consume(all);
+                    break;
                 }
             }
         }

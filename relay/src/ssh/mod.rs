@@ -1,5 +1,6 @@
 //! SSH as the relay speaks it: drives the project's own core (`tidegate-ssh`), which knows neither
-//! sockets nor clocks, over TCP. Touches the network.
+//! sockets nor clocks, over TCP, and over TLS and WebSockets (`tidegate-transport`), of which the same
+//! holds. Touches the network.
 //!
 //! [`Server::start`] takes an accepted socket and gives a [`Connection`], by which the connection is
 //! ended and used, and its [`Events`]. Knows nothing of policy: a [`Doorkeeper`] says which keys
@@ -21,6 +22,7 @@
 //! - The window that a peer was given is given again only for what was sealed for the other leg, so
 //!   that what waits on a channel is bounded by its window, and no channel waits for another.
 
+mod arrive;
 mod buffers;
 mod channel;
 mod connection;
@@ -28,12 +30,12 @@ mod console;
 mod event;
 mod intake;
 mod key;
+mod later;
 mod leg;
 mod partial;
 mod port;
 mod queue;
 mod server;
-mod sniff;
 mod socket;
 mod splice;
 mod task;
@@ -41,13 +43,15 @@ mod tell;
 #[cfg(test)]
 mod testing;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_policy::model::KeyBlob;
 pub use tidegate_ssh::version::OURS as VERSION;
-pub use tidegate_ssh::{Cipher, Kex, Negotiated};
+pub use tidegate_ssh::{Cipher, Kex, Negotiated, Shortage};
 use tidegate_ssh::{Config, Limits};
+pub use tidegate_transport::tls;
 
 pub use channel::{Channel, Closed};
 pub use connection::{Connection, Ended, OpenError, Reason};
@@ -59,7 +63,6 @@ pub use event::{
 pub use key::{HostKey, HostKeyError};
 pub use queue::Events;
 pub use server::Server;
-pub use sniff::NOT_SSH;
 pub use splice::{Direction, Pass, Splice, splice};
 
 /// Says which keys exist. Both are asked from within the connection's loop: sync and quick.
@@ -70,6 +73,22 @@ pub trait Doorkeeper: Send + Sync {
     fn offered(&self, user: &str, key: &KeyBlob) -> bool;
     /// The peer holds the private half: whether it gets in.
     fn proven(&self, user: &str, key: &KeyBlob) -> bool;
+    /// Whether the connection comes from where proxies are, which say who is behind them.
+    fn behind_proxy(&self) -> bool {
+        false
+    }
+    /// The proxy says who is behind it, before anything is known of that peer.
+    fn came_from(&self, _source: SocketAddr) {}
+    /// The peer begins what costs a signature, and nothing of that has been done: a handshake of TLS, its
+    /// first key exchange, or one more before a login. What it is told and sent away with instead, if it
+    /// is to be.
+    fn turned_away(&self) -> Option<&'static str> {
+        None
+    }
+    /// After a key was offered that nobody has: what the peer is told and sent away with, if it is to be.
+    fn had_enough(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Called before each write to a socket: sweeps deadlines after a gap (suspend, SIGSTOP), so that

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
-use tidegate_ssh::{Config, Core};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tidegate_ssh::{Config, Core, DisconnectCode};
+use tidegate_transport::arrival::Offer;
+use tidegate_transport::tls;
 use tokio::net::TcpStream;
 
 use super::connection::{Connection, Ended, Shared};
@@ -13,7 +15,7 @@ use super::leg::{Leg, time};
 use super::queue::Events;
 use super::socket::Socket;
 use super::task::Task;
-use super::{Doorkeeper, HostKey, Settings, core_keys, sniff};
+use super::{Doorkeeper, HostKey, Settings, VERSION, arrive, core_keys};
 use crate::supervisor::Supervisor;
 
 /// Serves SSH on sockets. One per process.
@@ -21,6 +23,8 @@ use crate::supervisor::Supervisor;
 pub struct Server {
     /// Of connections to come. Each keeps the one of its beginning, host keys among it.
     config: ArcSwap<Config>,
+    /// Of connections to come; none: TLS is refused.
+    tls: ArcSwapOption<tls::Config>,
     settings: Arc<Settings>,
     supervisor: Supervisor,
     next: AtomicU64,
@@ -29,7 +33,18 @@ pub struct Server {
 impl Server {
     pub fn new(settings: Settings, supervisor: Supervisor) -> Self {
         let config = ArcSwap::from_pointee(settings.config());
-        Self { config, settings: Arc::new(settings), supervisor, next: AtomicU64::new(1) }
+        Self {
+            config,
+            tls: ArcSwapOption::empty(),
+            settings: Arc::new(settings),
+            supervisor,
+            next: AtomicU64::new(1),
+        }
+    }
+
+    /// From now on new connections may speak TLS, with this certificate.
+    pub fn set_tls(&self, config: Arc<tls::Config>) {
+        self.tls.store(Some(config));
     }
 
     /// From now on these are the host keys of new connections: the first one signs, all are announced.
@@ -60,10 +75,11 @@ impl Server {
         );
         let events = Events(Arc::clone(&shared.events));
         let limits = self.config.load().rekey;
-        let task = Task::new(Arc::clone(&shared), door, limits);
+        let offer = Offer { tls: self.tls.load_full(), proxy: door.behind_proxy() };
+        let task = Task::new(Arc::clone(&shared), Arc::clone(&door), limits);
         let mut over = Over { shared: Arc::clone(&shared), ended: Ended::Fault };
         self.supervisor.spawn("ssh connection", async move {
-            over.ended = serve(&over.shared, task).await;
+            over.ended = serve(&over.shared, &*door, offer, task).await;
             drop(over);
         });
         (Connection(shared), events)
@@ -83,18 +99,33 @@ impl Drop for Over {
     }
 }
 
-async fn serve(shared: &Arc<Shared>, mut task: Task) -> Ended {
+async fn serve(shared: &Arc<Shared>, door: &dyn Doorkeeper, offer: Offer, task: Task) -> Ended {
     let grace = shared.settings.login_grace;
-    let first = tokio::select! {
-        first = sniff::speaks_ssh(&shared.socket, shared.settings.sniff_silence) => first,
+    // Boxed: what it takes goes back when SSH begins.
+    let arriving = Box::pin(arrive::arrive(shared, door, offer));
+    let arrived = tokio::select! {
+        arrived = arriving => arrived,
         () = shared.socket.killed().cancelled() => return Ended::Killed,
-        () = tokio::time::sleep(grace) => {
+        () = tokio::time::sleep(grace.saturating_add(arrive::LEAVING)) => {
             shared.kill(Ended::Grace);
             return Ended::Grace;
         }
     };
-    let Some(first) = first else { return Ended::NotSsh };
+    let ssh = match arrived {
+        Ok(ssh) => ssh,
+        Err(ended) => return ended,
+    };
+    if ssh.greeted {
+        let mut leg = shared.lock();
+        // The version line, which comes first.
+        leg.core.output().consume(VERSION.len().saturating_add(2));
+    }
+    shared.socket.begin(ssh.stack, ssh.first);
     shared.speaking.store(true, Ordering::Release);
-    task.begin(first);
+    if !ssh.late
+        && let Some(sentence) = door.turned_away()
+    {
+        shared.disconnect(DisconnectCode::TooManyConnections, sentence);
+    }
     task.run().await
 }

@@ -1,15 +1,18 @@
 //! The TCP connection under an SSH connection, owned by the relay: it can be ended from outside, at
 //! once, by whoever holds it, and nothing that the kernel still keeps for the peer goes out after
-//! that. Touches the network; never waits.
+//! that. With TLS or a WebSocket between it and SSH, those are under the same lock and end with it.
+//! Touches the network; never waits.
 
 use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use tidegate_transport::layer::HEADROOM;
+use tidegate_transport::stack::Stack;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +33,11 @@ const SHORTAGE: Duration = Duration::from_secs(10);
 const INTERRUPTS: usize = 8;
 /// A sweep older than this no longer lets anybody write.
 const FRESH: Duration = Duration::from_millis(50);
+/// Bytes that go into the layers at once, and with what the layers add the most that waits in them: two
+/// TLS records.
+const AHEAD: usize = 32 * 1024;
+/// Reads that give no plaintext, such as of a long record's parts, after which others get their turn.
+const READS: usize = 8;
 
 /// A socket, shared by the SSH connection on it and by whoever may end it.
 pub(super) struct Socket {
@@ -37,12 +45,34 @@ pub(super) struct Socket {
     killed: CancellationToken,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    /// Something waits in the layers for the kernel.
+    waits: AtomicBool,
     before_write: BeforeWrite,
+}
+
+/// What is between the socket and SSH.
+struct Layers {
+    stack: Stack,
+    /// What was read before SSH began, and SSH reads first.
+    first: Vec<u8>,
+    /// The peer has said that nothing more comes.
+    ended: bool,
+}
+
+/// What was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Came {
+    /// 0 is the peer's end.
+    pub bytes: usize,
+    /// The kernel may have more.
+    pub more: bool,
 }
 
 struct State {
     /// Gone once the connection has ended, by whichever side.
     tcp: Option<TcpStream>,
+    /// `None`: SSH uses the socket itself.
+    layers: Option<Box<Layers>>,
     reading: Option<Waker>,
     writing: Option<Waker>,
     /// Since when the kernel takes nothing of what is to be written.
@@ -122,6 +152,7 @@ impl Socket {
         Self {
             state: Mutex::new(State {
                 tcp: Some(tcp),
+                layers: None,
                 reading: None,
                 writing: None,
                 stuck: None,
@@ -132,12 +163,22 @@ impl Socket {
             killed: CancellationToken::new(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            waits: AtomicBool::new(false),
             before_write,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on reads and writes are SSH's and go through these layers; `first` was read of it.
+    pub fn begin(&self, stack: Stack, first: Vec<u8>) {
+        let mut state = self.lock();
+        if state.tcp.is_some() {
+            let layers = Layers { stack, first, ended: false };
+            state.layers = Some(Box::new(layers));
+        }
     }
 
     /// Ends the connection now: the peer gets a reset, what was not sent is thrown away, the
@@ -161,6 +202,8 @@ impl Socket {
         let (tcp, wakers) = {
             let mut state = self.lock();
             let wakers = [state.reading.take(), state.writing.take()];
+            state.layers = None;
+            self.waits.store(false, Ordering::Release);
             (state.tcp.take(), wakers)
         };
         if let Some(tcp) = tcp {
@@ -197,28 +240,145 @@ impl Socket {
         Swept(clock::boot())
     }
 
-    /// Reads what is there. 0 bytes are the peer's end.
-    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    /// Reads what is there. A fault of a layer is an error of the kind `InvalidData`.
+    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Came>> {
         let mut guard = self.lock();
         let state = &mut *guard;
+        match state.layers.take() {
+            None => self.read_raw(state, cx, buffer),
+            Some(mut layers) => {
+                let read = self.read_layers(state, &mut layers, cx, buffer);
+                let plain = layers.first.is_empty() && layers.stack.is_plain();
+                state.layers = (!plain).then_some(layers);
+                read
+            }
+        }
+    }
+
+    fn read_raw(
+        &self,
+        state: &mut State,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<Came>> {
         let Some(tcp) = &mut state.tcp else { return Poll::Ready(Err(ended())) };
+        let most = buffer.len();
         let mut buffer = ReadBuf::new(buffer);
         let read = Pin::new(tcp).poll_read(cx, &mut buffer);
         if read.is_pending() {
             keep(&mut state.reading, cx);
         }
         ready!(read)?;
-        let count = buffer.filled().len();
-        self.bytes_in.fetch_add(count as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(count))
+        let bytes = buffer.filled().len();
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(Came { bytes, more: bytes == most }))
     }
 
-    /// Writes what the kernel takes at once.
+    fn read_layers(
+        &self,
+        state: &mut State,
+        layers: &mut Layers,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<Came>> {
+        if !layers.first.is_empty() {
+            let bytes = layers.first.len().min(buffer.len());
+            for (to, from) in buffer.iter_mut().zip(layers.first.drain(..bytes)) {
+                *to = from;
+            }
+            if layers.first.is_empty() {
+                layers.first = Vec::new();
+            }
+            return Poll::Ready(Ok(Came { bytes, more: true }));
+        }
+        if layers.ended {
+            return Poll::Ready(Ok(Came { bytes: 0, more: false }));
+        }
+        if layers.stack.is_plain() {
+            return self.read_raw(state, cx, buffer);
+        }
+        for _ in 0..READS {
+            let room = buffer.get_mut(HEADROOM..).unwrap_or_default();
+            let came = ready!(self.read_raw(state, cx, room))?;
+            if came.bytes == 0 {
+                layers.ended = true;
+                return Poll::Ready(Ok(came));
+            }
+            let raw = HEADROOM..HEADROOM.saturating_add(came.bytes);
+            let got = layers.stack.receive(buffer, raw);
+            // What a layer answers, also to a fault.
+            self.waits.store(!layers.stack.output().is_empty(), Ordering::Release);
+            let got = got.map_err(|fault| {
+                layers.ended = true;
+                io::Error::new(io::ErrorKind::InvalidData, fault)
+            })?;
+            layers.ended |= got.ended;
+            if got.plain > 0 || got.ended {
+                return Poll::Ready(Ok(Came { bytes: got.plain, more: came.more }));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Writes what the kernel takes at once. With layers, what they hold goes first, then as much as they
+    /// take: with no `bytes`, only what they hold.
     pub fn write(&self, swept: Swept, bytes: &[u8]) -> Written {
         if !swept.is_fresh() {
             return Written::Full;
         }
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        match state.layers.take() {
+            None => self.write_raw(state, bytes),
+            Some(mut layers) => {
+                let written = self.write_layers(state, &mut layers, bytes);
+                if written == Written::Broken {
+                    let all = layers.stack.output().len();
+                    layers.stack.output().consume(all);
+                }
+                self.waits.store(!layers.stack.output().is_empty(), Ordering::Release);
+                state.layers = Some(layers);
+                written
+            }
+        }
+    }
+
+    fn write_layers(&self, state: &mut State, layers: &mut Layers, bytes: &[u8]) -> Written {
+        match self.write_held(state, layers) {
+            Written::Some(_) => {}
+            other => return other,
+        }
+        let Some(bytes) = bytes.get(..bytes.len().min(AHEAD)).filter(|bytes| !bytes.is_empty())
+        else {
+            return Written::Some(0);
+        };
+        match layers.stack.send(bytes) {
+            Ok(count) if count > 0 => match self.write_held(state, layers) {
+                Written::Broken => Written::Broken,
+                Written::Some(_) | Written::Full => Written::Some(count),
+            },
+            Ok(_) | Err(_) => Written::Broken,
+        }
+    }
+
+    /// What the layers hold; `Some`: they hold nothing any more.
+    fn write_held(&self, state: &mut State, layers: &mut Layers) -> Written {
+        while !layers.stack.output().is_empty() {
+            match self.write_raw(state, layers.stack.output().as_slice()) {
+                Written::Some(count) => layers.stack.output().consume(count),
+                other => return other,
+            }
+        }
+        Written::Some(0)
+    }
+
+    /// Whether something waits in the layers that [`Socket::write`] would write.
+    pub fn waits(&self) -> bool {
+        self.waits.load(Ordering::Acquire)
+    }
+
+    fn write_raw(&self, state: &mut State, bytes: &[u8]) -> Written {
         if state.short.is_some_and(|(_, again)| clock::boot() < again) {
             return Written::Full;
         }
@@ -281,12 +441,20 @@ impl Socket {
         ready
     }
 
-    /// Sends a FIN behind what was written.
-    pub fn finish(&self) {
+    /// Says goodbye in the layers and sends a FIN behind what was written; `false`: there is still
+    /// something to be written before.
+    pub fn finish(&self, swept: Swept) -> bool {
+        if let Some(layers) = &mut self.lock().layers {
+            layers.stack.close();
+        }
+        if self.write(swept, &[]) == Written::Full {
+            return false;
+        }
         if let Some(tcp) = &self.lock().tcp {
             // A peer that is gone already needs none.
             let _ = socket2::SockRef::from(tcp).shutdown(Shutdown::Write);
         }
+        true
     }
 }
 

@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
 use super::connection::Shared;
+use super::later::Later;
 use super::leg::Sealed;
-use crate::clock::{self, Now};
+use crate::clock::{self, Boot, Now};
 
 /// How long what one side sent before it closed may take to reach the other.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -45,6 +46,15 @@ pub trait Pass: Send + Sync {
     fn may_pass(&self, now: Now) -> bool;
     /// So many bytes were sealed.
     fn passed(&self, direction: Direction, bytes: u64);
+    /// When whoever sent bytes that were sealed may send as many anew; `None`: at once. Asked once for
+    /// all of them, in the order in which they were sealed.
+    fn may_send_at(&self, _direction: Direction, _bytes: u64, _now: Boot) -> Option<Boot> {
+        None
+    }
+    /// Bytes a second that [`Pass::may_send_at`] holds each way to; `None`: it holds to none.
+    fn rate(&self) -> Option<u64> {
+        None
+    }
     /// Whether the end of what comes `direction` is passed on.
     fn may_end(&self, direction: Direction) -> bool;
 }
@@ -55,6 +65,8 @@ pub(super) struct Way {
     to: (Arc<Shared>, Id),
     direction: Direction,
     pass: Arc<dyn Pass>,
+    /// What the sender may send anew, but not yet.
+    later: Later,
     /// The sender has sent its end.
     ended: AtomicBool,
     /// And all that came before it was sealed.
@@ -69,6 +81,7 @@ impl Way {
             to: end(to),
             direction,
             pass: Arc::clone(pass),
+            later: Later::default(),
             ended: AtomicBool::new(false),
             done: CancellationToken::new(),
         })
@@ -80,6 +93,9 @@ impl Way {
 
     /// Puts itself between the two channels; what came before goes first.
     fn begin(self: &Arc<Self>, from: &Channel, to: &Channel) {
+        if let Some(rate) = self.pass.rate() {
+            self.from.0.with(|leg| leg.core.pace(self.from.1, rate));
+        }
         to.port().feed(self);
         let ended = loop {
             match from.port().join(self) {
@@ -98,10 +114,27 @@ impl Way {
     /// So many bytes that waited were sealed; `empty`: no more wait.
     pub fn sealed(&self, bytes: u32, empty: bool) {
         self.pass.passed(self.direction, u64::from(bytes));
-        self.from.0.credit(self.from.1, bytes);
+        self.credit(bytes);
         if empty && self.ended.load(Ordering::Acquire) {
             self.done.cancel();
         }
+    }
+
+    /// Bytes went on: their sender may send as many anew, now or when its pace allows it. Without any
+    /// connection's lock.
+    fn credit(&self, bytes: u32) {
+        let at = self
+            .pass
+            .rate()
+            .and_then(|_| self.pass.may_send_at(self.direction, u64::from(bytes), clock::boot()));
+        match at {
+            None => self.give(bytes),
+            Some(at) => self.later.push(at, bytes),
+        }
+    }
+
+    fn give(&self, bytes: u32) {
+        self.from.0.credit(self.from.1, bytes);
     }
 
     /// The sender has sent its end.
@@ -144,8 +177,17 @@ pub fn splice(near: Channel, far: Channel, pass: &Arc<dyn Pass>) -> Splice {
 
 impl Splice {
     /// Resolves when both ways are done, or a side has closed and what it sent before has had its time
-    /// to arrive.
+    /// to arrive. What is sent later for the sake of the pace goes by it, too: it is to be polled.
     pub async fn done(&self) {
+        tokio::select! {
+            biased;
+            () = self.both_done() => {}
+            never = self.there.later.run(|bytes| self.there.give(bytes)) => match never {},
+            never = self.back.later.run(|bytes| self.back.give(bytes)) => match never {},
+        }
+    }
+
+    async fn both_done(&self) {
         let (near, far) = (self.near.closed(), self.far.closed());
         let (mut near_gone, mut far_gone) = (false, false);
         let (mut there_done, mut back_done) = (false, false);
@@ -230,7 +272,8 @@ impl Batch {
                     continue;
                 }
                 let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
-                if run.len().saturating_add(leg.core.output().len()) >= RUN {
+                let ahead = run.len().saturating_add(leg.core.output().len());
+                if ahead.saturating_add(frame.len()) > RUN {
                     to.write_run(&mut leg, swept, buffer.get(run).unwrap_or_default());
                     run = frame.start..frame.start;
                 }
@@ -273,7 +316,7 @@ impl Batch {
             self.0.clear();
         }
         for (way, bytes) in credits {
-            way.from.0.credit(way.from.1, bytes);
+            way.credit(bytes);
         }
         sealed.settle();
     }

@@ -33,6 +33,8 @@ pub(super) enum Stop {
     Closed,
     /// It broke the protocol or a limit; it is told so.
     Fatal(Fatal),
+    /// What is below SSH is broken, and nothing more can be said in it; in words for the log.
+    Layers(String),
 }
 
 impl From<Fatal> for Stop {
@@ -51,6 +53,14 @@ impl Door for AtDoor {
 
     fn proven(&mut self, user: &str, key: &[u8]) -> bool {
         self.0.proven(user, &KeyBlob::new(key.to_vec()))
+    }
+
+    fn had_enough(&mut self) -> Option<&'static str> {
+        self.0.had_enough()
+    }
+
+    fn turned_away(&mut self) -> Option<&'static str> {
+        self.0.turned_away()
     }
 }
 
@@ -101,11 +111,6 @@ impl Task {
             dropped: 0,
             alarm: None,
         }
-    }
-
-    /// `first`: bytes that were read already.
-    pub fn begin(&mut self, first: Vec<u8>) {
-        self.partial = Partial::new(first, 0);
     }
 
     /// Runs until the connection is over.
@@ -282,7 +287,8 @@ impl Task {
         let shared = &self.shared;
         let (wants, over) = {
             let mut leg = shared.lock();
-            (!leg.core.output().is_empty() || leg.core.is_ready(), leg.core.is_over())
+            let sealed = !leg.core.output().is_empty() || leg.core.is_ready();
+            (sealed || shared.socket.waits(), leg.core.is_over())
         };
         if wants {
             let swept = shared.socket.sweep();
@@ -292,15 +298,26 @@ impl Task {
         }
         if over && !self.finished && shared.lock().core.output().is_empty() {
             // The peer closes when it has read what we said last.
-            self.finished = true;
-            shared.socket.finish();
+            self.finished = shared.socket.finish(shared.socket.sweep());
+            if !self.finished && shared.socket.poll_writable(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
         }
     }
 
     /// Nothing more is read, or it is read for the FIN alone. `Some`: the connection is over.
     fn stop(&mut self, stop: Stop) -> Option<Ended> {
         let fatal = match stop {
-            Stop::Closed => return Some(self.parting.take().unwrap_or(Ended::Closed)),
+            Stop::Closed => {
+                // A goodbye in TLS or a WebSocket is answered, as far as that goes at once.
+                self.shared.socket.finish(self.shared.socket.sweep());
+                return Some(self.parting.take().unwrap_or(Ended::Closed));
+            }
+            Stop::Layers(why) => {
+                tracing::debug!(connection = self.shared.id, why, "an SSH connection ends");
+                self.shared.socket.finish(self.shared.socket.sweep());
+                return Some(self.parting.take().unwrap_or(Ended::Protocol(why)));
+            }
             Stop::Fatal(fatal) => fatal,
         };
         tracing::debug!(connection = self.shared.id, error = %fatal, "an SSH connection ends");

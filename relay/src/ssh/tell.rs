@@ -93,6 +93,8 @@ pub(super) fn tell(shared: &Arc<Shared>, event: Did) -> Result<(), Stop> {
             Event::Session(SessionRequest { kind, pty, channel: console })
         }
         Did::Refused { what } => Event::Refused { what },
+        Did::TooFast => Event::TooFast,
+        Did::NoRoom(shortage) => Event::NoRoom(shortage),
         Did::Opened { channel } => {
             let mut leg = shared.lock();
             let Some(asker) = leg.opening.remove(&channel) else { return Ok(()) };

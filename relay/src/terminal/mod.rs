@@ -1,13 +1,21 @@
 //! Terminals' connections: which services they offer (`-R` as the clients really send it), what
 //! becomes of the ones that offer none, and of two that fight for one name.
 
+mod asks;
+mod links;
 mod naming;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tidegate_policy::model::Label;
+
+pub use links::{Entered, TerminalLinks, most};
 pub use naming::{Bind, Named, name_service};
 
+use self::asks::Asks;
+use crate::barred;
 use crate::clock;
 use crate::end::{self, Ending};
 use crate::gate::Gate;
@@ -15,12 +23,12 @@ use crate::locate::{Forward, Offered, PROBE, TerminalLink};
 use crate::lock::lock;
 use crate::sentences;
 use crate::session::EndedBy;
-use crate::ssh::{ForwardRequest, SessionRequest};
+use crate::ssh::{CancelRequest, ForwardRequest, SessionRequest};
 use crate::trail::Who;
 use crate::view::{self, clean};
 
-/// A terminal that offers nothing this long after its login or its last request, or since its last
-/// service was taken out of the policy, is told why and closed: its client would idle for ever.
+/// A terminal that offers nothing this long after its login or the loss of its last service is told why
+/// and closed: its client would idle for ever.
 const NOTHING_OFFERED: Duration = Duration::from_secs(2);
 
 /// What a terminal's connection keeps between its requests.
@@ -31,14 +39,31 @@ pub struct TerminalPeer {
     refusal: Arc<Mutex<Option<String>>>,
     /// It is known, but may not attach now.
     barred: bool,
+    asks: Asks,
+    /// Services that it has offered on this connection: the log has told of them.
+    logged: Mutex<HashSet<Label>>,
+    /// Its place among the connections of such a key.
+    _place: Option<barred::Place>,
 }
 
 impl TerminalPeer {
     /// A terminal has logged in: it has to offer something before long. `barred` says why it may not
-    /// attach now.
-    pub fn arrived(gate: &Arc<Gate>, link: Arc<TerminalLink>, barred: Option<String>) -> Self {
+    /// attach now, and has its place among those of the key, if there was one left.
+    pub fn arrived(
+        gate: &Arc<Gate>,
+        link: Arc<TerminalLink>,
+        barred: Option<(String, Option<barred::Place>)>,
+    ) -> Self {
         let is_barred = barred.is_some();
-        let peer = Self { link, refusal: Arc::new(Mutex::new(barred)), barred: is_barred };
+        let (refusal, place) = barred.unzip();
+        let peer = Self {
+            link,
+            refusal: Arc::new(Mutex::new(refusal)),
+            barred: is_barred,
+            asks: Asks::default(),
+            logged: Mutex::default(),
+            _place: place.flatten(),
+        };
         let (gate, link) = (Arc::clone(gate), Arc::clone(&peer.link));
         let refusal = Arc::clone(&peer.refusal);
         gate.clone().tasks.spawn("terminal without a service", async move {
@@ -47,10 +72,15 @@ impl TerminalPeer {
         peer
     }
 
+    pub fn is_barred(&self) -> bool {
+        self.barred
+    }
+
     /// The connection has ended, and with it the sessions that it carried.
     pub fn left(&self, gate: &Arc<Gate>) {
         self.link.leave();
         gate.registry.remove(&self.link, clock::now().wall);
+        gate.terminals.remove(&self.link);
         if !self.barred {
             gate.trail.detached(&self.link);
             gate.trail.repeats(Who::Terminal(&self.link), true);
@@ -62,8 +92,31 @@ impl TerminalPeer {
         end::all(gate, carried.map(|session| (session, ending())));
     }
 
+    /// Answers a `cancel-tcpip-forward`.
+    pub fn cancel(&self, gate: &Gate, request: CancelRequest) {
+        let had =
+            self.may_ask(gate) && gate.registry.withdraw(&self.link, &request.host, request.port);
+        if had { request.grant() } else { request.refuse() }
+    }
+
+    /// Counts a request to offer a service or to take it back; too many in too short a time are the end
+    /// of its connection.
+    fn may_ask(&self, gate: &Gate) -> bool {
+        let within = self.asks.one_more(clock::boot());
+        // What it had sent before it was told is no news.
+        if !within && !self.link.peer.is_gone() {
+            let sentence = sentences::TOO_MANY_FORWARDS;
+            self.refused(gate, "a forward", "TooManyForwards", sentence);
+            self.link.peer.end(sentence);
+        }
+        within
+    }
+
     /// Answers a `tcpip-forward`.
     pub fn forward(&self, gate: &Arc<Gate>, request: ForwardRequest) {
+        if !self.may_ask(gate) {
+            return request.refuse();
+        }
         let bind = Bind { address: request.host.clone(), port: request.port };
         match self.grant(gate, &bind) {
             Ok(port) => request.grant(port),
@@ -76,7 +129,6 @@ impl TerminalPeer {
                 }
             }
         }
-        self.link.stirred.notify_one();
     }
 
     /// Writes down that it was refused something; too often is the end of its connection.
@@ -126,7 +178,12 @@ impl TerminalPeer {
             Offered::TakenOver { from, first } => taken_over(gate, from, first),
             Offered::Contended => return Err(("Contended", sentences::contended(name))),
         }
-        tracing::info!(terminal = %name, service = %service.name, from = %link.peer.from, "terminal offers a service");
+        let from = link.peer.from;
+        if lock(&self.logged).insert(service.name.clone()) {
+            tracing::info!(terminal = %name, service = %service.name, %from, "terminal offers a service");
+        } else {
+            tracing::debug!(terminal = %name, service = %service.name, %from, "terminal offers a service again");
+        }
         Ok(port)
     }
 
@@ -150,13 +207,14 @@ impl TerminalPeer {
     }
 }
 
-/// Closes a connection that holds no forward, 2 s after its login, its last request or the loss of
-/// its last forward.
+/// Closes a connection that holds no forward when it is looked at: 2 s after its login or the loss of
+/// its last one. What it asks for meanwhile gives it no more time.
 async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Option<String>>) {
+    let closing = gate.closing();
     loop {
         tokio::select! {
             () = link.peer.connection.closed() => return,
-            () = link.stirred.notified() => continue,
+            () = closing.cancelled() => return link.peer.end(&sentences::drained()),
             () = tokio::time::sleep(NOTHING_OFFERED) => {}
         }
         if link.forwards().is_empty() {
@@ -169,10 +227,13 @@ async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Opti
             link.peer.end(&sentence);
             return;
         }
-        // It offers something. What changes that stirs it, but for a takeover, which closes it.
-        tokio::select! {
-            () = link.peer.connection.closed() => return,
-            () = link.stirred.notified() => {}
+        // A takeover that leaves it nothing closes it, and does not tell.
+        while !link.forwards().is_empty() {
+            tokio::select! {
+                () = link.peer.connection.closed() => return,
+                () = closing.cancelled() => return link.peer.end(&sentences::drained()),
+                () = link.lost.notified() => {}
+            }
         }
     }
 }

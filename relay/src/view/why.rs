@@ -140,7 +140,7 @@ fn undeclared(seen: &SeenTerminal<'_>, typed: &str) -> String {
 /// What a channel to this port would be told now.
 fn judge(input: &Input<'_>, host: &str, port: u32) -> Verdict {
     // No terminal runs an agent yet.
-    let request = Request { staff: input.staff, host, port, agent: false };
+    let request = Request { staff: input.staff, host, port, agent: false, way: None };
     match decide(input.snapshot, &request, input.now) {
         Decision::Allow(allow) => claimable(input, &allow),
         Decision::Deny(deny) => denied(&deny),

@@ -14,8 +14,11 @@ use tidegate_policy::model::KeyBlob;
 
 use crate::gate::Gate;
 
-/// A client must come to its end by itself within this.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A client must come to its end by itself within this. It is more than the 25 s after which the relay
+/// asks a silent peer for a sign of life: a client that has slept through its own end (OpenSSH 9.2 when
+/// SIGTERM comes just before it polls, dbclient when the last bytes go out behind the peer's CLOSE) sees
+/// that then.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 pub fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().unwrap();

@@ -297,7 +297,7 @@ impl Consumer {
                     self.tasks.spawn("session", session(request, Arc::clone(&self.tell)));
                 }
                 Event::Refused { what } => self.say(Seen::Refused(what)),
-                Event::Learned { .. } => {}
+                Event::Learned { .. } | Event::TooFast | Event::NoRoom(_) => {}
             }
         }
         self.say(Seen::Over);

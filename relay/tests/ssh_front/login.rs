@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use tidegate_relay::accept::Caps;
-use tidegate_relay::ssh::{Ended, NOT_SSH, SessionKind, VERSION};
+use tidegate_relay::ssh::{Ended, SessionKind, VERSION};
 
 use crate::client::{ALL, Kind, Running, key, keygen};
 use crate::gate::{Gate, Seen};
@@ -171,11 +171,21 @@ fn a_silent_peer_sees_the_banner_and_is_gone_after_the_grace() {
 #[test]
 fn what_is_not_ssh_gets_one_line_and_is_closed() {
     let gate = Gate::new();
-    for hello in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"\x16\x03\x01\x02\x00", b"SSL-"] {
+    for (hello, answer) in [
+        (&b"SSL-"[..], "This is a Tidegate relay; it speaks SSH on this port"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK\r\n"),
+        (
+            b"PROXY UNKNOWN\r\n",
+            "This is a Tidegate relay: a PROXY protocol header comes from outside",
+        ),
+        // No certificate was given: the alert handshake_failure.
+        (b"\x16\x03\x01\x02\x00\x01", "\x15\x03\x03\x00\x02\x02\x28"),
+    ] {
         let mut socket = TcpStream::connect(("127.0.0.1", gate.port)).unwrap();
         socket.write_all(hello).unwrap();
         let (text, _) = until_closed(&mut socket);
-        assert_eq!(String::from_utf8_lossy(&text), NOT_SSH);
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.starts_with(answer), "{text}");
     }
     // SSH at first sight, and then nonsense: closed, and nobody else notices.
     let mut noise: Vec<u8> = b"SSH-2.0-x\r\n".to_vec();
@@ -203,7 +213,7 @@ fn a_crowd_from_one_source_makes_way_for_a_login() {
         (0..4).map(|_| TcpStream::connect(("127.0.0.1", gate.port)).unwrap()).collect();
     let staff = Running::start(gate.ssh(&["-W", "echo:22"], &[]));
     let connection = gate.authenticated();
-    assert_eq!(gate.budget.evicted(), 1);
+    assert_eq!(gate.budget.take_gave_way().per_source, 1);
     let (text, _) = until_closed(&mut crowd[0]);
     assert!(text.is_empty(), "the oldest made way");
     // One that has proven a key never does.

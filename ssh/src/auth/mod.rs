@@ -29,6 +29,16 @@ pub trait Door {
     fn offered(&mut self, user: &str, key: &[u8]) -> bool;
     /// The peer holds the private half: whether it gets in.
     fn proven(&mut self, user: &str, key: &[u8]) -> bool;
+    /// Asked after an offer of a key that nobody has: what the peer is told and sent away with, if it is
+    /// to be.
+    fn had_enough(&mut self) -> Option<&'static str> {
+        None
+    }
+    /// Asked when the peer begins one more key exchange before a login: what it is told and sent away
+    /// with, if it is to be. About the first one its driver can ask before it begins.
+    fn turned_away(&mut self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Bytes that are kept of a user name.
@@ -142,7 +152,7 @@ impl Core {
         }
         let name = clean(user, USER);
         if !door.offered(&name, offer.key) {
-            return Ok(Outcome::Failure);
+            return door.had_enough().map_or(Ok(Outcome::Failure), |text| Err(enough(text)));
         }
         if !expected {
             self.auth.asked_to_sign = self.auth.asked_to_sign.saturating_add(1);

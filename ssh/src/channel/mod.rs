@@ -3,6 +3,7 @@
 pub(crate) mod chunks;
 pub(crate) mod incoming;
 pub(crate) mod open;
+pub(crate) mod opens;
 pub(crate) mod receive;
 pub(crate) mod send;
 pub(crate) mod table;

@@ -1,10 +1,13 @@
 //! CHANNEL_OPEN and its answers (RFC 4254 section 5.1).
 
+use std::time::Duration;
+
+use super::opens::TOO_FAST;
 use super::receive::ReceiveWindow;
 use super::{Channel, Kind, Session, State};
 use crate::config::Windows;
 use crate::core::{Core, clean};
-use crate::event::Event;
+use crate::event::{Event, Shortage};
 use crate::message::{Fatal, OpenFailure};
 use crate::wire::Reader;
 
@@ -13,11 +16,19 @@ const WORDS: usize = 200;
 
 impl Core {
     /// CHANNEL_OPEN (RFC 4254 section 5.1).
-    pub(crate) fn channel_open(&mut self, message: &[u8]) -> Result<Option<Event>, Fatal> {
+    pub(crate) fn channel_open(
+        &mut self,
+        message: &[u8],
+        now: Duration,
+    ) -> Result<Option<Event>, Fatal> {
         let mut r = Reader::new(message);
         r.u8()?;
         let (name, remote) = (r.string()?, r.u32()?);
         let (window, packet) = (r.u32()?, r.u32()?);
+        if !self.opens.one_more(&self.config.opens, now)? {
+            self.refuse_open(remote, OpenFailure::ResourceShortage, TOO_FAST);
+            return Ok(Some(Event::TooFast));
+        }
         let (what, text) = match name {
             b"direct-tcpip" => return self.open_direct(r, remote, window, packet),
             b"session" => return self.open_session(r, remote, window, packet),
@@ -54,7 +65,10 @@ impl Core {
         let originator = (clean(r.string()?, 255), r.u32()?);
         r.end()?;
         let windows = self.config.windows;
-        let Some(incoming) = self.room(remote, windows) else { return Ok(None) };
+        let incoming = match self.room(remote, windows) {
+            Ok(incoming) => incoming,
+            Err(shortage) => return Ok(Some(Event::NoRoom(shortage))),
+        };
         let mut channel = Channel::new(Kind::Direct, State::Asked, remote, incoming);
         channel.outgoing.begin(window, packet);
         let Some(id) = self.channels.enter(channel) else { return Ok(None) };
@@ -79,7 +93,10 @@ impl Core {
         // There is no input, so that the least window is enough.
         let least = self.config.windows.least;
         let windows = Windows { least, first: least, usual: least, most: least };
-        let Some(incoming) = self.room(remote, windows) else { return Ok(None) };
+        let incoming = match self.room(remote, windows) {
+            Ok(incoming) => incoming,
+            Err(shortage) => return Ok(Some(Event::NoRoom(shortage))),
+        };
         let kind = Kind::Session(Session::default());
         let mut channel = Channel::new(kind, State::Asked, remote, incoming);
         channel.outgoing.begin(window, packet);
@@ -91,7 +108,7 @@ impl Core {
 
     /// The window of one more channel of the peer; if there is no room for it, the peer has been told
     /// (RFC 4254 section 5.1).
-    fn room(&mut self, remote: u32, windows: Windows) -> Option<ReceiveWindow> {
+    fn room(&mut self, remote: u32, windows: Windows) -> Result<ReceiveWindow, Shortage> {
         let limits = self.config.limits;
         let most = limits.channels;
         let full = if self.channels.by_peer() >= most {
@@ -106,14 +123,13 @@ impl Core {
                 "this connection has {count} channels open{whose}; close one, or connect once more"
             );
             self.refuse_open(remote, OpenFailure::ResourceShortage, &text);
-            return None;
+            return Err(Shortage::Channels);
         }
-        let window = ReceiveWindow::new(windows, &self.share);
-        if window.is_none() {
+        ReceiveWindow::new(windows, &self.share).ok_or_else(|| {
             let text = "this relay has no memory left for one more channel; try again later";
             self.refuse_open(remote, OpenFailure::ResourceShortage, text);
-        }
-        window
+            Shortage::Memory
+        })
     }
 
     /// CHANNEL_OPEN_CONFIRMATION (RFC 4254 section 5.1).

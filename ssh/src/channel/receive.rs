@@ -13,7 +13,10 @@
 //!   WINDOW_ADJUST reaches it. What is watched is the first byte that only such a message allowed. If it
 //!   came after a gap that is long beside the pace before it, the peer stood still; and if that was
 //!   longer than our own side had let it wait for the message, then the path is the limit, not the
-//!   reader.
+//!   reader. A sender that was not scheduled for a while looks the same; but only where none of these
+//!   messages ever brought data sooner than the window passes at [`ENOUGH`], the path is that long.
+//!   On a short one a larger window does harm: OpenSSH's ssh buffers as much as its window allows, and
+//!   copies all of that for each packet.
 //!
 //! What has grown and is not needed is not given again: of a window of which less than half was used in
 //! [`IDLE`], what was used goes back to the share until the size is that of the beginning. What the peer
@@ -36,6 +39,16 @@ const ENOUGH: u64 = 1_000_000_000;
 const QUICK: Duration = Duration::from_millis(100);
 /// A window of which half lasts longer than this is larger than it need be: no path takes so long.
 pub(crate) const IDLE: Duration = Duration::from_secs(10);
+
+/// Of a channel that is held to a rate, the window that it has, the one that a long path may give it,
+/// and what is given at once, in milliseconds at that rate. The first is what comes at once after a
+/// rest; a path of 400 ms is as long as a satellite's, and needs the second to fill.
+const PACED: u64 = 100;
+const PACED_FAR: u64 = 500;
+const PACED_STEP: u64 = 25;
+/// However low the rate is: a window that holds a few packets, and steps that are worth a message.
+const PACED_LEAST: u32 = 16 << 10;
+const PACED_LEAST_STEP: u32 = 4 << 10;
 
 /// The peer sent more than its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +76,20 @@ pub(crate) struct ReceiveWindow {
     /// When data came last.
     last: Duration,
     watch: Option<Watch>,
+    /// The least time from a WINDOW_ADJUST to the first data that it allowed: the path's round trip
+    /// takes no longer.
+    trip: Duration,
     /// When window was given again last, or was let go; `None` before.
     given: Option<Duration>,
     first: u32,
     usual: u32,
     most: u32,
+    /// Bytes a second that the channel is held to.
+    rate: Option<u64>,
+    /// Given once so much is owed, or half of the window.
+    step: u32,
+    /// What the window has beyond what it may have since it was held to a rate: it goes as it is used.
+    excess: u32,
     share: Arc<Share>,
 }
 
@@ -87,12 +109,30 @@ impl ReceiveWindow {
             owed: 0,
             last: Duration::ZERO,
             watch: None,
+            trip: Duration::MAX,
             given: None,
             first: size,
             usual,
             most,
+            rate: None,
+            step: u32::MAX,
+            excess: 0,
             share: Arc::clone(share),
         })
+    }
+
+    /// The channel is to carry `rate` bytes a second at most, which is up to whoever says what was
+    /// consumed, and when: the window is made fit for it, so that neither a long rest nor one large
+    /// WINDOW_ADJUST lets much come at once.
+    pub fn pace(&mut self, rate: u64) {
+        let of = |ms| at_rate(rate, Duration::from_millis(ms));
+        self.rate = Some(rate);
+        let usual = of(PACED).max(PACED_LEAST);
+        self.first = self.first.min(usual);
+        self.usual = self.usual.min(usual);
+        self.most = self.most.min(of(PACED_FAR).max(PACED_LEAST));
+        self.step = of(PACED_STEP).max(PACED_LEAST_STEP);
+        self.excess = self.size.saturating_sub(self.first);
     }
 
     /// What the peer may send now.
@@ -133,12 +173,25 @@ impl ReceiveWindow {
     /// The first data that the watched WINDOW_ADJUST allowed is here.
     fn arrived(&mut self, bytes: u32, now: Duration) {
         let Some(watch) = self.watch.take() else { return };
+        self.trip = self.trip.min(now.saturating_sub(watch.at));
+        if let Some(rate) = self.rate {
+            // There are no gaps where little is given at a time. What came on time took the path's
+            // round trip, or less than a slow sender takes.
+            let trip = now.saturating_sub(watch.at);
+            if trip <= Duration::from_millis(PACED_FAR) {
+                let steps = Duration::from_millis(2 * PACED_STEP);
+                let wanted = at_rate(rate, trip.saturating_add(steps)).min(self.most);
+                self.grow_by(wanted.saturating_sub(self.size));
+            }
+            return;
+        }
         let gap = now.saturating_sub(self.last.max(watch.at));
         let before = self.last.saturating_sub(watch.at);
         let usual = before.saturating_mul(bytes).checked_div(watch.bytes).unwrap_or_default();
         let nanos = u64::from(self.size).saturating_mul(1_000_000_000) / ENOUGH;
-        let worth = Duration::from_nanos(nanos).saturating_add(usual.saturating_mul(2));
-        if gap >= worth && gap >= watch.waited {
+        let full = Duration::from_nanos(nanos);
+        let worth = full.saturating_add(usual.saturating_mul(2));
+        if gap >= worth && gap >= watch.waited && self.trip >= full {
             self.grow(self.most);
         }
     }
@@ -148,15 +201,18 @@ impl ReceiveWindow {
         let bytes = bytes.min(self.held);
         self.held = self.held.saturating_sub(bytes);
         self.owed = self.owed.saturating_add(bytes);
+        let less = self.excess.min(self.owed);
+        self.excess = self.excess.saturating_sub(less);
+        self.give_back(less);
     }
 
     /// What a WINDOW_ADJUST (RFC 4254 section 5.2) is to give now, if one is due: half of the window at
-    /// least.
+    /// least, or a step of a channel that is held to a rate.
     pub fn due(&mut self, now: Duration) -> Option<u32> {
         // Before it is set for the first time: then nothing was given yet, and nothing is quick.
         let given = self.given;
         self.rest(now);
-        if self.owed < self.size / 2 || self.owed == 0 {
+        if self.owed < (self.size / 2).min(self.step) || self.owed == 0 {
             return None;
         }
         self.shrink();
@@ -199,7 +255,11 @@ impl ReceiveWindow {
 
     /// Doubles the size, up to `most`, as far as the connection's share goes; whether it has grown.
     fn grow(&mut self, most: u32) -> bool {
-        let more = self.size.min(most.saturating_sub(self.size));
+        self.grow_by(self.size.min(most.saturating_sub(self.size)))
+    }
+
+    /// Takes `more` from the share, as far as it goes; whether it has grown.
+    fn grow_by(&mut self, more: u32) -> bool {
         if more == 0 || self.share.is_tight() {
             return false;
         }
@@ -239,8 +299,15 @@ impl ReceiveWindow {
     #[cfg(test)]
     pub fn is_sound(&self) -> bool {
         let sum = u64::from(self.left) + u64::from(self.held) + u64::from(self.owed);
-        sum == u64::from(self.size) && self.size <= self.most.max(self.first)
+        let size = self.size.saturating_sub(self.excess);
+        sum == u64::from(self.size) && size <= self.most.max(self.first)
     }
+}
+
+/// Bytes that pass in `time` at `rate` bytes a second.
+fn at_rate(rate: u64, time: Duration) -> u32 {
+    let bytes = u128::from(rate).saturating_mul(time.as_nanos()) / 1_000_000_000;
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 impl Drop for ReceiveWindow {

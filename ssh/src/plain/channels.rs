@@ -3,7 +3,7 @@
 use super::{Peer, direct, host_key, message, word};
 use crate::commands::TooMany;
 use crate::config::Config;
-use crate::event::Event;
+use crate::event::{Event, Shortage};
 use crate::message::{Fatal, OpenFailure, number};
 use crate::wire::Reader;
 use crate::{DisconnectCode, Id};
@@ -206,7 +206,7 @@ fn channels_of_a_peer_are_limited_and_half_closed_ones_count() {
     assert!(matches!(peer.hand(&direct(3, 1, 1)), Ok(Some(Event::Open { .. }))));
     peer.core.close(first);
     peer.heard();
-    assert!(matches!(peer.hand(&direct(4, 1, 1)), Ok(None)));
+    assert!(matches!(peer.hand(&direct(4, 1, 1)), Ok(Some(Event::NoRoom(Shortage::Channels)))));
     let (_, remote, code, text) = refusal(&peer.heard_one());
     assert_eq!((remote, code), (4, 4));
     assert_eq!(text, "this connection has 3 channels open; close one, or connect once more");
@@ -220,7 +220,7 @@ fn channels_of_a_peer_are_limited_and_half_closed_ones_count() {
     let mut peer = Peer::logged_in(config);
     peer.forwarded(1, 1000, 100);
     peer.opened(2, 1000, 100);
-    assert!(matches!(peer.hand(&direct(3, 1, 1)), Ok(None)));
+    assert!(matches!(peer.hand(&direct(3, 1, 1)), Ok(Some(Event::NoRoom(Shortage::Channels)))));
     assert_eq!(
         refusal(&peer.heard_one()).3,
         "this connection has 2 channels open, the relay's among them; close one, or connect once more"

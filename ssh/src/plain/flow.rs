@@ -229,7 +229,7 @@ fn the_budget_bounds_all_windows_and_gets_them_back() {
     assert_eq!(budget.taken(), (64 + 64 + 16) << 10);
     let more: Vec<Id> = (3..14).map(|remote| peer.opened(remote, 1, 1)).collect();
     assert_eq!(budget.taken(), 320 << 10);
-    assert!(matches!(peer.hand(&super::direct(14, 1, 1)), Ok(None)));
+    assert!(matches!(peer.hand(&super::direct(14, 1, 1)), Ok(Some(Event::NoRoom(_)))));
     assert_eq!(word(&peer.heard_one(), 5), 4);
     assert!(peer.core.open_forwarded("a", 1, ("", 0)).is_err());
     for id in more {

@@ -3,8 +3,9 @@
 use super::keys::{self, TestKey, request};
 use super::{Peer, SESSION, host_key, message, word};
 use crate::auth::{UserKey, verify};
+use crate::config::Config;
 use crate::event::Event;
-use crate::message::{Fatal, number};
+use crate::message::{DisconnectCode, Fatal, number};
 use crate::wire::{Reader, Writer};
 
 fn at_auth() -> Peer {
@@ -324,4 +325,25 @@ fn messages_out_of_their_time_end_the_connection_or_are_not_implemented() {
     let mut peer = at_auth();
     let done = peer.hand(&[]);
     peer.assert_dead(done, 2);
+}
+
+#[test]
+fn the_door_may_turn_away_who_begins_more_key_exchanges_before_a_login() {
+    let offer = tidegate_ssh_client::Offer::default().kexinit([0; 16], false);
+    for logged_in in [false, true] {
+        let mut peer =
+            if logged_in { Peer::logged_in(Config::new(vec![host_key(1)])) } else { Peer::new() };
+        peer.heard();
+        peer.door.turned_away = Some("too many");
+        let told = peer.hand(&offer).map(drop);
+        if logged_in {
+            told.unwrap();
+        } else {
+            let fatal = told.unwrap_err();
+            assert_eq!(
+                (fatal.code, &*fatal.text),
+                (DisconnectCode::TooManyConnections, "too many")
+            );
+        }
+    }
 }

@@ -54,6 +54,8 @@ pub(crate) fn host_key(seed: u8) -> HostKey {
 pub(crate) struct TestDoor {
     pub keys: Vec<Vec<u8>>,
     pub barred: Vec<Vec<u8>>,
+    /// What one is told who begins one more key exchange.
+    pub turned_away: Option<&'static str>,
     /// What it was asked.
     pub asked: Vec<(String, Vec<u8>)>,
 }
@@ -62,6 +64,10 @@ impl Door for TestDoor {
     fn offered(&mut self, user: &str, key: &[u8]) -> bool {
         self.asked.push((user.to_owned(), key.to_vec()));
         self.keys.iter().any(|known| known == key)
+    }
+
+    fn turned_away(&mut self) -> Option<&'static str> {
+        self.turned_away
     }
 
     fn proven(&mut self, _: &str, key: &[u8]) -> bool {

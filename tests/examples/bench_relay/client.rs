@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use tidegate_ssh_client::driver::Connection;
+use tidegate_ssh_client::driver::{Connection, Serve};
 use tidegate_ssh_client::{Key, Offer};
 
 use crate::relays::{KEY_EXCHANGE, Login};
@@ -21,7 +21,8 @@ pub fn key(login: &Login) -> Key {
 
 /// A connection that is logged in and greets on every channel that is opened to it.
 pub async fn log_in(port: u16, user: &str, key: Key) -> Connection {
-    let login = Connection::login(port, Arc::clone(&OFFER), user, key, Some(GREETING)).await;
+    let login =
+        Connection::login(port, Arc::clone(&OFFER), user, key, Serve::Greeting(GREETING)).await;
     login.unwrap_or_else(|error| panic!("{user} was not let in: {error}"))
 }
 

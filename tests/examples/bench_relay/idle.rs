@@ -2,23 +2,20 @@
 //! relay's processes with the terminals, less that without, by their number.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_ssh_client::Key;
 use tidegate_ssh_client::driver::Connection;
+use tidegate_tests::crowd::in_turns;
 use tidegate_tests::manifest::Terminal;
 use tidegate_tests::usage::{family, private_kib};
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 
 use crate::client::{key, log_in};
 use crate::compare::{Plan, Row, compare};
 use crate::metric::{Metric, Wanted};
 use crate::relays::Relay;
 
-/// Logins under way at once: below what one source may have before authentication.
-const AT_ONCE: usize = 24;
 /// What memory may still move between two looks once it has settled, in KiB.
 const STILL: u64 = 256;
 
@@ -75,23 +72,15 @@ fn each(relay: &Relay, user: &str, keys: &[Key], runtime: &Runtime) -> f64 {
 }
 
 async fn attach(port: u16, user: &str, keys: &[Key]) -> Vec<Connection> {
-    let turns = Arc::new(Semaphore::new(AT_ONCE));
-    let mut attaching = Vec::new();
-    for key in keys {
-        let turn = Arc::clone(&turns).acquire_owned().await.expect("a turn");
-        let (user, key) = (user.to_owned(), key.clone());
-        attaching.push(tokio::spawn(async move {
+    let attached = in_turns(keys.iter().cloned(), |key| {
+        let user = user.to_owned();
+        async move {
             let client = log_in(port, &user, key).await;
             client.forward(0).await.expect("a forward");
-            drop(turn);
             client
-        }));
-    }
-    let mut clients = Vec::new();
-    for attaching in attaching {
-        clients.push(attaching.await.expect("a terminal that is attached"));
-    }
-    clients
+        }
+    });
+    attached.await
 }
 
 /// The private memory of a process and its descendants, once it stands still for two seconds.

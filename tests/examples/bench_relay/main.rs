@@ -12,7 +12,6 @@ mod floor;
 mod idle;
 mod metric;
 mod opens;
-mod pattern;
 mod relays;
 mod service;
 mod session;
@@ -132,7 +131,7 @@ fn main() -> std::process::ExitCode {
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.spawn(end_all_when_asked());
+    runtime.spawn(tidegate_tests::interrupt::end_all_when_asked());
     let mut report = Report { about: table::machine(), ..Report::default() };
     let plan = args.plan();
     report.about.push((
@@ -167,25 +166,6 @@ fn main() -> std::process::ExitCode {
     } else {
         std::process::ExitCode::FAILURE
     }
-}
-
-/// At SIGINT or SIGTERM ends what this program started and then itself: each child has a process
-/// group of its own, which the terminal's Ctrl-C does not reach.
-async fn end_all_when_asked() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt()).expect("a signal handler");
-    let mut terminate = signal(SignalKind::terminate()).expect("a signal handler");
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    let this = i32::try_from(std::process::id()).expect("a pid");
-    for pid in tidegate_tests::usage::family(this).into_iter().filter(|pid| *pid != this) {
-        if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-    }
-    std::process::exit(130);
 }
 
 fn run(part: Part, args: &Args, runtime: &Runtime, report: &mut Report) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::pattern::{Check, PIECE, piece};
+use tidegate_tests::pattern::{Check, PIECE, piece};
 
 /// What it says to everybody who comes: the first byte.
 pub const GREETING: u8 = b'!';

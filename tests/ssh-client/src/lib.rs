@@ -8,7 +8,7 @@
 //! - [`Session`]: a login, requests and channels on top, which holds the server to its promises.
 //! - [`sim`]: a server and a client over millions of random steps.
 //! - [`fuzz`]: what fuzzing and the replay of its corpora call.
-//! - `driver` (feature): clients on sockets.
+//! - `driver` (feature): clients on sockets; `hand`, one that is led by hand.
 
 mod client;
 mod fault;
@@ -22,6 +22,8 @@ mod share;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod fuzz;
+#[cfg(feature = "driver")]
+pub mod hand;
 pub mod sim;
 
 pub use client::Client;
@@ -30,3 +32,6 @@ pub use key::Key;
 pub use offer::Offer;
 pub use random::Seeded;
 pub use session::{Event, Session};
+pub use tidegate_ssh::message::number;
+pub use tidegate_ssh::random::System;
+pub use tidegate_ssh::wire::{Reader, Writer};

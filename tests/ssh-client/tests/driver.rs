@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_ssh::random::System;
 use tidegate_ssh::{Config, Core, Door, Event, HostKey, Inbound, Next};
-use tidegate_ssh_client::driver::Connection;
+use tidegate_ssh_client::driver::{Connection, Serve};
 use tidegate_ssh_client::{Key, Offer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -88,7 +88,9 @@ async fn clients_log_in_forward_and_open() {
         }
     });
     let offer = Arc::new(Offer::default());
-    let login = |n| Connection::login(port, Arc::clone(&offer), "terminal", Key::numbered(n), None);
+    let login = |n| {
+        Connection::login(port, Arc::clone(&offer), "terminal", Key::numbered(n), Serve::Nothing)
+    };
     for n in 0..5 {
         let connection = login(2 * n).await.expect("a login");
         assert_eq!(connection.forward(0).await.expect("a forward"), 4022);

@@ -16,7 +16,9 @@ mod page;
 mod request;
 
 pub use answer::{Answer, PROTOCOL, accept, answer};
-pub use request::{HEADERS, Head, MOST, Method, Refusal, Request, read};
+#[cfg(test)]
+pub use request::read;
+pub use request::{HEADERS, Head, MOST, Method, Refusal, Request, Scan};
 
 #[cfg(test)]
 mod tests;

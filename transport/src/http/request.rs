@@ -68,47 +68,75 @@ pub struct Request {
     pub protocol: Option<bool>,
 }
 
-/// Reads the head that `bytes`, all that came so far, begin with. The same bytes give the same
-/// answer however they were split.
-pub fn read(bytes: &[u8]) -> Head {
-    let seen = bytes.get(..MOST).unwrap_or(bytes);
-    let consumed = seen.windows(END.len()).position(|it| it == END);
-    let consumed = consumed.map(|at| at.saturating_add(END.len()));
-    let head = seen.get(..consumed.unwrap_or(seen.len())).unwrap_or_default();
-    if let Err(refusal) = check_lines(head) {
-        return Head::Refused(refusal);
+/// Reads one head as it comes. Each byte is looked at once until the head is whole, however many pieces
+/// it comes in.
+#[derive(Clone, Copy, Debug)]
+pub struct Scan {
+    /// Bytes that were looked at.
+    at: usize,
+    /// The last of them.
+    last: u8,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        Self { at: 0, last: b'\n' }
     }
-    let Some(consumed) = consumed else {
-        return if seen.len() == MOST { Head::Refused(Refusal::TooLarge) } else { Head::NeedMore };
-    };
+}
+
+impl Scan {
+    /// Reads the head that `bytes`, all that came so far, begin with: those of the call before, and
+    /// what follows them. The same bytes give the same answer however they were split.
+    pub fn read(&mut self, bytes: &[u8]) -> Head {
+        let seen = bytes.get(..MOST).unwrap_or(bytes);
+        match self.end(seen) {
+            Err(refusal) => Head::Refused(refusal),
+            Ok(false) if seen.len() == MOST => Head::Refused(Refusal::TooLarge),
+            Ok(false) => Head::NeedMore,
+            Ok(true) => whole(seen.get(..self.at).unwrap_or_default()),
+        }
+    }
+
+    /// Goes on to the end of the head; whether it is there. Lines end with CR LF and nothing else does;
+    /// no line begins with a space. The parser below would take the first for ends, too.
+    fn end(&mut self, seen: &[u8]) -> Result<bool, Refusal> {
+        for byte in seen.get(self.at..).unwrap_or_default() {
+            match (self.last, *byte) {
+                (b'\r', b'\n') => {}
+                (b'\r', _) | (_, b'\n') => {
+                    return Err(malformed("a line of the HTTP head ends with a bare CR or LF"));
+                }
+                (b'\n', b' ' | b'\t') => {
+                    let sentence = "a line of the HTTP head is folded, or begins with a space";
+                    return Err(malformed(sentence));
+                }
+                (_, 0) => return Err(malformed("the HTTP head has a NUL byte")),
+                _ => {}
+            }
+            self.at = self.at.saturating_add(1);
+            self.last = *byte;
+            if *byte == b'\n' && seen.get(..self.at).is_some_and(|head| head.ends_with(END)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Reads a head that came at once, or its beginning.
+#[cfg(test)]
+pub fn read(bytes: &[u8]) -> Head {
+    Scan::default().read(bytes)
+}
+
+fn whole(head: &[u8]) -> Head {
     if head == PREFACE {
         return Head::Refused(Refusal::Http2);
     }
     match parse(head) {
-        Ok(request) => Head::Whole { request, consumed },
+        Ok(request) => Head::Whole { request, consumed: head.len() },
         Err(refusal) => Head::Refused(refusal),
     }
-}
-
-/// Lines end with CR LF and nothing else does; no line begins with a space. The parser below would
-/// take the first for ends, too.
-fn check_lines(head: &[u8]) -> Result<(), Refusal> {
-    let mut last = b'\n';
-    for byte in head {
-        match (last, *byte) {
-            (b'\r', b'\n') => {}
-            (b'\r', _) | (_, b'\n') => {
-                return Err(malformed("a line of the HTTP head ends with a bare CR or LF"));
-            }
-            (b'\n', b' ' | b'\t') => {
-                return Err(malformed("a line of the HTTP head is folded, or begins with a space"));
-            }
-            (_, 0) => return Err(malformed("the HTTP head has a NUL byte")),
-            _ => {}
-        }
-        last = *byte;
-    }
-    Ok(())
 }
 
 fn parse(head: &[u8]) -> Result<Request, Refusal> {

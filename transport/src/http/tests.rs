@@ -217,3 +217,25 @@ proptest! {
         prop_assert!(answer.bytes.len() < 2048);
     }
 }
+
+/// What was looked at is not looked at again: it could be anything by then. Only the end of the head is,
+/// and all of it once it is whole.
+#[test]
+fn a_head_that_trickles_is_looked_at_once() {
+    const END: &str = "\r\n\r\n";
+    let whole = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "b".repeat(8000));
+    let mut scan = Scan::default();
+    for end in 1_usize..whole.len() {
+        let mut came = vec![0; end.saturating_sub(END.len())];
+        came.extend(&whole.as_bytes()[came.len()..end]);
+        assert_eq!(scan.read(&came), Head::NeedMore, "{end} bytes");
+    }
+    assert!(matches!(scan.read(whole.as_bytes()), Head::Whole { .. }));
+    // Nor where it grows too large.
+    let mut scan = Scan::default();
+    assert_eq!(scan.read("A".repeat(MOST - 1).as_bytes()), Head::NeedMore);
+    assert_eq!(
+        scan.read(&[b"\0".repeat(MOST - 1), b"A".to_vec()].concat()),
+        Head::Refused(Refusal::TooLarge)
+    );
+}

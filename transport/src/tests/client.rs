@@ -34,11 +34,14 @@ impl End {
     pub fn receive(&mut self, raw: &[u8]) {
         match &mut self.relay {
             Relay::Arriving(arrival) => {
-                let step = arrival.receive(raw);
+                let mut step = arrival.receive(raw);
+                if step == Step::Tls {
+                    step = arrival.begin_tls();
+                }
                 self.take();
                 let Relay::Arriving(arrival) = &mut self.relay else { unreachable!() };
                 match step {
-                    Step::More => {}
+                    Step::More | Step::Tls => {}
                     Step::Ssh => {
                         let arrival =
                             std::mem::replace(&mut **arrival, Arrival::new(Offer::default()));

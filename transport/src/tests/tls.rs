@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::client::{End, Framed, Relay};
-use crate::arrival::{Closed, Offer};
+use crate::arrival::{Arrival, Closed, Offer, Step};
 use crate::tls::{self, config};
+use crate::websocket::client::Handshake;
 
 const NAME: &str = "relay.example.com";
 
@@ -133,6 +134,34 @@ fn tls_has_ssh_or_http_inside_and_no_tls() {
 }
 
 #[test]
+fn tls_begins_when_the_driver_has_been_asked() {
+    let mut client = Client::new(1, vec![4096]);
+    let mut hello = Vec::new();
+    client.tls.write_tls(&mut hello).unwrap();
+    let offer = || Offer { tls: Some(Arc::clone(&certificate().relay)), proxy: true };
+    let header = b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n";
+    let (first, rest) = hello.split_at(100);
+    let mut arrival = Arrival::new(offer());
+    assert_eq!(arrival.receive(&[&header[..], first].concat()), Step::Tls);
+    assert_eq!(arrival.proxied().unwrap().source, "192.0.2.7:1".parse().unwrap());
+    assert!(arrival.stack().output().is_empty() && !arrival.may_greet());
+    // One that does not answer has lost nothing.
+    assert_eq!(arrival.receive(rest), Step::Tls);
+    assert_eq!(arrival.begin_tls(), Step::More);
+    assert!(arrival.stack().output().len() > 100, "the relay's part of the handshake");
+    assert_eq!(arrival.begin_tls(), Step::More, "once");
+
+    let mut arrival = Arrival::new(offer());
+    arrival.receive(header);
+    assert_eq!(arrival.receive(&hello), Step::Tls);
+    let Step::Closed(Closed::Refused(fault)) = arrival.turn_away("too many") else { panic!() };
+    assert_eq!(fault.to_string(), "too many");
+    // access_denied.
+    assert_eq!(arrival.stack().output().as_slice(), [21, 3, 3, 0, 2, 2, 49]);
+    assert_eq!(arrival.receive(&hello), Step::More);
+}
+
+#[test]
 fn junk_of_tls_is_told_in_its_own_words() {
     // A ClientHello that is none; one that never ends; records that are too long.
     let hello = [&[22, 3, 1, 2, 0, 1][..], &[0xff; 511]].concat();
@@ -206,6 +235,37 @@ fn a_peer_that_reads_nothing_makes_nothing_grow() {
         stack.receive(&mut buffer, crate::layer::HEADROOM..all).unwrap();
         assert!(stack.output().len() < 1024, "{}", stack.output().len());
     }
+}
+
+#[test]
+fn a_peer_of_a_websocket_in_tls_that_reads_nothing_makes_nothing_grow() {
+    let mut relay = end(false);
+    let mut client = Client::new(1, vec![4096]);
+    let handshake = Handshake::new("relay.example.com", *b"the sample nonce");
+    client.send(&handshake.request);
+    client.settle(&mut relay);
+    // Frames of a client: a ping of 125 bytes, and data that pays for it.
+    let masked = |kind: u8, payload: &[u8]| {
+        let head = [kind, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
+        [&head, payload].concat()
+    };
+    client.send(&masked(0x82, b"SSH-2.0-x\r\n"));
+    client.settle(&mut relay);
+    let mut most = 0;
+    for _ in 0..2000 {
+        client.send(&masked(0x89, &[7; 125]));
+        client.send(&masked(0x82, b"data"));
+        let mut raw = Vec::new();
+        while client.tls.wants_write() {
+            client.tls.write_tls(&mut raw).unwrap();
+        }
+        let Relay::Ssh(stack) = &mut relay.relay else { panic!() };
+        let mut buffer = [&vec![0; crate::layer::HEADROOM], &raw[..]].concat();
+        let all = buffer.len();
+        stack.receive(&mut buffer, crate::layer::HEADROOM..all).unwrap();
+        most = most.max(stack.output().len());
+    }
+    assert!((crate::stack::FULL..crate::stack::FULL + 1024).contains(&most), "{most}");
 }
 
 proptest! {

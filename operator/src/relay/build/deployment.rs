@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
     HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, ObjectFieldSelector, PodSecurityContext,
     PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
-    SecretProjection, SecurityContext, SleepAction, Sysctl, Toleration, TopologySpreadConstraint,
-    Volume, VolumeMount, VolumeProjection,
+    SecretProjection, SecretVolumeSource, SecurityContext, SleepAction, Sysctl, Toleration,
+    TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,6 +22,8 @@ use crate::mesh::{HOST_KEY_FILE, HOST_KEYS};
 use crate::relay::validate::ValidatedRelay;
 use crate::relay::{ADMIN_PORT, MESH_PORT};
 
+/// Where the Secret of `spec.tls.secretRef` is mounted.
+const TLS: &str = "/etc/tidegate-tls";
 /// The user and group of the image; nobody of the node.
 const USER: i64 = 65532;
 /// Between a pod's removal from the endpoints and its SIGTERM: nodes need a moment to hear of it.
@@ -80,14 +82,19 @@ fn pod(relay: &ValidatedRelay) -> PodSpec {
         image_pull_secrets: (!wanted.image_pull_secrets.is_empty())
             .then(|| wanted.image_pull_secrets.clone()),
         containers: vec![container(relay)],
-        volumes: Some(vec![
-            Volume {
-                name: "state".into(),
-                empty_dir: Some(EmptyDirVolumeSource::default()),
-                ..Volume::default()
-            },
-            host_keys(),
-        ]),
+        volumes: Some(
+            [
+                Volume {
+                    name: "state".into(),
+                    empty_dir: Some(EmptyDirVolumeSource::default()),
+                    ..Volume::default()
+                },
+                host_keys(),
+            ]
+            .into_iter()
+            .chain(relay.settings.tls_secret.as_deref().map(certificate))
+            .collect(),
+        ),
         ..PodSpec::default()
     }
 }
@@ -114,6 +121,21 @@ fn host_keys() -> Volume {
             // The kubelet adds the group's right to read, by fsGroup, and no more.
             default_mode: Some(0o400),
             sources: Some(vec![source(a, ""), source(b, "_b")]),
+        }),
+        ..Volume::default()
+    }
+}
+
+/// The certificate of TLS. Without the Secret pods run all the same, with one of their own until it comes.
+fn certificate(secret: &str) -> Volume {
+    Volume {
+        name: "tls".into(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.into()),
+            optional: Some(true),
+            // As for the host keys.
+            default_mode: Some(0o400),
+            ..SecretVolumeSource::default()
         }),
         ..Volume::default()
     }
@@ -153,11 +175,36 @@ fn container(relay: &ValidatedRelay) -> Container {
         "--admin",
         &format!("0.0.0.0:{ADMIN_PORT}"),
     ];
+    let mut args: Vec<String> = args.iter().map(ToString::to_string).collect();
+    let mut mounts = vec![
+        VolumeMount {
+            name: "state".into(),
+            mount_path: "/var/lib/tidegate".into(),
+            ..VolumeMount::default()
+        },
+        VolumeMount {
+            name: "host-keys".into(),
+            mount_path: "/etc/tidegate".into(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        },
+    ];
+    if relay.settings.tls_secret.is_some() {
+        for (flag, file) in [("--tls-cert", "tls.crt"), ("--tls-key", "tls.key")] {
+            args.extend([flag.to_owned(), format!("{TLS}/{file}")]);
+        }
+        mounts.push(VolumeMount {
+            name: "tls".into(),
+            mount_path: TLS.into(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        });
+    }
     Container {
         name: "relay".into(),
         image: Some(relay.image.clone()),
         image_pull_policy: Some("IfNotPresent".into()),
-        args: Some(args.iter().map(ToString::to_string).collect()),
+        args: Some(args),
         env: Some(vec![
             from_pod("POD_NAME", "metadata.name"),
             from_pod("POD_NAMESPACE", "metadata.namespace"),
@@ -191,19 +238,7 @@ fn container(relay: &ValidatedRelay) -> Container {
             }),
             ..Lifecycle::default()
         }),
-        volume_mounts: Some(vec![
-            VolumeMount {
-                name: "state".into(),
-                mount_path: "/var/lib/tidegate".into(),
-                ..VolumeMount::default()
-            },
-            VolumeMount {
-                name: "host-keys".into(),
-                mount_path: "/etc/tidegate".into(),
-                read_only: Some(true),
-                ..VolumeMount::default()
-            },
-        ]),
+        volume_mounts: Some(mounts),
         ..Container::default()
     }
 }

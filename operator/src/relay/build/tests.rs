@@ -172,12 +172,7 @@ fn what_is_not_built_yet_is_refused_where_it_is_set() {
             "spec.autoscaling",
         ),
         (json!({"dns": {"provider": "ExternalDNS"}}), "spec.dns.provider"),
-        (json!({"tls": {"secretRef": {"name": "x"}}}), "spec.tls"),
-        (
-            json!({"exposure": {"type": "NodePort", "proxyProtocol": {"from": ["10.0.0.0/8"]}}}),
-            "spec.exposure.proxyProtocol",
-        ),
-        (json!({"limits": {"bandwidthPerSession": "1Mi"}}), "spec.limits.bandwidthPerSession"),
+        (json!({"tls": {"issuerRef": {"name": "x"}}}), "spec.tls.issuerRef"),
     ] {
         let refused = refused(spec);
         assert_eq!(refused.reason, "NotSupported", "{refused}");
@@ -185,6 +180,25 @@ fn what_is_not_built_yet_is_refused_where_it_is_set() {
         assert!(refused.refused);
     }
     assert!(validate(&found(json!({"dns": {"provider": "None"}}))).is_ok());
+    assert!(validate(&found(json!({"limits": {"bandwidthPerSession": "1Mi"}}))).is_ok());
+}
+
+#[test]
+fn a_certificate_of_a_secret_is_mounted_and_named() {
+    let relay = validate(&found(json!({"tls": {"secretRef": {"name": "relay-tls"}}}))).unwrap();
+    let pod = build(&relay).deployment.spec.unwrap().template.spec.unwrap();
+    let args = pod.containers[0].args.as_ref().unwrap();
+    let tail = args.iter().rev().take(4).rev().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(
+        tail,
+        ["--tls-cert", "/etc/tidegate-tls/tls.crt", "--tls-key", "/etc/tidegate-tls/tls.key"]
+    );
+    let volume = yaml(pod.volumes.as_ref().unwrap().last().unwrap());
+    assert!(
+        volume.contains(r#""secretName": "relay-tls""#) && volume.contains(r#""optional": true"#)
+    );
+    let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
+    assert!(mounts.iter().any(|it| it.mount_path == "/etc/tidegate-tls" && it.name == "tls"));
 }
 
 #[test]

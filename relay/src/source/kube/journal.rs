@@ -263,12 +263,15 @@ impl Journal {
     }
 }
 
-/// Puts a journal without what later lines have overtaken in the place of the one at `path`, which
-/// must end with a commit. Memory: some 60 bytes an object, while it lasts.
+/// Puts a journal without what later lines have overtaken in the place of the one at `path`, and
+/// without what follows its last commit; an error where it has none. Memory: some 60 bytes an object,
+/// while it lasts.
 pub fn compact(path: &Path) -> io::Result<Journal> {
-    let last = latest(path)?;
+    let none = || io::Error::new(io::ErrorKind::InvalidData, "the journal has no whole commit");
+    let found = find(path)?.ok_or_else(none)?;
+    let last = latest(path, found.length)?;
     let new = temporary(path)?;
-    let written = copy(path, &new, &last).and_then(|journal| {
+    let written = copy(path, &new, last).and_then(|journal| {
         std::fs::rename(&new, path)?;
         sync_dir(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
         Ok(journal)
@@ -280,54 +283,58 @@ pub fn compact(path: &Path) -> io::Result<Journal> {
     written
 }
 
-/// Where the lines begin that still count: the last put of each object that was not removed after it,
-/// by a hash of its key, and the last commit.
-struct Latest {
-    puts: HashMap<u128, u64>,
-    commit: u64,
-}
-
-fn latest(path: &Path) -> io::Result<Latest> {
+/// Where the lines begin that still count within `length` bytes, in order: the head, the last put of each
+/// object that was not removed after it, and the last commit. As [`replay`] reads them: a line that it
+/// makes nothing of overtakes no other.
+fn latest(path: &Path, length: u64) -> io::Result<Vec<u64>> {
     let mut lines = Lines::new(File::open(path)?);
-    let mut latest = Latest { puts: HashMap::new(), commit: 0 };
+    let mut puts = HashMap::new();
+    let mut commit = None;
     loop {
         let at = lines.read;
-        let Some((letter, text)) = lines.next()? else { return Ok(latest) };
-        match letter {
-            Letter::Put => {
-                latest.puts.insert(hash(text), at);
+        if at >= length {
+            break;
+        }
+        let (letter, text) = lines.next()?.ok_or_else(short)?;
+        match entry(letter, text) {
+            Some(Entry::Put(object, _)) => {
+                puts.insert(hash(&object), at);
             }
-            Letter::Remove => {
-                latest.puts.remove(&hash(text));
+            Some(Entry::Remove(object)) => {
+                puts.remove(&hash(&object));
             }
-            Letter::Commit => latest.commit = at,
-            Letter::Head => {}
+            None if letter == Letter::Commit => commit = Some(at),
+            None => {}
         }
     }
+    let mut latest: Vec<u64> = puts.into_values().chain(commit).chain([0]).collect();
+    latest.sort_unstable();
+    Ok(latest)
 }
 
-/// Of the key, with which the text begins. 128 bits of SHA-256: no two names meet by accident.
-fn hash(text: &str) -> u128 {
-    let end = text.match_indices(' ').nth(2).map_or(text.len(), |(at, _)| at);
-    let digest = Sha256::digest(text.get(..end).unwrap_or_default());
+/// 128 bits of SHA-256: no two names meet by accident.
+fn hash(object: &ObjectRef) -> u128 {
+    let digest = Sha256::digest(key(object));
     let half = digest.first_chunk::<16>().copied().unwrap_or_default();
     u128::from_be_bytes(half)
 }
 
-fn copy(from: &Path, to: &Path, latest: &Latest) -> io::Result<Journal> {
+/// Whole lines that were read a moment ago are not there any more: the file stays, since a copy would be
+/// short.
+fn short() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the journal is shorter than when it was looked at")
+}
+
+/// An error where one of the lines that begin at `latest` is not there to be copied.
+fn copy(from: &Path, to: &Path, latest: Vec<u64>) -> io::Result<Journal> {
     let mut lines = Lines::new(File::open(from)?);
     let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
     let mut journal = Journal { file: BufWriter::new(options.open(to)?), size: 0 };
-    loop {
+    let mut latest = latest.into_iter().peekable();
+    while latest.peek().is_some() {
         let at = lines.read;
-        let Some((letter, text)) = lines.next()? else { break };
-        let counts = match letter {
-            Letter::Head => at == 0,
-            Letter::Put => latest.puts.get(&hash(text)) == Some(&at),
-            Letter::Commit => at == latest.commit,
-            Letter::Remove => false,
-        };
-        if counts {
+        let (letter, text) = lines.next()?.ok_or_else(short)?;
+        if latest.next_if_eq(&at).is_some() {
             journal.write(letter, text)?;
         }
     }
@@ -406,6 +413,27 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_cannot_be_copied_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, new) = (dir.path().join("journal"), dir.path().join("new"));
+        let mut journal = Journal::create(&path, &Head::new("gate", "eu", "prod")).unwrap();
+        let head = usize::try_from(journal.size()).unwrap();
+        journal.put(&window("a"), &json!(1)).unwrap();
+        journal.commit(&commit()).unwrap();
+        journal.sync().unwrap();
+        let length = journal.size();
+        let wanted = latest(&path, length).unwrap();
+        assert_eq!(copy(&path, &new, wanted.clone()).unwrap().size(), length);
+        // What the disk gave when it was looked at it does not give now.
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[head + SUM + 4] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let invalid = Some(io::ErrorKind::InvalidData);
+        assert_eq!(copy(&path, &new, wanted).err().map(|error| error.kind()), invalid);
+        assert_eq!(latest(&path, length).err().map(|error| error.kind()), invalid);
+    }
+
+    #[test]
     fn a_compacted_one_says_the_same_in_fewer_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
@@ -432,5 +460,38 @@ mod tests {
         journal.sync().unwrap();
         assert_eq!(entries(&path).unwrap().len(), 4);
         assert_eq!(find(&path).unwrap().unwrap().head, Head::new("gate", "eu", "prod"));
+    }
+
+    #[test]
+    fn what_says_nothing_overtakes_nothing_when_it_is_compacted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let mut journal = Journal::create(&path, &Head::new("gate", "eu", "prod")).unwrap();
+        for name in ["a", "b"] {
+            journal.put(&window(name), &json!(1)).unwrap();
+        }
+        for (letter, text) in [
+            (Letter::Put, "SupportWindow acme a {"),
+            (Letter::Put, "Unheard acme b {}"),
+            (Letter::Remove, "SupportWindow acme"),
+        ] {
+            journal.write(letter, text).unwrap();
+        }
+        journal.commit(&commit()).unwrap();
+        journal.put(&window("a"), &json!(2)).unwrap();
+        journal.remove(&window("b")).unwrap();
+        journal.write(Letter::Commit, "{} {").unwrap();
+        journal.sync().unwrap();
+        let before = entries(&path).unwrap();
+        assert_eq!(before, ["SupportWindow acme/a 1", "SupportWindow acme/b 1"]);
+        drop(compact(&path).unwrap());
+        assert_eq!(entries(&path).unwrap(), before);
+        // One without a commit is left as it is.
+        let mut journal = Journal::create(&path, &Head::new("gate", "eu", "prod")).unwrap();
+        journal.put(&window("a"), &json!(1)).unwrap();
+        journal.sync().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(compact(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
 }

@@ -10,7 +10,7 @@
 
 mod clocks;
 mod follow;
-mod journal;
+pub(crate) mod journal;
 mod keeper;
 mod publish;
 mod raw;

@@ -120,7 +120,9 @@ impl Files {
             self.bad.insert(Arc::clone(name), Bad { hash, since, findings: read.findings.clone() });
         } else {
             self.bad.remove(name);
-            known.taken = Some((hash, read));
+            let old = known.taken.replace((hash, Arc::clone(&read)));
+            let old = old.as_ref().map(|(_, read)| &**read);
+            self.touched.extend(self.named.change(name, old, Some(&read)));
         }
         Found::Changed
     }

@@ -8,6 +8,7 @@
 //! - A file that is empty or cannot be parsed keeps what it had.
 
 mod content;
+mod named;
 #[cfg(test)]
 mod tests;
 mod vanished;
@@ -16,13 +17,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use tidegate_commands::manifests::finding;
 use tidegate_commands::manifests::scan::{self, ListError, Stamp, Trouble};
+use tidegate_crds::assemble::Sight;
 use tidegate_crds::manifest::{self, Document, Finding, ObjectRef, Position, Read, Severity};
 
 use super::Kept;
 use crate::clock::Now;
 use content::{Bad, Found, Hash, Known};
+use named::Named;
 use vanished::Missing;
 
 /// The most findings that are kept of one directory.
@@ -38,12 +42,18 @@ pub struct Files {
     reader: Reader,
     device: Option<u64>,
     known: BTreeMap<Arc<str>, Known>,
+    /// Where the contents in force name each object.
+    named: Named,
     /// The file that each object in force is from.
-    in_force: BTreeMap<ObjectRef, Arc<str>>,
+    in_force: OrdMap<ObjectRef, Arc<str>>,
     /// Of those, the ones that no content in force names: their previous version stays.
     held: BTreeSet<ObjectRef>,
     /// Of those, the ones that the last look did not find at all.
     missing: BTreeMap<ObjectRef, Missing>,
+    /// Objects that were found otherwise since [`Files::edits`] was last asked.
+    touched: BTreeSet<ObjectRef>,
+    /// Nobody has seen what is in force yet, or objects were kept for the sake of their files.
+    anew: bool,
     /// Files that are empty or cannot be parsed.
     bad: BTreeMap<Arc<str>, Bad>,
     troubles: Vec<Trouble>,
@@ -89,7 +99,7 @@ impl Files {
     /// those could not be read.
     pub fn new(
         root: &Path,
-        in_force: BTreeMap<ObjectRef, Arc<str>>,
+        in_force: OrdMap<ObjectRef, Arc<str>>,
         unreadable: BTreeMap<Arc<str>, Now>,
     ) -> Self {
         let bad =
@@ -99,16 +109,19 @@ impl Files {
             reader: manifest::read_bytes,
             device: None,
             known: BTreeMap::new(),
+            named: Named::default(),
             held: in_force.keys().cloned().collect(),
             in_force,
             missing: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            anew: true,
             bad: unreadable.into_iter().map(bad).collect(),
             troubles: Vec::new(),
             ignored: Vec::new(),
         }
     }
 
-    pub fn in_force_files(&self) -> &BTreeMap<ObjectRef, Arc<str>> {
+    pub fn in_force_files(&self) -> &OrdMap<ObjectRef, Arc<str>> {
         &self.in_force
     }
 
@@ -174,12 +187,9 @@ impl Files {
             inputs.documents.extend(&read.documents);
             inputs.refused.extend(read.refused.iter().cloned());
         }
-        for (object, file) in &self.in_force {
-            if !self.held.contains(object) {
-                continue;
-            }
-            let never_listed = self.device.is_none();
-            if never_listed || self.bad.contains_key(file) || covered(&self.troubles, file) {
+        for object in &self.held {
+            let Some(file) = self.in_force.get(object) else { continue };
+            if self.keeps(file) {
                 inputs.kept_files.insert(Arc::clone(file));
             } else {
                 let position = Position { file: Arc::clone(file), line: 1, column: 1 };
@@ -187,6 +197,38 @@ impl Files {
             }
         }
         inputs
+    }
+
+    /// Whether what is held of a file is held because that cannot be read.
+    fn keeps(&self, file: &str) -> bool {
+        self.device.is_none() || self.bad.contains_key(file) || covered(&self.troubles, file)
+    }
+
+    /// The objects that are otherwise than when this was last asked; `None`: it takes a look at all
+    /// that is in force. To be asked once for each time that a policy is made.
+    pub fn edits(&mut self) -> Option<Vec<(ObjectRef, Sight<'_>)>> {
+        let touched = std::mem::take(&mut self.touched);
+        let held = self.held.iter().filter_map(|object| self.in_force.get(object));
+        let keeps = held.into_iter().any(|file| self.keeps(file));
+        if std::mem::replace(&mut self.anew, keeps) || keeps {
+            return None;
+        }
+        let sight = |object: ObjectRef| {
+            let sight = match self.named.of(&object) {
+                [] if self.held.contains(&object) => Sight::Stays,
+                [] => Sight::Gone,
+                [place] => match place.document {
+                    Some(index) => {
+                        let (_, read) = self.known.get(&place.file)?.taken.as_ref()?;
+                        Sight::Document(read.documents.get(index)?)
+                    }
+                    None => Sight::Stays,
+                },
+                _ => return None,
+            };
+            Some((object, sight))
+        };
+        touched.into_iter().map(sight).collect()
     }
 
     /// The objects whose file cannot be read any more.

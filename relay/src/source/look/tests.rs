@@ -39,6 +39,8 @@ fn object(name: &str) -> ObjectRef {
 struct Bench {
     root: tempfile::TempDir,
     files: Files,
+    /// What is in force, by the edits that looks told of.
+    seen: BTreeMap<ObjectRef, String>,
     /// Milliseconds since the bench was made.
     time: u64,
 }
@@ -47,7 +49,8 @@ impl Bench {
     fn new(files: &[(&str, &str)]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut bench = Self {
-            files: Files::new(root.path(), BTreeMap::new(), BTreeMap::new()),
+            files: Files::new(root.path(), OrdMap::new(), BTreeMap::new()),
+            seen: BTreeMap::new(),
             root,
             time: 0,
         };
@@ -78,7 +81,39 @@ impl Bench {
     /// Looks `later` milliseconds after the last look.
     fn look(&mut self, later: u64, settled: bool) -> Look {
         self.time += later;
-        self.files.look(self.at(), settled).unwrap()
+        let look = self.files.look(self.at(), settled).unwrap();
+        if look.changed {
+            self.follow_edits();
+        }
+        look
+    }
+
+    /// The edits alone lead to the same as a look at all that is in force.
+    fn follow_edits(&mut self) {
+        let edits = self.files.edits().map(|edits| {
+            let shown = |sight: Sight<'_>| match sight {
+                Sight::Document(document) => Some(format!("{document:?}")),
+                Sight::Stays => Some("stays".to_owned()),
+                Sight::Gone => None,
+            };
+            edits.into_iter().map(|(object, sight)| (object, shown(sight))).collect::<Vec<_>>()
+        });
+        let inputs = self.files.in_force();
+        let written = inputs.documents.iter().map(|it| (it.reference.clone(), format!("{it:?}")));
+        let held = inputs.refused.iter().map(|(object, _)| (object.clone(), "stays".to_owned()));
+        let all: BTreeMap<_, _> = written.chain(held).collect();
+        let Some(edits) = edits else {
+            self.seen = all;
+            return;
+        };
+        assert!(inputs.kept_files.is_empty());
+        for (object, shown) in edits {
+            match shown {
+                Some(shown) => drop(self.seen.insert(object, shown)),
+                None => drop(self.seen.remove(&object)),
+            }
+        }
+        assert_eq!(self.seen, all);
     }
 
     /// What is in force: `name=content`, `name?` where the previous version stays.
@@ -247,6 +282,24 @@ fn a_document_that_moves_to_another_file_is_never_missing() {
     let look = bench.look(100, true);
     assert!(look.changed && !look.again);
     assert_eq!(bench.in_force(), "w=1 x=1");
+}
+
+#[test]
+fn what_a_file_has_twice_is_told_of_when_either_goes() {
+    let mut bench = Bench::new(&[("a.yaml", "w 1\nw 2")]);
+    for text in ["x 1\nw 2", "w 1\nx 2"] {
+        // What stays has not moved, and comes into force all the same.
+        bench.write("a.yaml", text);
+        assert!(bench.files.look(bench.at(), true).unwrap().changed);
+        let edits = bench.files.edits().unwrap();
+        let told = edits
+            .iter()
+            .any(|(it, sight)| *it == object("w") && matches!(sight, Sight::Document(_)));
+        assert!(told, "{edits:?}");
+        bench.write("a.yaml", "w 1\nw 2");
+        assert!(bench.files.look(bench.at(), true).unwrap().changed);
+        assert!(bench.files.edits().is_none(), "neither applies: that takes a look at all");
+    }
 }
 
 #[test]

@@ -29,55 +29,70 @@ impl Files {
         let there =
             |name: &str| listing.files.contains_key(name) || covered(&listing.troubles, name);
         let before = self.known.len() + self.bad.len();
-        self.known.retain(|name, _| there(name));
+        let gone = self.known.extract_if(.., |name, _| !there(name));
+        for (name, known) in gone {
+            let old = known.taken.as_ref().map(|(_, read)| &**read);
+            self.touched.extend(self.named.change(&name, old, None));
+        }
         self.bad.retain(|name, _| there(name));
         before != self.known.len() + self.bad.len()
     }
 
     /// Finds which objects in force are not there any more; whether one went for good.
     pub(super) fn vanished(&mut self, listing: &Listing, now: Now) -> bool {
-        let mut in_force = objects(self.contents());
+        for object in &self.touched {
+            if let Some(place) = self.named.of(object).first() {
+                self.in_force.insert(object.clone(), Arc::clone(&place.file));
+                self.held.remove(object);
+            } else if self.in_force.contains_key(object) {
+                self.held.insert(object.clone());
+            }
+        }
+        if self.held.is_empty() {
+            self.missing.clear();
+            return false;
+        }
         let in_doubt =
             self.known.iter().filter_map(|(n, known)| Some((n, &*known.seen.as_ref()?.read)));
         let seen = objects(in_doubt.clone());
         let unclear: BTreeSet<&Arc<str>> =
             in_doubt.filter(|(_, read)| read.unreadable).map(|(name, _)| name).collect();
-        let mut held = BTreeSet::new();
         let mut missing = BTreeMap::new();
-        let mut gone = false;
-        for (object, file) in std::mem::take(&mut self.in_force) {
-            if in_force.contains_key(&object) {
+        let mut gone = Vec::new();
+        for object in &self.held {
+            let Some(file) = self.in_force.get(object) else { continue };
+            let there = seen.contains(object)
+                || unclear.contains(file)
+                || self.bad.contains_key(file)
+                || covered(&listing.troubles, file);
+            if there {
                 continue;
             }
-            let there = seen.contains_key(&object)
-                || unclear.contains(&file)
-                || self.bad.contains_key(&file)
-                || covered(&listing.troubles, &file);
-            if !there {
-                let now = Missing {
-                    looks: 1,
-                    at: now.boot,
-                    file: listing.files.get(&file).map(|entry| entry.stamp),
-                    directory: listing.directories.get(&parent(&self.root, &file)).copied(),
-                };
-                let now = match self.missing.remove(&object) {
-                    None => now,
-                    Some(before) if now.at.since(before.at) < SECOND_LOOK => before,
-                    Some(before) if before.confirmed_by(&now) => {
-                        gone = true;
-                        continue;
-                    }
-                    Some(before) => Missing { looks: before.looks + 1, ..now },
-                };
-                missing.insert(object.clone(), now);
-            }
-            held.insert(object.clone());
-            in_force.insert(object, file);
+            let now = Missing {
+                looks: 1,
+                at: now.boot,
+                file: listing.files.get(file).map(|entry| entry.stamp),
+                directory: listing.directories.get(&parent(&self.root, file)).copied(),
+            };
+            let now = match self.missing.remove(object) {
+                None => now,
+                Some(before) if now.at.since(before.at) < SECOND_LOOK => before,
+                Some(before) if before.confirmed_by(&now) => {
+                    gone.push(object.clone());
+                    continue;
+                }
+                Some(before) => Missing { looks: before.looks + 1, ..now },
+            };
+            missing.insert(object.clone(), now);
         }
-        self.in_force = in_force;
-        self.held = held;
         self.missing = missing;
-        gone
+        for object in &gone {
+            self.in_force.remove(object);
+            self.held.remove(object);
+        }
+        let any = !gone.is_empty();
+        self.touched.extend(gone);
+        any
     }
 }
 
@@ -99,18 +114,15 @@ fn same(before: Option<Stamp>, now: Option<Stamp>) -> bool {
     before.map(version) == now.map(version)
 }
 
-/// The objects that contents name, and the first file that does.
+/// The objects that contents name.
 fn objects<'a>(
     contents: impl Iterator<Item = (&'a Arc<str>, &'a Read)>,
-) -> BTreeMap<ObjectRef, Arc<str>> {
-    let mut objects = BTreeMap::new();
-    for (name, read) in contents {
+) -> BTreeSet<&'a ObjectRef> {
+    let all = contents.flat_map(|(_, read)| {
         let documents = read.documents.iter().map(|document| &document.reference);
-        for object in documents.chain(read.refused.iter().map(|(object, _)| object)) {
-            objects.entry(object.clone()).or_insert_with(|| Arc::clone(name));
-        }
-    }
-    objects
+        documents.chain(read.refused.iter().map(|(object, _)| object))
+    });
+    all.collect()
 }
 
 fn parent(root: &Path, file: &str) -> PathBuf {

@@ -83,6 +83,65 @@ fn a_long_path_grows_the_window_and_a_slow_reader_does_not() {
     assert_eq!(share.taken(), 0);
 }
 
+/// A sender that sends whatever its window allows, over a path of `journey` one way, and a reader
+/// that says `rate` bytes a second are consumed, looking each 5 ms: bytes of the last 3 of 5 s, and
+/// the most that came in within 100 ms of them.
+fn paced(window: &mut ReceiveWindow, journey: u64, rate: u64) -> (u64, u64) {
+    window.pace(rate);
+    let (mut may, mut queue) = (u64::from(window.left()), std::collections::VecDeque::new());
+    let mut adjusts = std::collections::VecDeque::new();
+    let (mut held, mut taken, mut came) = (0_u64, 0_u64, vec![0_u64; 5000]);
+    for now in 0..5000_u64 {
+        while adjusts.front().is_some_and(|(at, _)| *at <= now) {
+            may += u64::from(adjusts.pop_front().unwrap().1);
+        }
+        if may > 0 {
+            queue.push_back((now + journey, std::mem::take(&mut may)));
+        }
+        while queue.front().is_some_and(|(at, _)| *at <= now) {
+            let bytes: u64 = queue.pop_front().unwrap().1;
+            window.received(u32::try_from(bytes).unwrap(), ms(now)).unwrap();
+            held += bytes;
+            came[usize::try_from(now).unwrap()] += bytes;
+        }
+        if now % 5 == 0 {
+            // A rest saves nothing up but for what a timer needs.
+            taken = taken.max(rate * now.saturating_sub(10) / 1000);
+            let allowed = (rate * now / 1000).saturating_sub(taken).min(held);
+            window.consumed(u32::try_from(allowed).unwrap());
+            (held, taken) = (held - allowed, taken + allowed);
+        }
+        if let Some(given) = window.due(ms(now)) {
+            adjusts.push_back((now + journey, given));
+        }
+        assert!(window.is_sound());
+    }
+    let most = came[2000..].windows(100).map(|it| it.iter().sum()).max().unwrap();
+    (came[2000..].iter().sum(), most)
+}
+
+#[test]
+fn a_channel_that_is_held_to_a_rate_has_it_smoothly_near_and_far() {
+    let share = share(256 << 20);
+    for rate in [200_000, 1_000_000, 10_000_000] {
+        for journey in [0, 20, 100] {
+            let mut window = ReceiveWindow::new(windows(), &share).unwrap();
+            let (all, most) = paced(&mut window, journey, rate);
+            let (all, most) = (all * 100 / rate / 3, most * 100 / (rate / 10));
+            assert!((90..=105).contains(&all), "{rate} {journey}: {all} % of the rate");
+            // A window that a long path wants comes in with its return.
+            let may = if journey < 100 { 170 } else { 300 };
+            assert!(most <= may, "{rate} {journey}: {most} % of the rate in 100 ms");
+        }
+    }
+    // Of a rate so low the window that channels begin with goes with its first use.
+    let mut window = ReceiveWindow::new(windows(), &share).unwrap();
+    paced(&mut window, 0, 10_000);
+    assert_eq!((window.size(), window.excess), (16 * KB, 0));
+    drop(window);
+    assert_eq!(share.taken(), 0);
+}
+
 #[test]
 fn a_path_of_200_ms_fills() {
     let share = share(1 << 30);
@@ -95,6 +154,21 @@ fn a_path_of_200_ms_fills() {
     assert!(first < ms(3500), "100 MB and all of the growth took {first:?}");
     let second = run(&mut window, path, 3000);
     assert!(second < ms(1300), "the next 100 MB took {second:?}");
+}
+
+#[test]
+fn a_near_sender_that_now_and_then_stands_still_gets_no_larger_window() {
+    let share = share(256 << 20);
+    let mut window = ReceiveWindow::new(windows(), &share).unwrap();
+    let mut now = ms(1000);
+    for packet in 0..10_000 {
+        // Others have the processor.
+        now += if packet % 7 == 0 { ms(10) } else { Duration::from_micros(100) };
+        window.received(STOPPED, now).unwrap();
+        window.consumed(STOPPED);
+        window.due(now);
+    }
+    assert!(window.size() <= 512 * KB, "{}", window.size());
 }
 
 #[test]
@@ -129,7 +203,8 @@ fn an_idle_window_gives_back_what_it_has_grown() {
         now += IDLE;
     }
     assert_eq!((window.size(), share.taken()), (64 * KB, 64 * 1024));
-    // And it grows anew.
+    // And it grows anew. `run` begins at an earlier instant.
+    window.watch = None;
     run(&mut window, (ms(200), Duration::from_micros(330), ms(0)), 3000);
     assert_eq!(window.size(), 8192 * KB);
 }

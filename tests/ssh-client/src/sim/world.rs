@@ -223,7 +223,10 @@ impl World {
                 assert!(self.alive <= self.pings);
             }
             Told::Disconnected { .. } => self.goodbyes += 1,
-            Told::Authenticated { .. } | Told::HostKeysProved { .. } => {}
+            Told::Authenticated { .. }
+            | Told::HostKeysProved { .. }
+            | Told::NoRoom(_)
+            | Told::TooFast => {}
             other => panic!("this was not asked for: {other:?}"),
         }
     }

@@ -1,0 +1,155 @@
+//! `bandwidthPerSession`: a session is held to it, each way, smoothly and without the loss of a byte;
+//! a neighbour on the same connection of the terminal does not feel it, and no new channel gets round it.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use tidegate_ssh_client::Key;
+use tidegate_tests::disk::sha256;
+use tidegate_tests::hand::{DISCONNECT, Hand, OPEN_CONFIRMATION, OPEN_FAILURE};
+use tidegate_tests::http::metric;
+use tidegate_tests::kiosk::alice_everywhere;
+use tidegate_tests::{Kiosk, Proc, SOON};
+
+const RATE: u64 = 2 << 20;
+const FILE: u64 = 12 << 20;
+const AMPLE: Duration = Duration::from_mins(2);
+
+fn kiosk(limits: &str) -> Kiosk {
+    let limits = format!("  limits: {limits}\n");
+    Kiosk::with(|setup| setup.relay_spec(&limits).window(alice_everywhere("berlin").user("bob")))
+}
+
+fn file(kiosk: &Kiosk) -> std::path::PathBuf {
+    let file = kiosk.gate.dir().join("file");
+    let mut random = std::io::Read::take(std::fs::File::open("/dev/urandom").expect("it"), FILE);
+    std::io::copy(&mut random, &mut std::fs::File::create(&file).expect("a file")).expect("a copy");
+    file
+}
+
+/// How long nine of ten echoes on a channel take at most.
+fn echoes(echo: &mut Proc, seen: &mut u64) -> Duration {
+    let mut times: Vec<_> = (0..40)
+        .map(|_| {
+            let begun = Instant::now();
+            echo.write(b"x").expect("an open channel");
+            *seen += 1;
+            echo.await_bytes(*seen, SOON);
+            begun.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[times.len() * 9 / 10]
+}
+
+/// Bytes out of alice's session, as the relay counts them.
+fn out(kiosk: &Kiosk) -> u64 {
+    let sessions = kiosk.gate.sessions();
+    let of_alice = sessions.iter().find(|it| it["user"] == "alice");
+    of_alice.and_then(|it| it["bytesOut"].as_u64()).unwrap_or(0)
+}
+
+#[test]
+fn a_session_is_held_to_its_bandwidth_and_a_neighbour_does_not_feel_it() {
+    let kiosk = kiosk("{bandwidthPerSession: 2Mi}");
+    let file = file(&kiosk);
+    let mut echo = kiosk.gate.staff("bob").w("kiosk-17", 443);
+    let mut seen = 0;
+    let idle = echoes(&mut echo, &mut seen);
+
+    let cat = format!("cat {}", file.display());
+    let alice = kiosk.gate.staff("alice");
+    let download = Proc::start("download", &mut alice.shell("kiosk-17", &[&cat]));
+    // Behind what its windows let through at once.
+    download.await_bytes(1 << 20, SOON);
+    let (begun, before) = (Instant::now(), out(&kiosk));
+    let beside = echoes(&mut echo, &mut seen);
+    let mut most = 0;
+    let mut last = (Instant::now(), before);
+    while begun.elapsed() < Duration::from_secs(4) {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = (Instant::now(), out(&kiosk));
+        let nanos = now.0.duration_since(last.0).as_nanos();
+        let rate = u128::from(now.1.saturating_sub(last.1)) * 1_000_000_000 / nanos.max(1);
+        (most, last) = (most.max(rate), now);
+    }
+    let bytes = u128::from(last.1.saturating_sub(before));
+    let percent = bytes * 100_000 / begun.elapsed().as_millis() / u128::from(RATE);
+    let burst = most * 100 / u128::from(RATE);
+    println!(
+        "{percent} % of the rate, {burst} % in the fullest 200 ms; an echo beside it took {beside:?}, \
+         {idle:?} alone"
+    );
+    assert!((85..=110).contains(&percent), "{percent} % of the rate");
+    assert!(burst <= 250, "{burst} % of the rate within 200 ms");
+    assert!(beside < idle + Duration::from_millis(100), "{beside:?}, and {idle:?} alone");
+    download.exit(AMPLE);
+    let got = download.with_out(tidegate_tests::process::Stream::sha256);
+    assert_eq!(got, sha256(&file));
+    let held = "tidegate_session_bytes_held_back_total{direction=\"out\"}";
+    let held = metric(kiosk.gate.admin, held).unwrap_or_default();
+    assert!(held > f64::from(1 << 20), "{held} bytes were held back");
+}
+
+#[test]
+fn without_the_limit_a_session_is_as_fast_as_it_can_be() {
+    let kiosk = kiosk("{sessionsPerUser: 8}");
+    let file = file(&kiosk);
+    let alice = kiosk.gate.staff("alice");
+    let begun = Instant::now();
+    let cat = format!("cat {}", file.display());
+    let download = Proc::start("download", &mut alice.shell("kiosk-17", &[&cat]));
+    download.exit(AMPLE);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(FILE / RATE), "{took:?}");
+    let held = "tidegate_session_bytes_held_back_total{direction=\"out\"}";
+    assert_eq!(metric(kiosk.gate.admin, held), Some(0.0));
+}
+
+/// A number as SSH has it.
+fn word(number: u32) -> [u8; 4] {
+    number.to_be_bytes()
+}
+
+fn text(bytes: &[u8]) -> Vec<u8> {
+    [&word(u32::try_from(bytes.len()).expect("short")), bytes].concat()
+}
+
+/// Carries one window's bytes there and back on a channel of its own.
+fn one_window(hand: &mut Hand, number: u32) {
+    const WINDOW: usize = 64 << 10;
+    let to = [text(b"kiosk-17"), word(443).to_vec(), text(b"127.0.0.1"), word(1).to_vec()].concat();
+    let sizes = [word(number), word(1 << 20), word(32 << 10)].concat();
+    hand.client.say(&[&[90][..], &text(b"direct-tcpip"), &sizes, &to].concat());
+    let told = hand.next(&[OPEN_CONFIRMATION, OPEN_FAILURE, DISCONNECT]).expect("an answer");
+    assert_eq!(told[0], OPEN_CONFIRMATION, "{}", String::from_utf8_lossy(&told));
+    assert_eq!(told[9..13], word(64 << 10), "the first window");
+    let remote = &told[5..9];
+    for _ in 0..2 {
+        hand.client.say(&[&[94], remote, &text(&vec![b'x'; WINDOW / 2])].concat());
+    }
+    let mut back = 0;
+    while back < WINDOW {
+        let data = hand.next(&[94, 97]).expect("an echo");
+        assert_eq!(data[0], 94, "closed");
+        back += data.len() - 9;
+    }
+    hand.client.say(&[&[97], remote].concat());
+}
+
+#[test]
+fn channels_one_after_the_other_are_held_to_it_in_sum() {
+    const CHANNELS: u32 = 17;
+    let kiosk = kiosk("{bandwidthPerSession: 256Ki}");
+    let key = Key::read(&kiosk.gate.key("alice").path);
+    let mut hand = Hand::new(Ipv4Addr::LOCALHOST, &kiosk.gate).login("alice", &key);
+    let begun = Instant::now();
+    for number in 0..CHANNELS {
+        one_window(&mut hand, number);
+    }
+    // The last needs not have taken its time, nor what comes at once.
+    let took = begun.elapsed();
+    println!("{CHANNELS} windows of 64 KiB took {took:?}");
+    assert!(took > Duration::from_millis(3500), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
