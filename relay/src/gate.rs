@@ -176,11 +176,6 @@ impl Gate {
         self.closing.is_cancelled()
     }
 
-    /// Cancelled when the gate closes.
-    pub fn closing(&self) -> CancellationToken {
-        self.closing.clone()
-    }
-
     /// Cancelled when the gate drains.
     pub fn drained(&self) -> CancellationToken {
         self.draining.clone()

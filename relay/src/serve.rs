@@ -459,7 +459,7 @@ fn end_all(gate: &Arc<Gate>) {
     for link in gate.staff.all() {
         link.peer.end(&sentences::drained());
     }
-    for link in gate.registry.all() {
+    for link in gate.terminals.all() {
         link.peer.end(&sentences::drained());
     }
 }

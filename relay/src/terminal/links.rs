@@ -50,6 +50,10 @@ impl TerminalLinks {
         entered
     }
 
+    pub fn all(&self) -> Vec<Arc<TerminalLink>> {
+        lock(&self.0).values().flatten().cloned().collect()
+    }
+
     /// Forgets a connection that has ended.
     pub fn remove(&self, link: &TerminalLink) {
         let mut table = lock(&self.0);

@@ -210,11 +210,9 @@ impl TerminalPeer {
 /// Closes a connection that holds no forward when it is looked at: 2 s after its login or the loss of
 /// its last one. What it asks for meanwhile gives it no more time.
 async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Option<String>>) {
-    let closing = gate.closing();
     loop {
         tokio::select! {
             () = link.peer.connection.closed() => return,
-            () = closing.cancelled() => return link.peer.end(&sentences::drained()),
             () = tokio::time::sleep(NOTHING_OFFERED) => {}
         }
         if link.forwards().is_empty() {
@@ -231,7 +229,6 @@ async fn offers_something(gate: &Gate, link: &TerminalLink, refusal: &Mutex<Opti
         while !link.forwards().is_empty() {
             tokio::select! {
                 () = link.peer.connection.closed() => return,
-                () = closing.cancelled() => return link.peer.end(&sentences::drained()),
                 () = link.lost.notified() => {}
             }
         }
