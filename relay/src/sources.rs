@@ -2,10 +2,10 @@
 //! (invariant 8): key exchanges, and offers of keys that nobody here has. One address of a prefix may
 //! take three quarters of that, so that its neighbours get in while it floods.
 //!
-//! One instant is kept for each prefix and each of its addresses: when all that it began will have taken its time. One that has
-//! come is as none, so that the table holds only who began something just now. Where it is full, those
-//! that owe least go: who is over the rate stays over it, however many others come and go. Touches
-//! nothing.
+//! One instant is kept for each prefix and each of its addresses: when all that it began will have taken
+//! its time. One that has come is as none, so that the table holds only who began something just now.
+//! Where it is full, those that owe least go: who is over the rate stays over it, however many others
+//! come and go. Touches nothing.
 //!
 //! It is the algorithm of the crate governor (GCRA), whose keyed limiter cannot do it: its map has no
 //! bound but for `retain_recent`, which drops nobody who began something just now, it does not tell what
@@ -39,6 +39,19 @@ impl Rate {
     fn most(self) -> Duration {
         self.each().saturating_mul(self.burst.max(1))
     }
+
+    /// One more by somebody whose former ones will have taken their time at `paid`: when they will have
+    /// with this one; `None`: it is not within the rate.
+    pub fn one_more(self, paid: Boot, now: Boot) -> Option<Boot> {
+        pay(paid, self.each(), self.most(), now)
+    }
+}
+
+/// What is `paid` until now or later, and `takes` behind it, if that is not ahead of now by more than
+/// `most`.
+fn pay(paid: Boot, takes: Duration, most: Duration, now: Boot) -> Option<Boot> {
+    let paid = now.max(paid).plus(takes);
+    (paid.since(now) <= most).then_some(paid)
 }
 
 /// Who begins something.
@@ -67,18 +80,18 @@ impl Sources {
     /// own share of that.
     pub fn may(&self, address: IpAddr, rate: Rate, now: Boot) -> bool {
         let mut table = lock(&self.0);
-        let each = rate.each();
-        let all = (Source::All(Prefix::of(address)), each);
-        let one = (Source::One(machine(address)), each.saturating_mul(4) / 3);
-        let paid = [all, one].map(|(source, takes)| {
-            let paid = table.get(&source).map_or(now, |paid| now.max(*paid));
-            (source, paid.plus(takes))
-        });
+        let (all, one) = (Source::All(Prefix::of(address)), Source::One(machine(address)));
+        let share = rate.each().saturating_mul(4) / 3;
         // One may always begin, however low the rate.
-        let most = rate.most().max(one.1);
-        if paid.iter().any(|(_, paid)| paid.since(now) > most) {
+        let most = rate.most().max(share);
+        let paid = |source, takes| {
+            let paid = table.get(&source).copied().unwrap_or(now);
+            Some((source, pay(paid, takes, most, now)?))
+        };
+        let (Some(all), Some(one)) = (paid(all, rate.each()), paid(one, share)) else {
             return false;
-        }
+        };
+        let paid = [all, one];
         let new = paid.iter().filter(|(source, _)| !table.contains_key(source)).count();
         if table.len().saturating_add(new) > MOST {
             trim(&mut table, now);

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use crate::clock::Boot;
 use crate::lock::lock;
+use crate::sources::Rate;
 
-/// As many at once. A terminal asks once for each of its services.
-const BURST: u32 = 256;
-/// One more for so much time: 32 a second, as of channels.
-const EACH: Duration = Duration::from_micros(31_250);
+/// As of channels. A terminal asks once for each of its services.
+const RATE: Rate = Rate { per_second: 32, burst: 256 };
 
 /// When all that one connection asked for will have taken its time.
 #[derive(Debug)]
@@ -26,12 +25,9 @@ impl Asks {
     /// One more: whether it is within the rate.
     pub fn one_more(&self, now: Boot) -> bool {
         let mut paid = lock(&self.0);
-        let next = now.max(*paid).plus(EACH);
-        let within = next.since(now) <= EACH.saturating_mul(BURST);
-        if within {
-            *paid = next;
-        }
-        within
+        let Some(next) = RATE.one_more(*paid, now) else { return false };
+        *paid = next;
+        true
     }
 }
 
