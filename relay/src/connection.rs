@@ -46,6 +46,9 @@ const PROBES: Rate = Rate { per_second: 100, burst: 1000 };
 const HANDSHAKES: u8 = 1;
 const TOO_MANY_PROBES: u8 = 2;
 
+/// The code of a refusal of one connection more.
+const TOO_MANY_CONNECTIONS: &str = "TooManyConnections";
+
 /// Before authentication: which keys the policy knows. The answer depends on the key alone, until the
 /// peers of a source have asked too much. Who is behind a proxy counts with its own network from then on.
 pub struct Door {
@@ -345,15 +348,17 @@ impl Arrival {
         link: &Arc<TerminalLink>,
     ) -> Option<(&'static str, String)> {
         let most = terminal::most(terminal);
-        let sentence = sentences::terminal_crowded(&link.terminal.name, most);
+        let crowded =
+            || (TOO_MANY_CONNECTIONS, sentences::terminal_crowded(&link.terminal.name, most));
         match self.gate.terminals.insert(link, most) {
             Entered::There => None,
             Entered::InPlaceOf(oldest) => {
-                self.gate.trail.gave_way(&oldest, ("TooManyConnections", &sentence));
+                let (code, sentence) = crowded();
+                self.gate.trail.gave_way(&oldest, (code, &sentence));
                 oldest.peer.end(&sentence);
                 None
             }
-            Entered::Full => Some(("TooManyConnections", sentence)),
+            Entered::Full => Some(crowded()),
         }
     }
 
@@ -374,7 +379,7 @@ impl Arrival {
                 return Role::Staff(link);
             }
             let sentence = sentences::too_many_connections(&link.who.login, most);
-            self.gate.trail.login(&link, Some(("TooManyConnections", &sentence)));
+            self.gate.trail.login(&link, Some((TOO_MANY_CONNECTIONS, &sentence)));
             link.peer.end(&sentence);
             return Role::Barred(sentence, None);
         };
