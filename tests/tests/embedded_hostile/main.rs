@@ -12,11 +12,10 @@ mod names;
 mod run;
 mod told;
 
-use arena::Arena;
+use arena::{Arena, long};
 use beside::Beside;
 use measure::{Held, Row, table, write};
 use run::{begin, measured};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use tidegate_tests::{Gate, wait_for};
 
@@ -50,9 +49,9 @@ fn wanted(name: &str) -> bool {
 fn hostile_peers_disturb_nobody_and_leave_nothing() {
     let mut rows = Vec::new();
     // Those that last go on at a relay of their own, beside which the sessions have ended.
-    let (mut lasting, beside) = Arena::open();
+    let (lasting, beside) = Arena::open();
     let before = warmed(&lasting, &beside);
-    std::thread::scope(|scope| {
+    let other = std::thread::scope(|scope| {
         let arena = &lasting;
         let begun: Vec<_> = (100_u8..)
             .zip(attacks::waiting::ATTACKS)
@@ -60,43 +59,36 @@ fn hostile_peers_disturb_nobody_and_leave_nothing() {
             .map(|(row, attack)| begin(scope, arena, &beside, row, *attack, true))
             .collect();
         println!("{} bytes were moved beside those that go on", beside.finish());
-        others(&mut rows);
-        for begun in begun {
-            let row = begun.end(&arena.gate, arena.pid());
-            assert!(row.wrongs.is_empty(), "{}: {:?}", row.attack, row.wrongs);
-            rows.push(row);
-        }
+        let other = others(&mut rows);
+        rows.extend(begun.into_iter().map(|begun| begun.end(&arena.gate, arena.pid())));
+        other
     });
-    ended(&mut lasting, before);
     println!("\n{}", table(&rows));
     write(&rows);
+    // One that goes wrong hides no other.
+    let faults = rows.iter().map(|row| (row.attack, row.faults(long())));
+    let faults: Vec<_> = faults.filter(|(_, faults)| !faults.is_empty()).collect();
+    assert!(faults.is_empty(), "these went wrong: {faults:#?}");
+    for (arena, before) in [(lasting, before), other] {
+        ended(arena, before);
+    }
 }
 
-/// The attacks that end by themselves.
-fn others(rows: &mut Vec<Row>) {
-    let (mut arena, beside) = Arena::open();
+/// The attacks that end by themselves. Their relay, and what it held before.
+fn others(rows: &mut Vec<Row>) -> (Arena, Held) {
+    let (arena, beside) = Arena::open();
     let before = warmed(&arena, &beside);
-    let mut wrong = Vec::new();
     for (row, attack) in (0_u8..).zip(attacks::all()) {
         if wanted(attack.name) {
-            // One that goes wrong hides no other.
-            let measure = AssertUnwindSafe(|| measured(&arena, &beside, row, attack));
-            match catch_unwind(measure) {
-                Ok(row) => rows.push(row),
-                Err(_) => wrong.push(attack.name),
-            }
+            rows.push(measured(&arena, &beside, row, attack));
         }
     }
-    if !wrong.is_empty() {
-        println!("{}", table(rows));
-    }
-    assert!(wrong.is_empty(), "these went wrong, as said above: {wrong:?}");
     println!("{} bytes were moved beside the others", beside.finish());
-    ended(&mut arena, before);
+    (arena, before)
 }
 
 /// The relay is as it was, and nothing that it wrote is forged.
-fn ended(arena: &mut Arena, before: Held) {
+fn ended(mut arena: Arena, before: Held) {
     // The sessions beside have gone, and their sockets with them.
     let before = Held { descriptors: before.descriptors - 2, ..before };
     let after = is_back(&arena.gate, arena.pid(), before);

@@ -45,7 +45,10 @@ pub struct Row {
     pub rounds: u64,
     /// Before, at most during, and after it.
     pub kib: [u64; 3],
+    /// The p99 of the echo with nobody hostile there; the same while threads as many as the machine has
+    /// processors spin; and beside the attack.
     pub idle: Duration,
+    pub busy: Duration,
     pub beside: Duration,
     pub echoes: usize,
     /// By how much a thread that only sleeps was late meanwhile, at its p99: the machine's own noise.
@@ -58,6 +61,8 @@ pub struct Row {
     pub is_back: bool,
     /// What peers found that should not be.
     pub wrongs: Vec<String>,
+    /// What the machine is not to blame for, a sentence each.
+    pub faults: Vec<String>,
     /// What peers were told or did, with how many of them.
     pub verdicts: Vec<(String, u64)>,
 }
@@ -72,14 +77,36 @@ fn mib(kib: u64) -> String {
 
 /// What one echo passes: both clients, twice the relay, the service.
 const WAKES: u32 = 8;
-/// What an echo may take beyond twice its idle p99 where the machine is shared.
+/// What an echo may take beyond twice its idle p99 in the short form, where the machine is shared.
 const NOISE: Duration = Duration::from_millis(250);
 
 impl Row {
     /// Whether the echo beside it was no slower than it may be.
     pub fn is_calm(&self, long: bool) -> bool {
         let noise = if long { Duration::ZERO } else { NOISE + self.late * WAKES };
-        self.beside <= self.idle * 2 + noise
+        self.beside <= self.idle.max(self.busy) * 2 + noise
+    }
+
+    /// All that is not as it should be, a sentence each.
+    pub fn faults(&self, long: bool) -> Vec<String> {
+        let mut faults = self.faults.clone();
+        if !self.is_calm(long) {
+            let Self { idle, busy, beside, .. } = self;
+            faults.push(format!(
+                "echoes took {beside:?} at p99, {idle:?} idle, {busy:?} on busy processors"
+            ));
+        }
+        if !self.is_back {
+            faults.push(format!(
+                "memory was {} MiB, and {} afterwards",
+                mib(self.kib[0]),
+                mib(self.kib[2])
+            ));
+        }
+        if self.rounds == 0 || !self.wrongs.is_empty() {
+            faults.push(format!("{} rounds, and {:?}", self.rounds, self.wrongs));
+        }
+        faults
     }
 
     fn verdict(&self) -> String {
@@ -91,15 +118,15 @@ impl Row {
 /// As Markdown.
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| attack | peers | rounds | MiB before | peak | after | p99 idle, ms | p99 beside, ms | MB/s beside | verdict |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+        "| attack | peers | rounds | MiB before | peak | after | p99 idle, ms | on busy processors | beside | MB/s beside | verdict |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let [before, peak, after] = row.kib.map(mib);
-        let (idle, beside) = (ms(row.idle), ms(row.beside));
+        let [idle, busy, beside] = [row.idle, row.busy, row.beside].map(ms);
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {before} | {peak} | {after} | {idle} | {beside} | {:.1} | {} |",
+            "| {} | {} | {} | {before} | {peak} | {after} | {idle} | {busy} | {beside} | {:.1} | {} |",
             row.attack,
             row.peers,
             row.rounds,
@@ -119,7 +146,7 @@ pub fn write(rows: &[Row]) {
             json!({
                 "attack": row.attack, "peers": row.peers, "rounds": row.rounds,
                 "kibBefore": row.kib[0], "kibPeak": row.kib[1], "kibAfter": row.kib[2],
-                "p99IdleMs": ms(row.idle), "p99BesideMs": ms(row.beside), "echoes": row.echoes,
+                "p99IdleMs": ms(row.idle), "p99BusyMs": ms(row.busy), "p99BesideMs": ms(row.beside), "echoes": row.echoes,
                 "megabytesPerSecond": row.pace,
                 "verdicts": row.verdicts.iter().map(|(text, count)| json!({"told": text, "times": count}))
                     .collect::<Vec<_>>(),
