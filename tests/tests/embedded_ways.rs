@@ -282,11 +282,9 @@ fn load_balancers_say_who_is_behind_them() {
             let refused = client.finish(SOON);
             assert!(refused.stderr.contains("127.0.0.1"), "{name}, {way:?}: {}", refused.stderr);
             // A line of its own has the first of a minute by each transport; the others are counted.
-            let lines = kiosk.gate.audit();
-            let of = |line: &serde_json::Value| {
+            kiosk.gate.await_audit(&format!("{name}, {way:?}"), SOON, |line| {
                 line["event"] == "Login" && line["transport"] == way.word()
-            };
-            assert!(lines.iter().any(of), "{name}, {way:?}");
+            });
         }
     }
 }
