@@ -1,9 +1,11 @@
 //! The scene of most tests: a relay, the login users alice and bob, and the terminal kiosk-17 with
 //! a real sshd and a few instrumented services behind one `ssh -N -R`.
 
+use jiff::Timestamp;
+
 use crate::clients::{Forward, Program};
 use crate::gate::{Gate, Setup};
-use crate::manifest::{LoginUser, SupportWindow, Terminal};
+use crate::manifest::{LoginUser, SupportWindow, Terminal, in_seconds};
 use crate::process::Proc;
 use crate::servers::Sshd;
 use crate::services::{Echo, Service, Sink, Source};
@@ -83,6 +85,16 @@ impl Kiosk {
             self.gate.await_offer("kiosk-17", service);
         }
         self.client = Some(client);
+    }
+
+    /// Declares [`alice_everywhere`] until so many seconds from now, waits until it is in force, and says
+    /// when it closes. On a slow machine the start of a kiosk may take longer than such a window is open.
+    #[track_caller]
+    pub fn open_for(&self, seconds: i64) -> Timestamp {
+        let closes = in_seconds(seconds);
+        self.gate.put(&alice_everywhere("berlin").closing_at(closes));
+        self.gate.await_why("alice", "kiosk-17", true);
+        closes
     }
 }
 

@@ -103,7 +103,12 @@ impl Pair {
             let session = self.ask(false);
             let told = || session.stdout().contains("through") || !session.is_running();
             eventually("an answer", SOON, told);
-            let (up, why) = (session.is_running(), session.stderr());
+            let up = session.is_running();
+            if !up {
+                // With all that it wrote.
+                session.exit(SOON);
+            }
+            let why = session.stderr();
             assert!(up || why.contains("try again in a moment"), "{why}");
             up.then_some(session)
         })

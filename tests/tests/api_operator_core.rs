@@ -605,6 +605,7 @@ fn records_are_ended_rightly_though_their_mesh_or_its_namespace_is_deleted() {
     eventually("the namespace is gone", SOON * 2, || {
         get(&cluster, &["namespace", "support"]).is_none()
     });
+    replica.process.await_stderr("support/ss-home-2", SOON);
     let said = replica.process.stderr();
     let said = said.lines().find(|line| line.contains("support/ss-home-2")).map(str::to_owned);
     assert!(said.as_deref().is_some_and(|line| line.contains("Fault")), "{said:?}");

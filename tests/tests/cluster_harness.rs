@@ -92,7 +92,10 @@ fn a_control_plane_serves_survives_an_outage_and_leaves_nothing() {
     let traces = Traces::of(control.dir());
 
     control.kubectl(&["create", "namespace", "acme"]).ok();
-    let created = control.audit().into_iter().find(|event| event.name == "acme").expect("an event");
+    // The log has it behind the answer.
+    let created = wait_for("its event", SOON, || {
+        control.audit().into_iter().find(|event| event.name == "acme")
+    });
     assert_eq!(
         (created.user.as_str(), created.verb.as_str(), created.resource.as_str(), created.code),
         ("admin", "create", "namespaces", 201)

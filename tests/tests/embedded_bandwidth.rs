@@ -5,14 +5,15 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use tidegate_ssh_client::Key;
+use tidegate_tests::clock::in_turn;
 use tidegate_tests::disk::sha256;
 use tidegate_tests::hand::{DISCONNECT, Hand, OPEN_CONFIRMATION, OPEN_FAILURE};
 use tidegate_tests::http::metric;
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::{Kiosk, Proc, SOON};
 
-const RATE: u64 = 2 << 20;
-const FILE: u64 = 12 << 20;
+const RATE: u32 = 2 << 20;
+const FILE: u32 = 12 << 20;
 const AMPLE: Duration = Duration::from_mins(2);
 
 fn kiosk(limits: &str) -> Kiosk {
@@ -22,66 +23,78 @@ fn kiosk(limits: &str) -> Kiosk {
 
 fn file(kiosk: &Kiosk) -> std::path::PathBuf {
     let file = kiosk.gate.dir().join("file");
-    let mut random = std::io::Read::take(std::fs::File::open("/dev/urandom").expect("it"), FILE);
+    let urandom = std::fs::File::open("/dev/urandom").expect("it");
+    let mut random = std::io::Read::take(urandom, u64::from(FILE));
     std::io::copy(&mut random, &mut std::fs::File::create(&file).expect("a file")).expect("a copy");
     file
 }
 
-/// How long nine of ten echoes on a channel take at most.
-fn echoes(echo: &mut Proc, seen: &mut u64) -> Duration {
-    let mut times: Vec<_> = (0..40)
-        .map(|_| {
-            let begun = Instant::now();
-            echo.write(b"x").expect("an open channel");
-            *seen += 1;
-            echo.await_bytes(*seen, SOON);
-            begun.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[times.len() * 9 / 10]
+/// A session of bob's that echoes.
+fn echo(kiosk: &Kiosk) -> impl FnMut() {
+    let mut echo = kiosk.gate.staff("bob").w("kiosk-17", 443);
+    let mut seen = 0;
+    move || {
+        echo.write(b"x").expect("an open channel");
+        seen += 1;
+        echo.await_bytes(seen, SOON);
+    }
 }
 
-/// Bytes out of alice's session, as the relay counts them.
-fn out(kiosk: &Kiosk) -> u64 {
-    let sessions = kiosk.gate.sessions();
-    let of_alice = sessions.iter().find(|it| it["user"] == "alice");
-    of_alice.and_then(|it| it["bytesOut"].as_u64()).unwrap_or(0)
+/// Bytes out of all sessions, as the relay counted them between two instants.
+struct Out {
+    bytes: f64,
+    from: Instant,
+    to: Instant,
+}
+
+impl Out {
+    fn now(kiosk: &Kiosk) -> Self {
+        let from = Instant::now();
+        let bytes = metric(kiosk.gate.admin, "tidegate_session_bytes_total{direction=\"out\"}");
+        Self { bytes: bytes.expect("a count"), from, to: Instant::now() }
+    }
+
+    /// Percent of the rate since `before`, at the least and at the most.
+    fn percent(&self, before: &Self) -> (f64, f64) {
+        let of = |time: Duration| {
+            (self.bytes - before.bytes) / f64::from(RATE) / time.as_secs_f64() * 100.0
+        };
+        (of(self.to - before.from), of(self.from - before.to))
+    }
 }
 
 #[test]
 fn a_session_is_held_to_its_bandwidth_and_a_neighbour_does_not_feel_it() {
     let kiosk = kiosk("{bandwidthPerSession: 2Mi}");
     let file = file(&kiosk);
-    let mut echo = kiosk.gate.staff("bob").w("kiosk-17", 443);
-    let mut seen = 0;
-    let idle = echoes(&mut echo, &mut seen);
+    // A second one has nothing else to do.
+    let quiet = self::kiosk("{bandwidthPerSession: 2Mi}");
+    let (mut beside, mut alone) = (echo(&kiosk), echo(&quiet));
+    beside();
+    alone();
 
     let cat = format!("cat {}", file.display());
     let alice = kiosk.gate.staff("alice");
     let download = Proc::start("download", &mut alice.shell("kiosk-17", &[&cat]));
     // Behind what its windows let through at once.
     download.await_bytes(1 << 20, SOON);
-    let (begun, before) = (Instant::now(), out(&kiosk));
-    let beside = echoes(&mut echo, &mut seen);
-    let mut most = 0;
-    let mut last = (Instant::now(), before);
-    while begun.elapsed() < Duration::from_secs(4) {
+    let before = Out::now(&kiosk);
+    // Nine of ten.
+    let [beside, idle] = in_turn(40, 90, [&mut beside, &mut alone]);
+    let mut burst: f64 = 0.0;
+    let mut last = Out::now(&kiosk);
+    while before.from.elapsed() < Duration::from_secs(4) {
         std::thread::sleep(Duration::from_millis(200));
-        let now = (Instant::now(), out(&kiosk));
-        let nanos = now.0.duration_since(last.0).as_nanos();
-        let rate = u128::from(now.1.saturating_sub(last.1)) * 1_000_000_000 / nanos.max(1);
-        (most, last) = (most.max(rate), now);
+        let now = Out::now(&kiosk);
+        (burst, last) = (burst.max(now.percent(&last).0), now);
     }
-    let bytes = u128::from(last.1.saturating_sub(before));
-    let percent = bytes * 100_000 / begun.elapsed().as_millis() / u128::from(RATE);
-    let burst = most * 100 / u128::from(RATE);
+    let (least, most) = last.percent(&before);
     println!(
-        "{percent} % of the rate, {burst} % in the fullest 200 ms; an echo beside it took {beside:?}, \
-         {idle:?} alone"
+        "{least:.0} to {most:.0} % of the rate, {burst:.0} % in the fullest 200 ms; an echo beside it \
+         took {beside:?}, {idle:?} alone"
     );
-    assert!((85..=110).contains(&percent), "{percent} % of the rate");
-    assert!(burst <= 250, "{burst} % of the rate within 200 ms");
+    assert!(most >= 85.0 && least <= 110.0, "{least} to {most} % of the rate");
+    assert!(burst <= 250.0, "{burst} % of the rate within 200 ms");
     assert!(beside < idle + Duration::from_millis(100), "{beside:?}, and {idle:?} alone");
     download.exit(AMPLE);
     let got = download.with_out(tidegate_tests::process::Stream::sha256);
@@ -96,12 +109,17 @@ fn without_the_limit_a_session_is_as_fast_as_it_can_be() {
     let kiosk = kiosk("{sessionsPerUser: 8}");
     let file = file(&kiosk);
     let alice = kiosk.gate.staff("alice");
-    let begun = Instant::now();
     let cat = format!("cat {}", file.display());
-    let download = Proc::start("download", &mut alice.shell("kiosk-17", &[&cat]));
-    download.exit(AMPLE);
-    let took = begun.elapsed();
-    assert!(took < Duration::from_secs(FILE / RATE), "{took:?}");
+    // One of three: whatever else the machine does makes them slower.
+    let fast = (0..3).any(|_| {
+        let begun = Instant::now();
+        let download = Proc::start("download", &mut alice.shell("kiosk-17", &[&cat]));
+        assert_eq!(download.exit(AMPLE).code, Some(0), "{}", download.stderr());
+        let took = begun.elapsed();
+        println!("without the limit: {took:?}");
+        took < Duration::from_secs(u64::from(FILE / RATE))
+    });
+    assert!(fast, "none was faster than with the limit");
     let held = "tidegate_session_bytes_held_back_total{direction=\"out\"}";
     assert_eq!(metric(kiosk.gate.admin, held), Some(0.0));
 }

@@ -10,7 +10,7 @@ use tidegate_tests::clock::{after, monotonic, until};
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::manifest::in_seconds;
 use tidegate_tests::programs::Build;
-use tidegate_tests::{Gate, Kiosk, Proc, SOON, SupportWindow, eventually, in_ci, wait_for};
+use tidegate_tests::{Gate, Kiosk, Proc, SOON, Setup, SupportWindow, eventually, in_ci, wait_for};
 
 const ON_TIME: Duration = Duration::from_secs(1);
 const HOUR: i64 = 3600;
@@ -37,15 +37,15 @@ struct Stepped {
 }
 
 impl Stepped {
-    fn open(window: SupportWindow) -> Option<Self> {
+    fn open(window: Option<SupportWindow>) -> Option<Self> {
         let library = libfaketime()?;
         let mut offset = PathBuf::new();
         let kiosk = Kiosk::with(|setup| {
             offset = setup.dir().join("faketime");
             std::fs::write(&offset, "+0").expect("an offset");
+            let setup = window.into_iter().fold(setup, Setup::window);
             setup
                 .build(Build::Release)
-                .window(window)
                 .env("LD_PRELOAD", &library.to_string_lossy())
                 .env("FAKETIME_TIMESTAMP_FILE", &offset.to_string_lossy())
                 .env("FAKETIME_NO_CACHE", "1")
@@ -92,16 +92,14 @@ fn refused(gate: &Gate) -> String {
     done.stderr
 }
 
-/// A window of alice's that closes in so many seconds.
-fn closing_in(seconds: i64) -> (SupportWindow, Timestamp) {
-    let closes = in_seconds(seconds);
-    (alice_everywhere("berlin").closing_at(closes), closes)
+/// A window of alice's that closes in so many minutes.
+fn closing_in(minutes: i64) -> SupportWindow {
+    alice_everywhere("berlin").closing_at(in_seconds(minutes * 60))
 }
 
 #[test]
 fn invariant_2_a_step_forward_past_closes_cuts_at_once() {
-    let (window, _) = closing_in(30 * 60);
-    let Some(stepped) = Stepped::open(window) else { return };
+    let Some(stepped) = Stepped::open(Some(closing_in(30))) else { return };
     let session = open(&stepped.kiosk.gate);
     let begun = Instant::now();
     stepped.step(HOUR);
@@ -116,10 +114,9 @@ fn invariant_2_a_step_forward_past_closes_cuts_at_once() {
 
 #[test]
 fn invariant_2_a_step_back_does_not_prolong_a_session() {
-    let (window, closes) = closing_in(12);
-    let Some(stepped) = Stepped::open(window) else { return };
+    let Some(stepped) = Stepped::open(None) else { return };
+    let closes = monotonic(stepped.kiosk.open_for(12));
     let session = open(&stepped.kiosk.gate);
-    let closes = monotonic(closes);
     stepped.step(-HOUR);
     stepped.assert_seen(-HOUR);
     assert!(session.is_running(), "cut by the step itself: {}", session.stderr());
@@ -130,8 +127,8 @@ fn invariant_2_a_step_back_does_not_prolong_a_session() {
 #[test]
 fn invariant_2_steps_two_seconds_before_closes() {
     for seconds in [HOUR, -HOUR] {
-        let (window, closes) = closing_in(10);
-        let Some(stepped) = Stepped::open(window) else { return };
+        let Some(stepped) = Stepped::open(None) else { return };
+        let closes = stepped.kiosk.open_for(10);
         let session = open(&stepped.kiosk.gate);
         let at = monotonic(closes);
         until(closes - SignedDuration::from_secs(2));
@@ -152,8 +149,7 @@ fn invariant_2_steps_two_seconds_before_closes() {
 #[test]
 fn invariant_1_a_stepped_clock_decides_who_is_admitted() {
     // Open from ten minutes ago for half an hour: an hour either way is outside.
-    let (window, _) = closing_in(20 * 60);
-    let Some(stepped) = Stepped::open(window) else { return };
+    let Some(stepped) = Stepped::open(Some(closing_in(20))) else { return };
     for seconds in [HOUR, -HOUR] {
         stepped.step(seconds);
         stepped.assert_seen(seconds);
@@ -171,6 +167,13 @@ fn invariant_1_a_stepped_clock_decides_who_is_admitted() {
 
 #[test]
 fn invariant_2_a_session_admitted_on_a_stepped_clock_ends_by_it() {
+    let Some(stepped) = Stepped::open(None) else { return };
+    stepped.step(HOUR);
+    stepped.assert_seen(HOUR);
+    // The step makes the policy an hour old until the directory is looked at again, which is soon.
+    eventually("the policy is fresh again", SOON, || {
+        stepped.kiosk.gate.readiness().is_some_and(|(status, _)| status == 200)
+    });
     // The relay's clock is an hour ahead, and the window is an hour from now: by the replica's
     // clock it is open and closes in ten seconds.
     let closes = in_seconds(10);
@@ -183,13 +186,8 @@ fn invariant_2_a_session_admitted_on_a_stepped_clock_ends_by_it() {
         closes + hour,
     )
     .services(&["web"]);
-    let Some(stepped) = Stepped::open(window) else { return };
-    stepped.step(HOUR);
-    stepped.assert_seen(HOUR);
-    // The step makes the policy an hour old until the directory is looked at again, which is soon.
-    eventually("the policy is fresh again", SOON, || {
-        stepped.kiosk.gate.readiness().is_some_and(|(status, _)| status == 200)
-    });
+    stepped.kiosk.gate.put(&window);
+    stepped.kiosk.gate.await_why("alice", "kiosk-17", true);
     let session = open(&stepped.kiosk.gate);
     let at = monotonic(closes);
     let exit = session.exit(SOON);
@@ -198,8 +196,8 @@ fn invariant_2_a_session_admitted_on_a_stepped_clock_ends_by_it() {
 
 #[test]
 fn invariant_2_nothing_passes_after_a_relay_that_slept_over_closes_wakes_up() {
-    let (window, closes) = closing_in(8);
-    let kiosk = Kiosk::open(&[window]);
+    let kiosk = Kiosk::open(&[]);
+    let closes = kiosk.open_for(8);
     let gate = &kiosk.gate;
     let mut session = gate.staff("alice").w("kiosk-17", 514);
     session.write(b"before").expect("an open channel");

@@ -151,8 +151,8 @@ fn with_window(setup: Setup) -> Setup {
 
 #[test]
 fn invariant_2_cut_at_the_deadline() {
-    let closes = in_seconds(8);
-    let kiosk = Kiosk::open(&[alice_everywhere("berlin").closing_at(closes)]);
+    let kiosk = Kiosk::open(&[]);
+    let closes = kiosk.open_for(8);
     let stream = Stream::start(&kiosk);
     stream.assert_cut(
         &kiosk,
@@ -456,8 +456,8 @@ fn invariant_2_cut_in_the_middle_of_a_rekey() {
 #[test]
 fn invariant_2_the_terminal_is_told_when_its_session_is_cut() {
     // The other direction: bytes that the staff client still sends reach nobody.
-    let closes = in_seconds(7);
-    let kiosk = Kiosk::open(&[alice_everywhere("berlin").closing_at(closes)]);
+    let kiosk = Kiosk::open(&[]);
+    let closes = kiosk.open_for(7);
     let _stream = Stream::start(&kiosk);
     eventually("the service's connection ends", SOON, || kiosk.sink.all_ended());
     let seen = kiosk.sink.served().pop().expect("a connection");

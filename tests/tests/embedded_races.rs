@@ -5,6 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -350,6 +352,7 @@ fn invariant_8_nine_opens_at_once_on_one_connection_make_eight_sessions() {
     }
     assert!(client.is_running() && clients.iter().all(Proc::is_running));
     assert_eq!(lines(gate, "Allow").len(), 8);
+    gate.await_audit("the login", SOON, |line| line["event"] == "Login");
     assert_eq!(lines(gate, "Login").len(), 1);
     assert_eq!(lines(gate, "End").len(), 0);
     // One that ends makes room for one.
@@ -381,7 +384,14 @@ fn invariant_8_nine_connections_at_once_make_eight_sessions() {
     let refused = wait_for("nine answers", SOON, || {
         let (gone, there): (Vec<_>, Vec<_>) = opened.iter().partition(|one| !one.is_running());
         let echoed = there.iter().filter(|one| one.stdout() == "ping").count();
-        (gone.len() + echoed == 9).then(|| gone.iter().map(|one| one.stderr()).collect::<Vec<_>>())
+        (gone.len() + echoed == 9).then(|| {
+            let said = gone.iter().map(|one| {
+                // With all that it wrote.
+                one.exit(SOON);
+                one.stderr()
+            });
+            said.collect::<Vec<_>>()
+        })
     });
     assert_eq!(refused.len(), 1, "{refused:?}");
     assert!(refused[0].contains(ONE_TOO_MANY), "{refused:?}");
@@ -531,7 +541,7 @@ fn invariant_2_a_deadline_moves_earlier_with_its_window() {
 
 #[test]
 fn invariant_2_a_deadline_never_moves_later() {
-    let closes = in_seconds(9);
+    let closes = in_seconds(600);
     let kiosk = Kiosk::open(&[alice_everywhere("berlin").closing_at(closes)]);
     let gate = &kiosk.gate;
     let session = channel(gate, "alice");
@@ -540,7 +550,7 @@ fn invariant_2_a_deadline_never_moves_later() {
     gate.put(&alice_everywhere("berlin"));
     eventually("the later time is in force", SOON, || opens_until(gate) > Some(closes));
     assert_eq!(deadline(gate), Some(closes));
-    let earlier = closes - jiff::SignedDuration::from_secs(2);
+    let earlier = in_seconds(7);
     gate.put(&alice_everywhere("berlin").closing_at(earlier));
     eventually("the earlier time is in force", SOON, || deadline(gate) == Some(earlier));
     gate.put(&alice_everywhere("berlin"));
@@ -723,17 +733,18 @@ fn invariant_1_nothing_but_services_is_forwarded_and_why_tells() {
         "the relay refuses a connection to a Unix socket",
         "the relay refuses forwarding of a Unix socket",
     ];
-    let why = alice.view(&["why", "kiosk-17"]);
-    assert_eq!(why.code, Some(0), "{why:?}");
+    // A client may be answered before it is noted.
+    eventually("why tells of each", SOON, || {
+        let why = alice.view(&["why", "kiosk-17"]).ok().stdout;
+        sentences.iter().all(|sentence| why.contains(sentence)) && why.contains("-R")
+    });
     for sentence in sentences {
-        assert!(why.stdout.contains(sentence), "'{sentence}' is not in: {}", why.stdout);
         gate.await_audit(sentence, SOON, |line| {
             line["event"] == "Deny"
                 && line["user"] == "alice"
                 && line["reason"]["sentence"].as_str().is_some_and(|s| s.starts_with(sentence))
         });
     }
-    assert!(why.stdout.contains("-R"), "{}", why.stdout);
     // Nobody else is shown it.
     let bobs = gate.staff("bob").view(&["why", "kiosk-17"]).stdout;
     assert!(sentences.iter().all(|sentence| !bobs.contains(sentence)), "{bobs}");
@@ -743,15 +754,22 @@ fn invariant_1_nothing_but_services_is_forwarded_and_why_tells() {
 #[test]
 fn invariant_3_a_neighbour_on_the_same_service_loses_no_byte() {
     const TOTAL: usize = 24 << 20;
+    const CHUNK: usize = 64 << 10;
     let kiosk = Kiosk::open(&[alice_everywhere("berlin").user("bob")]);
     let gate = &kiosk.gate;
     let mut sent = vec![0; TOTAL];
     let mut random = std::fs::File::open("/dev/urandom").expect("/dev/urandom");
     random.read_exact(&mut sent).expect("random bytes");
+    let over = Arc::new(AtomicBool::new(false));
     let feed = |mut stdin: std::process::ChildStdin, bytes: Vec<u8>| {
+        let over = Arc::clone(&over);
         std::thread::spawn(move || {
-            // Slowly enough that the cut falls into the middle of it.
-            for chunk in bytes.chunks(64 << 10) {
+            // Slowly enough that the cut falls into the middle of it; the last chunk waits for the cut.
+            let last = bytes.len() - CHUNK;
+            for (at, chunk) in (0..).step_by(CHUNK).zip(bytes.chunks(CHUNK)) {
+                while at == last && !over.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(4));
+                }
                 if stdin.write_all(chunk).is_err() {
                     return;
                 }
@@ -775,6 +793,7 @@ fn invariant_3_a_neighbour_on_the_same_service_loses_no_byte() {
     assert!(alice.stderr().contains("the session was cut"), "{}", alice.stderr());
     let echoed = bob.with_out(|out| out.total);
     assert!(echoed < TOTAL as u64, "bob was through before alice was cut");
+    over.store(true, Ordering::Release);
     bob.await_bytes(TOTAL as u64, Duration::from_mins(2));
     for thread in feeding {
         thread.join().expect("a feeder");

@@ -223,7 +223,8 @@ fn of_admission(said: &mut Said) {
 
 /// What a session's end says.
 fn of_ends(said: &mut Said) {
-    let kiosk = Kiosk::open(&[alice_everywhere("berlin").closing_at(in_seconds(6))]);
+    let kiosk = Kiosk::open(&[]);
+    kiosk.open_for(6);
     said.ended("closed", &open(&kiosk.gate));
     drop(kiosk);
 

@@ -65,7 +65,7 @@ impl Relay {
         let names: Vec<String> = (0..places).map(|n| format!("kiosk-{n}")).collect();
         let mut setup = Setup::new()
             .build(Build::Release)
-            .relay_spec("  limits: {sessionsPerUser: 1000, connectionsPerUser: 10000, handshakesPerSource: 1000}\n")
+            .relay_spec("  limits: {sessionsPerUser: 1000, connectionsPerUser: 10000, handshakesPerSource: 65536}\n")
             .user(LoginUser::new("alice"));
         let mut listens = Vec::new();
         for name in &names {
