@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tidegate_ssh_client::hand::{Hand, Parting};
+use tidegate_ssh_client::{Key, Offer, Writer, number};
 use tidegate_tests::clock::{after, monotonic};
 use tidegate_tests::http::metric;
 use tidegate_tests::kiosk::alice_everywhere;
@@ -422,35 +424,65 @@ fn invariant_2_cut_a_client_whose_line_went_dark_while_it_rekeyed_all_the_time()
     cut_while(|_, tap| tap.black_hole(), &["-o", "RekeyLimit=64K"]);
 }
 
-#[test]
-fn invariant_2_cut_in_the_middle_of_a_rekey() {
+/// A session of a peer that asks for new keys, reads these messages of the relay's in answer and then
+/// leaves the relay waiting, cut.
+fn cut_in_an_exchange(answers: &[u8]) {
     let kiosk = Kiosk::open(&[alice_everywhere("berlin")]);
     let before = held(&kiosk.gate);
-    let tap = Tap::start(kiosk.gate.addr());
-    let alice = kiosk.gate.staff("alice").via(tap.port());
-    let options = ["-o", "RekeyLimit=256K", "-W", "kiosk-17:514"];
-    let mut client = Proc::start("ssh -W", &mut alice.relay(&options));
-    client.write(b"x").expect("an open channel");
+    let socket = std::net::TcpStream::connect(kiosk.gate.addr()).expect("a connection");
+    let key = Key::read(&kiosk.gate.key("alice").path);
+    let hand = Hand::new(socket, Offer::default()).and_then(|hand| hand.log_in("alice", &key));
+    let mut hand = hand.expect("a login");
+    let mut open = Vec::new();
+    let mut w = Writer::new(&mut open);
+    w.u8(number::CHANNEL_OPEN).string("direct-tcpip").u32(0).u32(1 << 20).u32(1 << 15);
+    w.string("kiosk-17").u32(514).string("127.0.0.1").u32(1);
+    hand.say(&open).expect("a request");
+    let opened = hand.next(&[number::CHANNEL_OPEN_CONFIRMATION]).expect("a channel");
+    let mut data = vec![number::CHANNEL_DATA];
+    Writer::new(&mut data).bytes(&opened[5..9]).string("x");
+    hand.say(&data).expect("an open channel");
     eventually("the session is open", SOON, || kiosk.sink.bytes() == 1);
-    // The client begins a key exchange after so many bytes, the relay answers, and the client never
-    // sees the answer: both are in the middle of it.
-    tap.hold_down();
-    let _feeder = Feeder::start(client.take_stdin());
-    let mut last = (kiosk.sink.bytes(), Instant::now());
-    eventually("the stream stands still", SOON, || {
-        if kiosk.sink.bytes() != last.0 {
-            last = (kiosk.sink.bytes(), Instant::now());
-        }
-        last.0 > 1 && last.1.elapsed() > Duration::from_millis(700)
-    });
-    assert!(last.0 < 1 << 20, "{} bytes passed: it was the window that was full", last.0);
+
+    // The login's own exchange was seen, too.
+    hand.client.seen.clear();
+    hand.client.begin();
+    for answer in answers {
+        hand.flush().expect("a message of the exchange");
+        // A turn sends nothing: what the client has to say next stays with it.
+        eventually(&format!("the relay is in the exchange: message {answer}"), SOON, || {
+            hand.turn(Duration::from_millis(10)).expect("an open connection");
+            hand.client.seen.contains(answer)
+        });
+    }
+    // The message that the relay waits for is thrown away.
+    assert!(!hand.client.take().is_empty(), "the relay waits for nothing");
     let cut = Instant::now();
     kiosk.gate.put(&alice_everywhere("berlin").suspended());
+    let parting = hand.parting(SOON);
+    let told = cut.elapsed();
+    assert!(hand.is_closed(SOON), "the socket stayed open");
+    let socket = cut.elapsed();
+    let Parting::Told { code: 11, text } = &parting else { panic!("{parting:?}") };
+    assert!(text.contains("berlin"), "{text}");
+    assert!(socket <= ON_TIME, "the socket was closed {socket:?} after the cut");
+    // Though the peer does not close its end.
     nothing_left(&kiosk.gate, &before, cut);
     eventually("the service's connection ends", SOON, || kiosk.sink.all_ended());
-    assert_eq!(kiosk.sink.bytes(), last.0);
-    // The feeder's pipe ends with the client.
-    drop(client);
+    assert_eq!(kiosk.sink.bytes(), 1);
+    println!("cut after message {answers:?}: told +{told:?}, socket +{socket:?}: {text}");
+}
+
+#[test]
+fn invariant_2_cut_in_the_middle_of_a_rekey() {
+    // The relay waits for the peer's share, and seals no data meanwhile.
+    cut_in_an_exchange(&[number::KEXINIT]);
+}
+
+#[test]
+fn invariant_2_cut_at_the_end_of_a_rekey() {
+    // The relay has new keys, and waits for the peer's NEWKEYS.
+    cut_in_an_exchange(&[number::KEXINIT, number::NEWKEYS]);
 }
 
 #[test]
