@@ -17,6 +17,7 @@ use tidegate_tests::{Echo, Gate, Proc, Setup, Source};
 
 use crate::beside::Beside;
 use crate::feed::Feed;
+use crate::lab::apart;
 
 /// Terminals whose keys mallory has, and peers of an attack that are one each, at most.
 pub const TERMINALS: u16 = 32;
@@ -77,7 +78,7 @@ impl Arena {
             setup = setup.terminal(terminal);
             storm = storm.terminal(&name);
         }
-        let gate = setup.window(storm).start();
+        let gate = apart(|| setup.window(storm).start());
         let (feed, echo, source) = (Feed::start(), Echo::start(), Source::start());
         let forwards = [(20_018, echo.port()), (20_019, source.port()), (20_020, feed.port())];
         let forwards = forwards.map(|(listen, to)| Forward::port(listen, to));

@@ -7,6 +7,7 @@ mod attacks;
 mod beside;
 mod feed;
 mod forged;
+mod lab;
 mod measure;
 mod names;
 mod run;

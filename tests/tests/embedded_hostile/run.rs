@@ -13,6 +13,7 @@ use tidegate_tests::wait::poll;
 
 use crate::arena::{Arena, Peer, TERMINALS, long};
 use crate::beside::{Beside, p99};
+use crate::lab::give_way;
 use crate::measure::{Held, Row, kib};
 
 /// What a peer has to say when something is not as it should be.
@@ -80,32 +81,31 @@ impl Attack {
     }
 }
 
-/// Threads of hostile peers give way to what is measured: a peer brings its own processors.
-pub fn give_way() {
-    let _ = rustix::process::setpriority_process(None, 10);
-}
-
-/// The echoes of this long with nobody hostile there.
-fn idle(beside: &Beside) -> Duration {
+/// The p99 of the echo with nobody hostile there.
+fn idle(pid: i32, beside: &Beside) -> Duration {
+    let until = Instant::now() + Duration::from_millis(if long() { 5000 } else { 500 });
     beside.echoes();
-    std::thread::sleep(if long() { Duration::from_secs(5) } else { Duration::from_millis(500) });
+    watch(pid, || Instant::now() < until);
     p99(beside.echoes())
 }
 
-/// The same with as many threads as the machine has processors that never rest: what attackers take of this
-/// machine beside what they ask of the relay, which no machine of their own would.
-fn busy(beside: &Beside) -> Duration {
+/// The same with as many threads as the machine has processors that never rest, as the peers' hardly do.
+fn busy(pid: i32, beside: &Beside) -> Duration {
     let rest = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(2, NonZero::get) {
-            scope.spawn(|| {
-                give_way();
-                while !rest.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            });
-        }
-        let busy = idle(beside);
+        let rest = &rest;
+        let spin = move || {
+            while !rest.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        };
+        scope.spawn(move || {
+            give_way();
+            for _ in 0..std::thread::available_parallelism().map_or(2, NonZero::get) {
+                scope.spawn(spin);
+            }
+        });
+        let busy = idle(pid, beside);
         rest.store(true, Ordering::Relaxed);
         busy
     })
@@ -121,7 +121,6 @@ struct Said {
 impl Said {
     /// One peer's rounds.
     fn attack(&self, attack: &Attack, rounds: u32, mut peer: Peer<'_>) {
-        give_way();
         for round in 0..rounds {
             if round > 0 && Instant::now() >= peer.until {
                 break;
@@ -176,18 +175,22 @@ pub fn begin<'scope>(
 ) -> Begun<'scope> {
     let (pid, name) = (arena.pid(), attack.name);
     let (peers, rounds, lasts) = attack.size();
-    let (idle, busy) = (idle(beside), busy(beside));
+    let (idle, busy) = (idle(pid, beside), busy(pid, beside));
     let before = Held::by(pid, arena.gate.admin);
     let (moved, begun) = (beside.moved(), Instant::now());
     let until = begun + lasts;
     let said = Arc::new(Said::default());
-    let attackers: Vec<_> = (0..peers)
-        .map(|number| {
-            let said = Arc::clone(&said);
+    let heard = Arc::clone(&said);
+    let attackers = scope.spawn(move || {
+        give_way();
+        let peers = (0..peers).map(|number| {
+            let said = Arc::clone(&heard);
             let peer = Peer { arena, row, number, round: 0, until };
             scope.spawn(move || said.attack(&attack, rounds, peer))
-        })
-        .collect();
+        });
+        peers.collect::<Vec<_>>()
+    });
+    let attackers = attackers.join().expect("attackers");
     let mut row = Row {
         attack: name,
         peers,
