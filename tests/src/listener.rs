@@ -1,6 +1,7 @@
 //! A TCP server of the test's own on a loopback port: a thread that accepts, and the end of it and of
 //! every connection when it is dropped.
 
+use std::collections::HashMap;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Default)]
 pub(crate) struct Open {
     stop: AtomicBool,
-    sockets: Mutex<Vec<TcpStream>>,
+    /// By the number that each was given, and how many were.
+    sockets: Mutex<(HashMap<u64, TcpStream>, u64)>,
 }
 
 impl Open {
@@ -24,9 +26,16 @@ impl Open {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// Holds a second descriptor of a socket, by which it is shut down at the end.
-    pub(crate) fn hold(&self, socket: TcpStream) {
-        lock(&self.sockets).push(socket);
+    /// Holds a second descriptor of a socket, by which it is shut down at the end, until it is let go.
+    pub(crate) fn hold(&self, socket: TcpStream) -> u64 {
+        let (sockets, given) = &mut *lock(&self.sockets);
+        *given += 1;
+        sockets.insert(*given, socket);
+        *given
+    }
+
+    pub(crate) fn let_go(&self, number: u64) {
+        lock(&self.sockets).0.remove(&number);
     }
 }
 
@@ -74,7 +83,7 @@ impl Drop for Listener {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        for socket in lock(&self.open.sockets).drain(..) {
+        for (_, socket) in lock(&self.open.sockets).0.drain() {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }

@@ -63,14 +63,17 @@ impl Service {
             let all = Arc::clone(&all);
             move |socket| {
                 let Ok(held) = socket.try_clone() else { return };
-                open.hold(held);
+                let held = open.hold(held);
                 let index = {
                     let mut served = lock(&all);
                     served.push(Served::default());
                     served.len() - 1
                 };
-                let all = Arc::clone(&all);
-                std::thread::spawn(move || serve(kind, socket, &all, index));
+                let (all, open) = (Arc::clone(&all), Arc::clone(&open));
+                std::thread::spawn(move || {
+                    serve(kind, socket, &all, index);
+                    open.let_go(held);
+                });
             }
         });
         Self { listener, all }
