@@ -1,6 +1,8 @@
 //! Logins: keys that nobody has, signatures that are somebody else's, names that would be a line of the
 //! audit or the log.
 
+use std::io::ErrorKind;
+
 use tidegate_ssh_client::hand::{Hand, Parting};
 use tidegate_ssh_client::{Key, Offer, Reader, Writer, number};
 
@@ -71,6 +73,12 @@ fn probes(peer: &Peer<'_>) -> Verdict {
         Ok(hand) => hand,
         Err(error) if error.to_string().contains("too many connections begin at once") => {
             return Ok("DISCONNECT, too many connections begin at once".to_owned());
+        }
+        // That may be lost where the peer still writes.
+        Err(error)
+            if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
+        {
+            return Ok("closed".to_owned());
         }
         Err(error) => return Err(error.into()),
     };
