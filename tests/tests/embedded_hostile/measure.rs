@@ -57,12 +57,9 @@ pub struct Row {
     pub pace: f64,
     /// The machine stood still meanwhile, and everybody's times with it.
     pub stood_still: bool,
-    /// Whether memory was back in time.
-    pub is_back: bool,
-    /// What peers found that should not be.
-    pub wrongs: Vec<String>,
-    /// What the machine is not to blame for, a sentence each.
+    /// What is not as it should be, a sentence each: where the machine is not to blame, and where it may be.
     pub faults: Vec<String>,
+    pub doubts: Vec<String>,
     /// What peers were told or did, with how many of them.
     pub verdicts: Vec<(String, u64)>,
 }
@@ -88,28 +85,6 @@ impl Row {
     pub fn is_calm(&self, long: bool) -> bool {
         let noise = if long { self.late * AWAY } else { NOISE + self.late * WAKES };
         self.beside <= self.idle.max(self.busy) * 2 + noise
-    }
-
-    /// All that is not as it should be, a sentence each.
-    pub fn faults(&self, long: bool) -> Vec<String> {
-        let mut faults = self.faults.clone();
-        if !self.is_calm(long) {
-            let Self { idle, busy, beside, .. } = self;
-            faults.push(format!(
-                "echoes took {beside:?} at p99, {idle:?} idle, {busy:?} on busy processors"
-            ));
-        }
-        if !self.is_back {
-            faults.push(format!(
-                "memory was {} MiB, and {} afterwards",
-                mib(self.kib[0]),
-                mib(self.kib[2])
-            ));
-        }
-        if self.rounds == 0 || !self.wrongs.is_empty() {
-            faults.push(format!("{} rounds, and {:?}", self.rounds, self.wrongs));
-        }
-        faults
     }
 
     fn verdict(&self) -> String {

@@ -203,9 +203,8 @@ pub fn begin<'scope>(
         beside: Duration::ZERO,
         pace: 0.0,
         stood_still: false,
-        is_back: false,
-        wrongs: Vec::new(),
         faults: Vec::new(),
+        doubts: Vec::new(),
         verdicts: Vec::new(),
     };
     for time in 1..=TIMES {
@@ -251,11 +250,21 @@ impl Begun<'_> {
         if panicked > 0 {
             row.faults.push(format!("{panicked} peers panicked"));
         }
-        row.wrongs = std::mem::take(&mut *lock(&said.wrongs));
         row.verdicts = std::mem::take(&mut *lock(&said.verdicts)).into_iter().collect();
         row.rounds = row.verdicts.iter().map(|(_, count)| count).sum();
-        if let (Some(first), false) = (row.wrongs.first(), row.stood_still) {
-            row.faults.push(format!("{} peers, as {first}", row.wrongs.len()));
+        let wrongs = std::mem::take(&mut *lock(&said.wrongs));
+        if !wrongs.is_empty() {
+            let found = format!("{} peers: {wrongs:?}", wrongs.len());
+            let into = if row.stood_still { &mut row.doubts } else { &mut row.faults };
+            into.push(found);
+        }
+        if row.rounds == 0 {
+            row.doubts.push("no peer came to an end".to_owned());
+        }
+        if !row.is_calm(long()) {
+            let Row { idle, busy, beside, .. } = row;
+            let took = format!("{beside:?} at p99, {idle:?} idle, {busy:?} on busy processors");
+            row.doubts.push(format!("echoes took {took}"));
         }
         let allowed = before.kib * 105 / 100 + ALLOCATOR;
         let mut after = Held::by(pid, gate.admin);
@@ -266,11 +275,13 @@ impl Begun<'_> {
         if back.is_none() {
             row.faults.push(format!("before {before:?}, afterwards {after:?}"));
         }
-        row.is_back = poll(BACK, || {
+        let back = poll(BACK, || {
             after = Held::by(pid, gate.admin);
             (after.kib <= allowed).then_some(())
-        })
-        .is_some();
+        });
+        if back.is_none() {
+            row.doubts.push(format!("{} KiB before, {} afterwards", before.kib, after.kib));
+        }
         row.kib[2] = after.kib;
         row
     }
@@ -283,14 +294,14 @@ pub fn measured(arena: &Arena, beside: &Beside, row: u8, attack: Attack) -> Row 
             begin(scope, arena, beside, row, attack, false).end(&arena.gate, arena.pid())
         })
     };
-    let mut row_of = once();
+    let mut last = once();
     for _ in 1..TIMES {
-        if !row_of.faults.is_empty() || row_of.faults(long()).is_empty() {
+        if !last.faults.is_empty() || last.doubts.is_empty() {
             break;
         }
-        row_of = once();
+        last = once();
     }
-    row_of
+    last
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
