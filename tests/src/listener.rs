@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -16,8 +17,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Default)]
 pub(crate) struct Open {
     stop: AtomicBool,
-    /// By the number that each was given, and how many were.
-    sockets: Mutex<(HashMap<u64, TcpStream>, u64)>,
+    /// By their descriptors.
+    sockets: Mutex<HashMap<RawFd, TcpStream>>,
 }
 
 impl Open {
@@ -27,15 +28,14 @@ impl Open {
     }
 
     /// Holds a second descriptor of a socket, by which it is shut down at the end, until it is let go.
-    pub(crate) fn hold(&self, socket: TcpStream) -> u64 {
-        let (sockets, given) = &mut *lock(&self.sockets);
-        *given += 1;
-        sockets.insert(*given, socket);
-        *given
+    pub(crate) fn hold(&self, socket: TcpStream) -> RawFd {
+        let held = socket.as_raw_fd();
+        lock(&self.sockets).insert(held, socket);
+        held
     }
 
-    pub(crate) fn let_go(&self, number: u64) {
-        lock(&self.sockets).0.remove(&number);
+    pub(crate) fn let_go(&self, held: RawFd) {
+        lock(&self.sockets).remove(&held);
     }
 }
 
@@ -83,7 +83,7 @@ impl Drop for Listener {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        for (_, socket) in lock(&self.open.sockets).0.drain() {
+        for (_, socket) in lock(&self.open.sockets).drain() {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
