@@ -1,5 +1,6 @@
 //! Files of any size, and small file systems, for what a full disk does.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,6 +17,14 @@ pub fn sha256(path: &Path) -> [u8; 32] {
     let mut file = std::fs::File::open(path).expect("the file opens");
     std::io::copy(&mut file, &mut hash).expect("the file is read");
     hash.finalize().into()
+}
+
+/// A new file of so many bytes that do not repeat.
+#[track_caller]
+pub fn random_file(path: &Path, bytes: u64) {
+    let mut random = std::fs::File::open("/dev/urandom").expect("/dev/urandom").take(bytes);
+    let mut file = std::fs::File::create(path).expect("a file");
+    std::io::copy(&mut random, &mut file).expect("a copy");
 }
 
 /// A small file system under a directory, taken away when dropped.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_ssh_client::Key;
 use tidegate_tests::clock::in_turn;
-use tidegate_tests::disk::sha256;
+use tidegate_tests::disk::{random_file, sha256};
 use tidegate_tests::hand::{DISCONNECT, Hand, OPEN_CONFIRMATION, OPEN_FAILURE};
 use tidegate_tests::http::metric;
 use tidegate_tests::kiosk::alice_everywhere;
@@ -23,9 +23,7 @@ fn kiosk(limits: &str) -> Kiosk {
 
 fn file(kiosk: &Kiosk) -> std::path::PathBuf {
     let file = kiosk.gate.dir().join("file");
-    let urandom = std::fs::File::open("/dev/urandom").expect("it");
-    let mut random = std::io::Read::take(urandom, u64::from(FILE));
-    std::io::copy(&mut random, &mut std::fs::File::create(&file).expect("a file")).expect("a copy");
+    random_file(&file, u64::from(FILE));
     file
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tidegate_tests::clock::in_turn;
-use tidegate_tests::disk::sha256;
+use tidegate_tests::disk::{random_file, sha256};
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::{Kiosk, Proc, SOON, Staff, eventually, ports};
 
@@ -68,8 +68,7 @@ fn a_stopped_client_in_a_download_holds_up_no_other_session() {
     let [kiosk, quiet] =
         ["berlin", "rome"].map(|name| Kiosk::open(&[alice_everywhere(name).user("bob")]));
     let file = kiosk.gate.dir().join("file");
-    let mut random = std::io::Read::take(std::fs::File::open("/dev/urandom").expect("it"), FILE);
-    std::io::copy(&mut random, &mut std::fs::File::create(&file).expect("a file")).expect("a copy");
+    random_file(&file, FILE);
     let (mut beside, mut alone) = (Bobs::begin(&kiosk), Bobs::begin(&quiet));
 
     let cat = format!("cat {}", file.display());

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use tidegate_tests::disk::sha256;
+use tidegate_tests::disk::{random_file, sha256};
 use tidegate_tests::kiosk::alice_everywhere;
 use tidegate_tests::manifest::DOMAIN;
 use tidegate_tests::process::Finished;
@@ -20,13 +20,6 @@ const AMPLE: Duration = Duration::from_mins(15);
 /// How many bytes are copied: 1 GiB where the long form is asked for.
 fn size() -> u64 {
     if long() { 1 << 30 } else { 48 << 20 }
-}
-
-/// A file of `size` bytes that do not repeat.
-fn file(path: &Path, size: u64) {
-    let mut source = std::fs::File::open("/dev/urandom").expect("/dev/urandom").take(size);
-    let mut file = std::fs::File::create(path).expect("a file");
-    std::io::copy(&mut source, &mut file).expect("a copy");
 }
 
 /// `PROGRAM -F CONFIG -J alice@relay …`: scp and sftp take the same options as ssh.
@@ -50,7 +43,7 @@ fn scp_both_ways_keeps_every_byte() {
     let alice = kiosk.gate.staff("alice");
     let dir = kiosk.gate.dir();
     let (here, there, back) = (dir.join("here"), dir.join("there"), dir.join("back"));
-    file(&here, size());
+    random_file(&here, size());
     let begun = std::time::Instant::now();
     let up =
         Proc::run("scp up", copier(&alice, "scp").arg("-q").arg(&here).arg(remote(&there)), AMPLE);
@@ -72,7 +65,7 @@ fn rsync_resumes_a_copy_that_was_broken_off() {
     let alice = kiosk.gate.staff("alice");
     let dir = kiosk.gate.dir();
     let (here, there) = (dir.join("here"), dir.join("there"));
-    file(&here, 24 << 20);
+    random_file(&here, 24 << 20);
     let rsync = |limit: &str| {
         let mut command = Command::new("rsync");
         command
@@ -105,7 +98,7 @@ fn sftp_runs_a_batch() {
     let alice = kiosk.gate.staff("alice");
     let dir = kiosk.gate.dir();
     let (here, batch) = (dir.join("here"), dir.join("batch"));
-    file(&here, 3 << 20);
+    random_file(&here, 3 << 20);
     let there = dir.join("sftp");
     std::fs::write(
         &batch,
