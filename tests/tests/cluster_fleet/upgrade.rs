@@ -32,7 +32,7 @@ pub fn an_upgrade_keeps_everything(fleet: &Fleet, alice: &Staff) {
     let old = pods.iter().find(|pod| pod.node == "node-1").expect("the session's pod");
     let told = told_to_go(&going, &old.name);
     let ended = session.exit(ROLLOUT);
-    let after = ended.at.saturating_duration_since(told);
+    let after = clock::after(told, ended.at);
     eprintln!("the session lived for {after:?} after its pod was told to go: {}", session.stderr());
     let due = DRAIN + BEFORE_DRAIN;
     assert!(after >= due && after < due * 3, "it ended {after:?} after its pod was told to go");
